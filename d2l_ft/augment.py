@@ -1,0 +1,183 @@
+"""The image pipeline, written once: decode, crop, resize, flip, standardise.
+
+Both frameworks get the same bytes because nothing here belongs to either. Every random number
+comes from a Philox generator keyed by (seed, epoch, index of the sample), so a crop does not
+depend on the number of workers, on the order of the samples or on the framework.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft.architectures import MEAN, STD
+from d2l_ft.errors import DataError
+from d2l_ft.opencv import cv2
+
+AREA = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+"""Share of the area and width / height of a random crop (Szegedy et al. 2015, section 6);
+the defaults of both frameworks' RandomResizedCrop."""
+
+TRIES = 10
+"""Draws of a box before the centre is taken, as in both frameworks."""
+
+RESIZE_RATIO = 256 / 224
+"""A test image is resized to this many times the side of its central crop."""
+
+STREAM_CROPS, STREAM_ORDER = 0, 1
+
+Key = tuple[int, int]
+"""(epoch, index of the sample): all that a worker needs to make one example."""
+
+
+def generator(seed: int, stream: int, epoch: int, index: int = 0) -> np.random.Generator:
+    """Return the generator of one (seed, stream, epoch, index); they do not overlap."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, index, epoch]))
+
+
+def epoch_order(count: int, seed: int, epoch: int, shuffle: bool) -> list[int]:
+    """Return the order of the samples in an epoch."""
+    if not shuffle:
+        return list(range(count))
+    return [int(i) for i in generator(seed, STREAM_ORDER, epoch).permutation(count)]
+
+
+class EpochSampler:
+    """Batches of (epoch, index) keys for one epoch after another.
+
+    It is a batch sampler for the DataLoader of either framework. Because the keys carry the
+    epoch, workers that live longer than an epoch still draw the right crops.
+
+    Args:
+        count: Number of samples.
+        batch_size: Examples a batch; the last may be smaller.
+        shuffle: Whether each epoch has its own order.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, count: int, batch_size: int, shuffle: bool, seed: int) -> None:
+        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+        self.epoch = self.start = 0
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch and the first batch of it."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Yield the keys, batch by batch."""
+        order = epoch_order(self.count, self.seed, self.epoch, self.shuffle)
+        for first in range(self.start * self.batch_size, self.count, self.batch_size):
+            yield [(self.epoch, index) for index in order[first : first + self.batch_size]]
+
+
+def decode(path: str) -> NDArray[np.uint8]:
+    """Read an image file as (height, width, 3) RGB.
+
+    One behaviour for every kind of file: EXIF orientation is applied, grey is repeated, alpha is
+    dropped, a palette is looked up, 16 bits keep their upper 8, CMYK becomes RGB. OpenCV decodes
+    damaged files in silence, so check a file first (``d2l_ft.folder``).
+
+    Raises:
+        DataError: The file cannot be read or decoded.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f'cannot read {path}: {error.strerror}') from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder')
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def random_box(height: int, width: int, draws: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw a crop with random area and aspect ratio.
+
+    Args:
+        height: Height of the image, in pixels.
+        width: Its width.
+        draws: Four uniform numbers are taken a try.
+
+    Returns:
+        (top, left, height, width) in pixels, inside the image.
+    """
+    for _ in range(TRIES):
+        u = draws.random(4)
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * u[0])
+        low, high = math.log(RATIO[0]), math.log(RATIO[1])
+        ratio = math.exp(low + (high - low) * u[1])
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(u[2] * (height - box_height + 1))
+            left = int(u[3] * (width - box_width + 1))
+            return top, left, box_height, box_width
+    box_width = min(width, round(height * RATIO[1]))
+    box_height = min(height, round(width / RATIO[0]))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize bilinearly without antialias, in OpenCV's integer arithmetic, as Gluon does."""
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """From an image file to the net's input.
+
+    Training: a random crop scaled to a square, flipped left to right half of the time. Testing:
+    both sides resized to 256/224 of the square's side, then its centre.
+
+    Attributes:
+        image_size: Side of the square, in pixels.
+        train: Whether crops and flips are drawn.
+        seed: Seed of the draws.
+        mean, std: Channel means and deviations for pixels in [0, 1], RGB.
+    """
+
+    image_size: int = 224
+    train: bool = False
+    seed: int = 0
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+    def crop(self, path: str, epoch: int = 0, index: int = 0) -> NDArray[np.uint8]:
+        """Return (image_size, image_size, 3) RGB of a file, for an epoch and sample index."""
+        image, size = decode(path), self.image_size
+        if not self.train:
+            side = round(size * RESIZE_RATIO)
+            edge = (side - size) // 2  # rounded down, like Gluon's CenterCrop
+            return resize(image, side, side)[edge : edge + size, edge : edge + size]
+        draws = generator(self.seed, STREAM_CROPS, epoch, index)
+        flip = draws.random() < 0.5
+        top, left, height, width = random_box(image.shape[0], image.shape[1], draws)
+        square = resize(image[top : top + height, left : left + width], size, size)
+        return np.ascontiguousarray(square[:, ::-1]) if flip else square
+
+    def to_float(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scale to [0, 1] and standardise: (batch, h, w, 3) uint8 -> (batch, 3, h, w) float32.
+
+        Each of the 256 values of a channel is computed once, as both frameworks compute it
+        (divide by 255, subtract the mean, divide by the deviation, in float32), then looked up.
+        """
+        values = np.arange(256, dtype=np.float32) / np.float32(255)
+        floats = np.empty((len(crops), 3, *crops.shape[1:3]), dtype=np.float32)
+        for channel in range(3):
+            table = (values - np.float32(self.mean[channel])) / np.float32(self.std[channel])
+            np.take(table, crops[..., channel], out=floats[:, channel], mode='clip')
+        return floats
+
+    def to_uint8(self, floats: NDArray[Any]) -> NDArray[np.uint8]:
+        """Undo ``to_float``, for pictures of what the net sees: (b, 3, h, w) -> (b, h, w, 3)."""
+        mean, std = (np.array(each).reshape(3, 1, 1) for each in (self.mean, self.std))
+        pixels = np.clip(np.rint((np.asarray(floats) * std + mean) * 255), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))

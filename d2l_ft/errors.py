@@ -1,0 +1,37 @@
+"""The errors of d2l_ft: each message is one line with the cause and the next command."""
+
+
+class D2LFTError(Exception):
+    """Base of every error that a user can mend; the command line exits with code 2 on it."""
+
+
+class UnknownBackend(D2LFTError):
+    """The name of the backend is not one that is known."""
+
+
+class BackendNotInstalled(D2LFTError):
+    """The framework of the backend that was asked for is not installed."""
+
+
+class BackendBroken(D2LFTError):
+    """The framework is installed and fails when it is imported; the cause is kept."""
+
+
+class DataError(D2LFTError):
+    """A data set, an image or a download is missing, damaged or not what it claims to be."""
+
+
+class ModelError(D2LFTError):
+    """An architecture, a head, a recipe or a state does not fit the net."""
+
+
+class CheckpointError(D2LFTError):
+    """A run directory or a checkpoint is missing, damaged or belongs to something else."""
+
+
+class DeviceError(D2LFTError):
+    """A device that was asked for does not exist, or the request cannot be read."""
+
+
+class TrainingDiverged(D2LFTError):
+    """The loss became infinite or not a number."""

@@ -1,0 +1,19 @@
+"""Import OpenCV, which does all image arithmetic, with one thread per process.
+
+The loaders' workers are the parallelism; a thread pool in each of them would fight over the
+cores, and does not survive a fork.
+"""
+
+try:
+    import cv2
+except ImportError as error:
+    from d2l_ft.errors import DataError
+
+    raise DataError(
+        f'OpenCV cannot be imported ({error}): run  pip install --force-reinstall '
+        "opencv-python-headless  (opencv-python needs a desktop's libraries)"
+    ) from error
+
+cv2.setNumThreads(0)
+
+__all__ = ['cv2']

@@ -1,0 +1,107 @@
+"""Find the backend: explicit argument, then D2L_FT_BACKEND, then PyTorch; never a fall-back."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from typing import Any, cast
+
+from d2l_ft.errors import BackendBroken, BackendNotInstalled, ModelError, UnknownBackend
+from d2l_ft.interface import Backend
+
+VARIABLE = 'D2L_FT_BACKEND'
+DEFAULT = 'pytorch'
+BACKENDS = {
+    'mxnet': ('d2l_ft_mxnet', 'mxnet'),
+    'pytorch': ('d2l_ft_pytorch', 'torch'),
+}
+"""Name -> (module, import name of the framework it needs)."""
+
+ENTRY_POINTS = 'd2l_ft.backends'
+
+HINTS = {
+    'mxnet': 'MXNet 1.9 needs NumPy below 1.24: run  pip install "numpy<1.24"',
+    'pytorch': 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started',
+}
+
+
+def backend_names() -> list[str]:
+    """Return the names that can be asked for, installed or not."""
+    others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return sorted(others | set(BACKENDS))
+
+
+def backend_name(name: str | None = None) -> str:
+    """Return the name of the backend to use.
+
+    Args:
+        name: Asked for by the caller; None reads D2L_FT_BACKEND, now.
+
+    Raises:
+        UnknownBackend: There is no such backend.
+    """
+    asked = (name if name is not None else os.environ.get(VARIABLE, '')).strip().casefold()
+    if not asked and name is None:
+        return DEFAULT
+    names = backend_names()
+    if asked not in names:
+        origin = 'backend' if name is not None else VARIABLE
+        raise UnknownBackend(f'unknown {origin} {asked!r}: choose one of {", ".join(names)}')
+    return asked
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """Import a backend and return it.
+
+    Args:
+        name: 'mxnet', 'pytorch' or the name of an installed entry point; None reads
+            D2L_FT_BACKEND at this call, which defaults to 'pytorch'.
+
+    Raises:
+        UnknownBackend: There is no such backend.
+        BackendNotInstalled: Its framework is not installed.
+        BackendBroken: Its framework is installed, and fails at import.
+    """
+    name = backend_name(name)
+    if name not in BACKENDS:
+        (point, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
+        return cast(Backend, point.load())
+    module, framework = BACKENDS[name]
+    if not is_installed(framework):
+        raise BackendNotInstalled(
+            f'the backend {name} needs {framework}, which is not installed: '
+            f'run  pip install "d2l-ft[{name}]"'
+        )
+    try:
+        return cast(Backend, importlib.import_module(module))
+    except Exception as error:  # a broken framework raises anything: AttributeError, OSError, ...
+        cause = ' '.join(str(error).split())[:200]
+        raise BackendBroken(
+            f'the backend {name} cannot be imported '
+            f'({type(error).__name__}: {cause}): {HINTS[name]}'
+        ) from error
+
+
+def is_installed(framework: str) -> bool:
+    """Tell whether a framework can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(framework) is not None
+    except ValueError:  # sys.modules has an entry without a spec
+        return False
+
+
+def backend_of(net: Any) -> Backend:
+    """Return the backend whose framework a net's class comes from.
+
+    Raises:
+        ModelError: The net belongs to no framework that has a backend.
+    """
+    roots = {base.__module__.partition('.')[0] for base in type(net).__mro__}
+    for name, (module, framework) in BACKENDS.items():
+        if roots & {module, framework}:
+            return get_backend(name)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        backend = cast(Backend, point.load())
+        if backend.FRAMEWORK in roots:
+            return backend
+    raise ModelError(f'{type(net).__name__} is a net of neither {" nor ".join(BACKENDS)}')
