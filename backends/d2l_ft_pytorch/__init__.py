@@ -1,0 +1,34 @@
+"""The PyTorch side of d2l_ft: the functions of ``d2l_ft.interface.Backend`` on torch's objects."""
+
+from d2l_ft_pytorch.data import loader, to_batch
+from d2l_ft_pytorch.devices import devices, place, restore_threads, seed, threads
+from d2l_ft_pytorch.model import build_net, freeze, head
+from d2l_ft_pytorch.state import get_state, get_trainer_state, set_state, set_trainer_state
+from d2l_ft_pytorch.training import build_trainer, evaluate, logits, train_step
+
+NAME = 'pytorch'
+FRAMEWORK = 'torch'
+
+restore_threads()
+
+__all__ = [
+    'FRAMEWORK',
+    'NAME',
+    'build_net',
+    'build_trainer',
+    'devices',
+    'evaluate',
+    'freeze',
+    'get_state',
+    'get_trainer_state',
+    'head',
+    'loader',
+    'logits',
+    'place',
+    'seed',
+    'set_state',
+    'set_trainer_state',
+    'threads',
+    'to_batch',
+    'train_step',
+]

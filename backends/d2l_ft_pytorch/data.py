@@ -1,0 +1,186 @@
+"""Batches of image files from PyTorch's Dataset and DataLoader."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from d2l_ft.augment import EpochSampler, Key, Pipeline
+from d2l_ft.errors import DataError
+from d2l_ft.interface import Sample
+
+Item = tuple[Any, int] | DataError
+Batch = tuple[Tensor, Tensor]
+
+
+class ImageFiles(Dataset[Item]):
+    """The image files as a map from (epoch, index) to (image, label).
+
+    A DataError is returned instead of raised: torch would raise it with the worker's traceback
+    for a message.
+
+    Args:
+        samples: Checked image files.
+        pipeline: A ``Pipeline``, or a torchvision transform of a PIL image.
+        seed: Seed of a torchvision transform's draws.
+    """
+
+    def __init__(self, samples: Sequence[Sample], pipeline: Any, seed: int) -> None:
+        self.samples, self.pipeline, self.seed = list(samples), pipeline, seed
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Item:
+        """Return ((size, size, 3) uint8, label), or the transform's result in the first place."""
+        epoch, index = key
+        sample = self.samples[index]
+        try:
+            if isinstance(self.pipeline, Pipeline):
+                return self.pipeline.crop(sample.path, epoch, index), sample.label
+            return self.transformed(sample.path, epoch, index), sample.label
+        except DataError as error:
+            return error
+
+    def transformed(self, path: str, epoch: int, index: int) -> Any:
+        """Return the transform of an image, with draws that depend on the key alone."""
+        image, before = open_rgb(path), random.getstate()
+        words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would seed the GPUs too, where dropout draws
+            torch.default_generator.manual_seed(int(words[0]))
+            random.seed(int(words[0]))
+            try:
+                return self.pipeline(image)
+            finally:
+                random.setstate(before)
+
+
+def open_rgb(path: str) -> Image.Image:
+    """Read an image as torchvision's ImageFolder does.
+
+    Raises:
+        DataError: The file cannot be read or decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert('RGB')
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder') from error
+
+
+def collate(items: Sequence[Item]) -> Batch | DataError:
+    """Stack the items of a batch; crops stay uint8, a quarter of the bytes between processes."""
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+    images, labels = zip(*items, strict=True)
+    if isinstance(images[0], Tensor):
+        return torch.stack(images), torch.tensor(labels)
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels)
+
+
+def start_worker(_: int) -> None:
+    """Compute on one thread in a worker: a forked thread pool hangs."""
+    torch.set_num_threads(1)
+
+
+class ImageLoader:
+    """Batches of one epoch after another; ``loader`` says what the arguments are."""
+
+    def __init__(
+        self, files: ImageFiles, batch_size: int, shuffle: bool, workers: int, seed: int
+    ) -> None:
+        self.pipeline = files.pipeline
+        self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+        self.batches: DataLoader[Item] = DataLoader(
+            files,
+            batch_sampler=self.sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=start_worker,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # the default one is dropout's
+        )
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch and the first batch to yield."""
+        self.sampler.set_epoch(epoch, start)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield (images, labels): contiguous (batch, 3, h, w) float32 and (batch,) int64.
+
+        Raises:
+            DataError: An image can't be read, or a worker died.
+        """
+        batches = self.received()
+        for batch in batches:
+            if isinstance(batch, DataError):
+                raise batch
+            images, labels = batch
+            if isinstance(self.pipeline, Pipeline):
+                images = torch.from_numpy(self.pipeline.to_float(images.numpy()))
+            yield images, labels
+
+    def received(self) -> Iterator[Batch | DataError]:
+        """Yield what the workers send.
+
+        Raises:
+            DataError: A worker died.
+        """
+        batches = iter(self.batches)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith('DataLoader worker (pid'):
+                    raise
+                raise DataError(
+                    'a worker process of the loader died (out of memory?): use fewer workers'
+                ) from error
+            yield batch
+
+
+def loader(
+    samples: Sequence[Sample],
+    pipeline: Any,
+    batch_size: int,
+    shuffle: bool = False,
+    workers: int = 0,
+    seed: int = 0,
+) -> ImageLoader:
+    """Return batches of the samples from a DataLoader.
+
+    Args:
+        samples: Checked image files.
+        pipeline: A ``Pipeline``, or a torchvision transform (a Compose), which takes the RGB
+            PIL image that ImageFolder gives and returns a (3, height, width) tensor.
+        batch_size: Examples a batch; the last may be smaller.
+        shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
+        workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
+        seed: Seed of the order, and of a torchvision transform's draws.
+    """
+    return ImageLoader(ImageFiles(samples, pipeline, seed), batch_size, shuffle, workers, seed)
+
+
+def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
+    """Return (images, labels) as tensors on the CPU, copied; dtypes are kept.
+
+    Args:
+        images: (batch, 3, height, width), float32 or float64.
+        labels: (batch,), integers.
+    """
+    return torch.from_numpy(np.array(images, order='C')), torch.from_numpy(np.array(labels))

@@ -1,0 +1,179 @@
+"""Devices, precision, and the replicas of a net on several devices of one process."""
+
+import copy
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from d2l_ft.devices import parse_devices, usable_cores
+from d2l_ft.errors import DeviceError, ModelError
+
+PRECISIONS = ('auto', 'float32', 'bfloat16')
+BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16'}
+"""Without one of these a processor emulates bfloat16, many times slower than float32."""
+
+BFLOAT16_GPU = (8, 0)
+"""Compute capability of the first GPUs with bfloat16 units."""
+
+
+@dataclass
+class Placement:
+    """Where and how a net computes; the default is that of a net that was never placed.
+
+    Attributes:
+        copies: The replicas beside the net itself, which is the first.
+        precision: 'float32' or 'bfloat16'.
+        memory_format: Layout of images and kernels.
+    """
+
+    copies: list[nn.Module] = field(default_factory=list)
+    precision: str = 'float32'
+    memory_format: torch.memory_format = torch.contiguous_format
+
+
+# Weak, and the value does not hold its key, so a net that is dropped takes its replicas along.
+placements: WeakKeyDictionary[nn.Module, Placement] = WeakKeyDictionary()
+
+
+def devices(request: str = 'auto') -> list[torch.device]:
+    """Return the devices of a request as ``parse_devices`` reads it.
+
+    Raises:
+        DeviceError: The request cannot be read, or a GPU in it does not exist.
+    """
+    kind, numbers = parse_devices(request)
+    if kind == 'cpu':
+        return [torch.device('cpu') for _ in numbers]
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == 'auto' and count == 0:
+        return [torch.device('cpu')]
+    numbers = numbers or list(range(count))
+    missing = [number for number in numbers if number >= count]
+    if missing or not numbers:
+        which = f'GPU {missing[0]}' if missing else 'GPU'
+        raise DeviceError(f'PyTorch finds no {which} here ({count} in all): use auto or cpu')
+    return [torch.device('cuda', number) for number in numbers]
+
+
+def threads() -> int:
+    """Return the number of threads on which PyTorch computes."""
+    return torch.get_num_threads()
+
+
+def restore_threads() -> None:
+    """Take all usable cores again if MXNet, imported earlier, has halved PyTorch's threads."""
+    halved = 'mxnet' in sys.modules and 'OMP_NUM_THREADS' not in os.environ
+    if halved and torch.get_num_threads() < usable_cores():
+        torch.set_num_threads(usable_cores())
+
+
+def seed(value: int) -> None:
+    """Seed PyTorch's own generators, on every device (dropout is all that draws from them)."""
+    torch.manual_seed(value)
+
+
+def place(net: nn.Module, devices: Sequence[torch.device], precision: str = 'float32') -> str:
+    """Put the net on the first device and a replica of it on each other; return the precision.
+
+    The parameters stay the same objects, so a trainer that was built before stays valid.
+
+    Args:
+        net: Any module.
+        devices: One or more; the same device may occur twice.
+        precision: 'float32' is strict: contiguous layout, and TF32 switched off in the process if
+            a GPU takes part. 'bfloat16' computes under autocast with channels last; 'auto' takes
+            bfloat16 where the hardware has instructions for it, with channels last in any case.
+
+    Returns:
+        'float32' or 'bfloat16'.
+
+    Raises:
+        DeviceError: No device, or an unknown precision.
+    """
+    spots = [torch.device(device) for device in devices]
+    if not spots:
+        raise DeviceError('a net needs at least one device: use auto or cpu')
+    if precision not in PRECISIONS:
+        raise DeviceError(f'unknown precision {precision!r}: choose {", ".join(PRECISIONS)}')
+    strict = precision == 'float32'
+    if strict and any(spot.type == 'cuda' for spot in spots):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    if precision == 'auto':
+        fast = all(has_bfloat16(spot) for spot in spots) and home(net)[1] != torch.float64
+        precision = 'bfloat16' if fast else 'float32'
+    layout = torch.contiguous_format if strict else torch.channels_last
+    net.to(device=spots[0], memory_format=layout)
+    copies = [copy.deepcopy(net).to(device=spot) for spot in spots[1:]]
+    placements[net] = Placement(copies, precision, layout)
+    return precision
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bfloat16."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_capability(device) >= BFLOAT16_GPU
+    try:
+        text = Path('/proc/cpuinfo').read_text()
+    except OSError:  # no Linux: float32 is right everywhere
+        return False
+    return bool(BFLOAT16_FLAGS & set(text.split()))
+
+
+def placement(net: nn.Module) -> Placement:
+    """Return where a net was placed; a net that never was computes where it lies."""
+    return placements.get(net) or Placement()
+
+
+def home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and dtype of a module, which are those of its first floating tensor."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device('cpu'), torch.float32
+
+
+def replicas(net: nn.Module) -> list[nn.Module]:
+    """Return the net and its copies.
+
+    Raises:
+        ModelError: The net has other parameters than when it was placed.
+    """
+    copies = placement(net).copies
+    shapes = [parameter.shape for parameter in net.parameters()]
+    if any([each.shape for each in other.parameters()] != shapes for other in copies):
+        raise ModelError('the net was changed after it was placed: place it again')
+    return [net, *copies]
+
+
+@torch.no_grad()
+def send_parameters(net: nn.Module) -> None:
+    """Give every copy the net's parameters, and what of them is trainable."""
+    for other in replicas(net)[1:]:
+        for source, target in zip(net.parameters(), other.parameters(), strict=True):
+            target.copy_(source, non_blocking=True)
+            target.requires_grad_(source.requires_grad)
+
+
+@torch.no_grad()
+def average_statistics(net: nn.Module) -> None:
+    """Set the running statistics of every replica to their mean.
+
+    Each replica moves its own while training. The moving average is linear, so the mean at a
+    later time does not depend on when it was taken before. Equal statistics keep their bits.
+    """
+    copies = replicas(net)[1:]
+    for name, buffer in net.named_buffers():
+        others = [other.get_buffer(name) for other in copies]
+        if others and buffer.is_floating_point():
+            apart = [other.to(buffer.device) - buffer for other in others]
+            # a mask may hold infinities, whose difference is not a number
+            mean = sum(each.where(each.isfinite(), 0) for each in apart) / (1 + len(others))
+            buffer += mean
+            for other in others:
+                other.copy_(buffer, non_blocking=True)

@@ -1,0 +1,192 @@
+"""Nets: torchvision's constructors, Gluon's ResNet-18 v2, and the swap of the output layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from d2l_ft.architectures import architecture, initial_state, merge_source
+from d2l_ft.errors import ModelError
+from d2l_ft_pytorch.state import float_tensors, set_state
+
+HEAD_PLACES = ('fc', 'output', 'classifier', 'heads', 'head')
+"""Attributes under which torchvision, timm and this package keep the output layer."""
+
+
+class BasicBlockV2(nn.Module):
+    """Residual block with BatchNorm and ReLU before each convolution (He et al. 2016).
+
+    Args:
+        inputs: Channels of the input.
+        channels: Channels of the output.
+        stride: Stride of the first convolution and of the shortcut.
+    """
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+        shortcut = nn.Conv2d(inputs, channels, 1, stride, bias=False)
+        self.downsample = shortcut if inputs != channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output; the shortcut's convolution sees the activated input."""
+        active = self.relu(self.bn1(x))
+        residual = x if self.downsample is None else self.downsample(active)
+        active = self.relu(self.bn2(self.conv1(active)))
+        return self.conv2(active) + residual
+
+
+class ResNet18V2(nn.Module):
+    """The pre-activation ResNet-18 of Gluon's model zoo, ``features`` and ``output`` as there.
+
+    Args:
+        classes: Outputs of the output layer.
+    """
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        stages = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
+        self.features = nn.Sequential(
+            nn.BatchNorm2d(3, affine=False),
+            nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+            *(
+                nn.Sequential(BasicBlockV2(inputs, width, stride), BasicBlockV2(width, width, 1))
+                for inputs, width, stride in stages
+            ),
+            nn.BatchNorm2d(512),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.output = nn.Linear(512, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, classes) logits of (batch, 3, height, width) images."""
+        return self.output(self.features(x))
+
+
+def build_net(
+    arch: str,
+    classes: int,
+    source: Mapping[str, NDArray[Any]] | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Return a net on the CPU; PyTorch's generators are left alone.
+
+    Args:
+        arch: A name of ``ARCHITECTURES``.
+        classes: Outputs of the head.
+        source: State whose body is copied; its head, of any size, is not. None draws all.
+        seed: Seed of ``initial_state``, from which all that is not copied is taken.
+
+    Returns:
+        torchvision's module (``ResNet18V2`` for 'resnet18_v2') in float32.
+
+    Raises:
+        ModelError: Unknown architecture, no class, or the source's body does not fit.
+    """
+    architecture(arch)
+    if classes < 1:
+        raise ModelError(f'a net needs at least one class, not {classes}')
+    with torch.device('meta'):  # no memory and no draws: every value is set below
+        net = ResNet18V2() if arch == 'resnet18_v2' else getattr(torchvision.models, arch)()
+        replace_head(net, architecture(arch).head, classes)
+    net.to_empty(device='cpu')
+    for buffer in net.buffers():
+        buffer.zero_()
+    shapes = {name: tuple(tensor.shape) for name, tensor in float_tensors(net).items()}
+    set_state(net, merge_source(arch, initial_state(arch, shapes, seed), source))
+    return net
+
+
+def replace_head(net: nn.Module, name: str, classes: int) -> None:
+    """Put a new output layer at a name, as in ``net.fc = nn.Linear(net.fc.in_features, 2)``.
+
+    Args:
+        net: A net of this package.
+        name: Where the output layer lies, such as 'fc' or 'classifier.1'.
+        classes: Outputs of the new layer.
+    """
+    place, _, attribute = name.rpartition('.')
+    old = net.get_submodule(name)
+    new: nn.Module
+    if isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, classes, kernel_size=1)
+        net.num_classes = classes  # SqueezeNet keeps the number beside the layer
+    else:
+        new = nn.Linear(old.in_features, classes)
+    setattr(net.get_submodule(place), attribute, new)
+
+
+def head(net: nn.Module) -> nn.Module:
+    """Return the output layer: the last Linear or Conv2d in a place that is known.
+
+    Raises:
+        ModelError: The net has none.
+    """
+    for place in HEAD_PLACES:
+        module = getattr(net, place, None)
+        if isinstance(module, nn.Module):
+            layers = [each for each in module.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+            if layers:
+                return layers[-1]
+    raise ModelError(
+        f'{type(net).__name__} has no output layer that is known: '
+        f'name it one of {", ".join(HEAD_PLACES)}'
+    )
+
+
+def body_parameters(net: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of every module but the output layer, each once."""
+    skipped = set(head(net).modules())
+    found = {
+        id(parameter): parameter
+        for module in net.modules()
+        if module not in skipped
+        for parameter in module.parameters(recurse=False)
+    }
+    return list(found.values())
+
+
+def freeze(net: nn.Module) -> None:
+    """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode.
+
+    Nothing but ``requires_grad`` is set; ``train_mode`` derives BatchNorm's mode from it. Dropout
+    stays active in training, as it belongs to what the head learns from.
+    """
+    for parameter in body_parameters(net):
+        parameter.requires_grad_(False)
+        parameter.grad = None
+
+
+def train_mode(net: nn.Module) -> None:
+    """Set training mode, but eval mode for each BatchNorm whose parameters are all frozen.
+
+    A BatchNorm without parameters goes by the whole body. requires_grad alone would not do: the
+    running statistics would still move.
+    """
+    net.train()
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            own = list(module.parameters()) or frozen_body(net)
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+
+
+def frozen_body(net: nn.Module) -> list[nn.Parameter]:
+    """Return the body's parameters; none if the net has no head that is known."""
+    try:
+        return body_parameters(net)
+    except ModelError:
+        return []

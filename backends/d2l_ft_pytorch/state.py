@@ -1,0 +1,134 @@
+"""Parameters, running statistics and momentum as NumPy arrays under canonical names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from d2l_ft.architectures import check_state
+from d2l_ft.errors import ModelError
+from d2l_ft.interface import State
+from d2l_ft_pytorch.devices import average_statistics, replicas
+
+
+def float_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Return the floating tensors of a net's ``state_dict``, not copied.
+
+    What counts batches (``num_batches_tracked``) is an integer, so it is no state.
+    """
+    return {name: each for name, each in net.state_dict().items() if each.is_floating_point()}
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """Return a C-order copy: float64 of a float64 tensor, float32 of any other."""
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return np.array(tensor.detach().to('cpu', dtype).numpy(), order='C')
+
+
+def to_tensors(
+    state: Mapping[str, NDArray[Any]], wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a state as CPU tensors that share nothing with it.
+
+    Raises:
+        ModelError: A name or shape is missing, unknown or different.
+    """
+    check_state(state, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    return {name: torch.from_numpy(np.array(state[name], order='C')) for name in wanted}
+
+
+def get_state(net: nn.Module) -> State:
+    """Return a copy of every parameter and running statistic.
+
+    Statistics are the mean over the replicas, which all of them have from here on: a run that
+    goes on and one that resumes from this state take the same steps.
+
+    Returns:
+        Canonical name -> C-order array, float32 (float64 where the net is).
+    """
+    average_statistics(net)
+    return {name: to_array(tensor) for name, tensor in float_tensors(net).items()}
+
+
+def set_state(net: nn.Module, state: Mapping[str, NDArray[Any]]) -> None:
+    """Set every parameter and running statistic on every device, all or nothing.
+
+    Raises:
+        ModelError: A name or shape is missing, unknown or different.
+    """
+    new = to_tensors(state, float_tensors(net))
+    with torch.no_grad():
+        for replica in replicas(net):
+            for name, tensor in float_tensors(replica).items():
+                tensor.copy_(new[name])
+
+
+def trainer_parameters(net: nn.Module, trainer: Any) -> dict[str, tuple[nn.Parameter, float]]:
+    """Return canonical name -> (parameter, learning rate now) of what a trainer trains.
+
+    Raises:
+        ModelError: The trainer is not SGD, or has parameters that the net has not.
+    """
+    if not isinstance(trainer, torch.optim.SGD):
+        raise ModelError(
+            f'the state of {type(trainer).__name__} has no form in both frameworks: use SGD'
+        )
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = trainer.param_groups
+    rates = [(each, float(group['lr'])) for group in groups for each in group['params']]
+    if any(id(parameter) not in names for parameter, _ in rates):
+        raise ModelError('the trainer has a parameter that is not of this net')
+    return {names[id(parameter)]: (parameter, rate) for parameter, rate in rates}
+
+
+def get_trainer_state(net: nn.Module, trainer: Any) -> State:
+    """Return what the trainer remembers, in Gluon's terms: the velocity of each parameter.
+
+    Returns:
+        Canonical name -> velocity, float32 (float64 where the net is): what momentum would take
+        from the weight next, before its factor. For torch's own SGD, learning rate x momentum
+        buffer. ``{}`` before the first step and without momentum.
+
+    Raises:
+        ModelError: The trainer is not SGD, or not of this net.
+    """
+    trained = trainer_parameters(net, trainer)
+    memory = {name: velocity(trainer, *each) for name, each in trained.items()}
+    if all(tensor is None for tensor in memory.values()):
+        return {}
+    return {
+        name: to_array(torch.zeros_like(trained[name][0]) if tensor is None else tensor)
+        for name, tensor in memory.items()
+    }
+
+
+def velocity(trainer: torch.optim.SGD, parameter: nn.Parameter, rate: float) -> Tensor | None:
+    """Return rate x momentum buffer of a parameter; None if there is none yet."""
+    kept = trainer.state.get(parameter, {})
+    buffer = kept.get('momentum_buffer')
+    return kept.get('velocity') if buffer is None else buffer * rate
+
+
+def set_trainer_state(net: nn.Module, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
+    """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
+
+    Exact for a trainer of ``build_trainer``; up to rounding for torch's own SGD, whose buffer is
+    velocity / learning rate.
+
+    Raises:
+        ModelError: A name or shape does not fit, or the trainer is not SGD or not of this net.
+    """
+    trained = trainer_parameters(net, trainer)
+    wanted = {name: parameter for name, (parameter, _) in trained.items()}
+    new = to_tensors(state, wanted) if state else {}
+    own = hasattr(trainer, 'KEEPS_VELOCITY')
+    for name, (parameter, rate) in trained.items():
+        trainer.state.pop(parameter, None)
+        if name in new:
+            kept = torch.empty_like(parameter, requires_grad=False).copy_(new[name])
+            trainer.state[parameter] = (
+                {'velocity': kept} if own else {'momentum_buffer': kept / rate}
+            )

@@ -1,0 +1,256 @@
+"""SGD with two rates, and one step or one evaluation on every device of a net."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from d2l_ft.errors import ModelError
+from d2l_ft.interface import Sums
+from d2l_ft.recipe import Recipe
+from d2l_ft_pytorch.devices import (
+    average_statistics,
+    home,
+    placement,
+    replicas,
+    send_parameters,
+)
+from d2l_ft_pytorch.model import body_parameters, head, train_mode
+from d2l_ft_pytorch.state import to_array
+
+
+class GluonSGD(torch.optim.SGD):
+    """SGD whose momentum holds rate x gradient, as Gluon's does.
+
+    velocity = momentum * velocity + lr * (gradient + weight_decay * weight), which is taken from
+    the weight. torch's buffer holds the gradient alone: the same at a constant rate, but after a
+    change the new rate also applies to the old gradients. Without momentum it is torch's SGD.
+    """
+
+    KEEPS_VELOCITY = True
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step from the gradients; those that are None are left out."""
+        if not any(group['momentum'] for group in self.param_groups):
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self.move([each for each in group['params'] if each.grad is not None], group)
+        return loss
+
+    def move(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Move the velocities of a group's weights, then the weights."""
+        if not weights:
+            return
+        grads = [weight.grad for weight in weights]
+        if group['weight_decay']:
+            grads = torch._foreach_add(grads, weights, alpha=group['weight_decay'])
+        velocities = [self.velocity(weight) for weight in weights]
+        torch._foreach_mul_(velocities, group['momentum'])
+        torch._foreach_add_(velocities, grads, alpha=group['lr'])
+        torch._foreach_sub_(weights, velocities)
+
+    def velocity(self, weight: nn.Parameter) -> Tensor:
+        """Return the velocity of a weight, on the device where the weight is now."""
+        kept = self.state[weight].get('velocity')
+        kept = torch.zeros_like(weight) if kept is None else kept.to(weight.device)
+        self.state[weight]['velocity'] = kept
+        return kept
+
+
+def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """Return SGD over the trainable parameters, the head in a group of its own.
+
+    A frozen body has no group; nor is there a second one where ``head_lr_mult`` is 1.
+
+    Raises:
+        ModelError: A group is empty while the multiplier needs two, or a parameter is in both.
+    """
+    options = {'weight_decay': recipe.weight_decay, 'momentum': recipe.momentum}
+    if recipe.head_lr_mult == 1:
+        everything = trainable(list(net.parameters()))
+        if not everything:
+            raise ModelError('the net has no trainable parameter')
+        return GluonSGD(everything, lr=recipe.learning_rate, **options)
+    body, top = body_parameters(net), list(head(net).parameters())
+    if {id(parameter) for parameter in body} & {id(parameter) for parameter in top}:
+        raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
+    if not body or not trainable(top):
+        empty = 'head' if body else 'body'
+        raise ModelError(f'the {empty} has no trainable parameter: use head_lr_mult 1')
+    groups = [
+        {'params': trainable(body), 'lr': recipe.learning_rate},
+        {'params': trainable(top), 'lr': recipe.learning_rate * recipe.head_lr_mult},
+    ]
+    filled = [group for group in groups if group['params']]
+    return GluonSGD(filled, lr=recipe.learning_rate, **options)
+
+
+def trainable(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Return those of the parameters that get a gradient."""
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def train_step(
+    net: nn.Module,
+    trainer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    reduction: str = 'mean',
+) -> Sums:
+    """Take one step on every device of the net.
+
+    The outputs of all replicas meet on the first device, so that there is one loss of the whole
+    batch and one backward pass, however the batch was split.
+
+    Args:
+        net: A placed net, or a net that lies on one device.
+        trainer: From ``build_trainer``, or any optimizer of the net's parameters.
+        batch: (batch, 3, height, width) images and (batch,) integer labels.
+        loss: A loss that gives one value per example; if it gives one value in all, that counts
+            as their mean, or as their sum where its ``reduction`` is 'sum'. None is softmax
+            cross-entropy.
+        reduction: 'mean' or 'sum' over the whole batch.
+
+    Returns:
+        Sums of this batch before the step, on the first device; nothing waits for them.
+
+    Raises:
+        ModelError: Unknown reduction, or the net or loss can't take the batch.
+    """
+    if reduction not in ('mean', 'sum'):
+        raise ModelError(f"the reduction must be 'mean' or 'sum', not {reduction!r}")
+    send_parameters(net)
+    for replica in replicas(net):
+        train_mode(replica)
+        replica.zero_grad(set_to_none=True)
+    trainer.zero_grad(set_to_none=True)
+    outputs, labels = forward(net, batch)
+    total = summed_loss(loss, outputs, labels)
+    (total / len(labels) if reduction == 'mean' else total).backward()
+    gather_gradients(net)
+    trainer.step()
+    return Sums(total.detach(), hits(outputs, labels), len(labels))
+
+
+def forward(net: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return (outputs, labels) on the first device; each replica takes a share of the images.
+
+    Shares are as even as can be, the larger ones first, as MXNet's ``split_and_load`` has them; a
+    batch with fewer examples than replicas leaves some of them out.
+    """
+    images, labels = batch
+    nets, (device, _) = replicas(net), home(net)
+    shares = [share for share in images.tensor_split(len(nets)) if len(share)] or [images]
+    outputs = [
+        run(replica, share, placement(net).precision, placement(net).memory_format)
+        for replica, share in zip(nets, shares, strict=False)
+    ]
+    joined = torch.cat([each.to(device, non_blocking=True) for each in outputs])
+    return joined, labels.to(device, torch.int64, non_blocking=True)
+
+
+def run(
+    replica: nn.Module, images: Tensor, precision: str, memory_format: torch.memory_format
+) -> Tensor:
+    """Return the outputs of one replica, in float32 at least.
+
+    Raises:
+        ModelError: BatchNorm is to take the variance of a single value.
+    """
+    device, dtype = home(replica)
+    images = images.to(device, dtype, non_blocking=True)
+    if images.dim() == 4:
+        images = images.contiguous(memory_format=memory_format)
+    half = precision == 'bfloat16'
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            outputs = replica(images)
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        raise ModelError(
+            f'BatchNorm cannot train on {len(images)} image of this size on a device: '
+            'use larger images, another batch size or fewer devices'
+        ) from error
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
+
+
+def summed_loss(
+    loss: Callable[[Tensor, Tensor], Tensor] | None, outputs: Tensor, labels: Tensor
+) -> Tensor:
+    """Return the sum of the per-example losses, a scalar.
+
+    Raises:
+        ModelError: The loss gives neither one value per example nor one in all.
+    """
+    if loss is None:
+        return F.cross_entropy(outputs, labels, reduction='sum')
+    values = loss(outputs, labels)
+    if values.dim() == 0:
+        return values if getattr(loss, 'reduction', 'mean') == 'sum' else values * len(labels)
+    if values.numel() != len(labels):
+        raise ModelError(f'the loss gives {tuple(values.shape)} for {len(labels)} examples')
+    return values.sum()
+
+
+def hits(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the number of examples whose largest output is the label's, a scalar."""
+    return (outputs.detach().argmax(dim=1) == labels).sum()
+
+
+@torch.no_grad()
+def gather_gradients(net: nn.Module) -> None:
+    """Add the gradients of every copy to the net's."""
+    for other in replicas(net)[1:]:
+        for target, source in zip(net.parameters(), other.parameters(), strict=True):
+            if source.grad is not None and target.grad is not None:
+                target.grad += source.grad.to(target.device, non_blocking=True)
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put every replica into eval mode without gradients; the net's own modes come back."""
+    send_parameters(net)
+    average_statistics(net)
+    modes = [(module, module.training) for module in net.modules()]
+    for replica in replicas(net):
+        replica.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def evaluate(net: nn.Module, loader: Any) -> Sums:
+    """Return the sums of cross-entropy and hits over a loader, in eval mode.
+
+    Running statistics are the mean over the replicas, as in ``get_state``.
+    """
+    device, _ = home(net)
+    loss, correct, examples = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    with evaluating(net):
+        for batch in loader:
+            outputs, labels = forward(net, batch)
+            loss = loss + summed_loss(None, outputs, labels)
+            correct = correct + hits(outputs, labels)
+            examples += len(labels)
+    return Sums(loss, correct, examples)
+
+
+def logits(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:
+    """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
+    with evaluating(net):
+        outputs, _ = forward(net, batch)
+        return to_array(outputs)

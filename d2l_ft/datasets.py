@@ -1,0 +1,119 @@
+"""Data sets by name: the built-in sample, the hot dogs of the book, or a folder of one's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from d2l_ft import sample
+from d2l_ft.augment import Pipeline
+from d2l_ft.devices import usable_cores
+from d2l_ft.errors import DataError
+from d2l_ft.files import cache_dir
+from d2l_ft.folder import ImageFolder, check_images, load_folders
+from d2l_ft.hub import DATA_HUB, download_extract
+from d2l_ft.interface import Backend
+
+SAMPLE_SIZE = 64
+"""Side of the net's input for the sample, in pixels: its pictures are small."""
+
+PHOTO_SIZE = 224
+"""Side of the net's input for photographs: that of ImageNet's nets."""
+
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A checked data set.
+
+    Attributes:
+        name: What the user asked for: 'sample', a key of DATA_HUB, or a folder's full path.
+        train: The part to train on.
+        test: The part to test on.
+        image_size: Side of the net's input unless the user says otherwise, in pixels.
+    """
+
+    name: str
+    train: ImageFolder
+    test: ImageFolder
+    image_size: int
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return self.train.classes
+
+    def loaders(
+        self,
+        backend: Backend,
+        batch_size: int,
+        image_size: int | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> tuple[Any, Any]:
+        """Return the loaders of both parts: the first shuffled and augmented."""
+        size = image_size or self.image_size
+        train = backend.loader(
+            self.train.samples,
+            Pipeline(size, train=True, seed=seed),
+            batch_size,
+            shuffle=True,
+            workers=workers,
+            seed=seed,
+        )
+        test = backend.loader(self.test.samples, Pipeline(size), batch_size, workers=workers)
+        return train, test
+
+
+def load_data(name: str, seed: int = 0, bar: bool = True) -> DataSet:
+    """Find a data set, make or download it if need be, and check every image.
+
+    Args:
+        name: 'sample', a key of DATA_HUB such as 'hotdog', or a folder.
+        seed: Seed of the split, for a folder without a test part.
+        bar: Whether to show progress; it needs a terminal too.
+
+    Raises:
+        DataError: The data set cannot be had, or an image in it is bad.
+    """
+    if name == 'sample':
+        train, test = load_folders(sample_folder(bar))
+        return DataSet(name, train, test, SAMPLE_SIZE)  # drawn by us, so not checked again
+    hub = name in DATA_HUB
+    root = Path(download_extract(name)) if hub else Path(name).expanduser().resolve()
+    if not root.is_dir():
+        raise DataError(
+            f'there is no folder {name}: give sample, {", ".join(sorted(DATA_HUB))} or a folder '
+            'with a folder of images per class'
+        )
+    train, test = load_folders(root, seed)
+    check_images([*train.samples, *test.samples], bar)
+    return DataSet(name if hub else str(root), train, test, PHOTO_SIZE)
+
+
+def sample_folder(bar: bool = True) -> Path:
+    """Return the built-in sample's folder in the cache, drawn at first use."""
+    return _drawn('sample', sample.write_target, bar)
+
+
+def sample_source_folder(bar: bool = True) -> Path:
+    """Return the folder of the sample's source task, drawn at first use."""
+    return _drawn('sample-source', sample.write_source, bar)
+
+
+def _drawn(name: str, write: Callable[..., object], bar: bool) -> Path:
+    """Draw a data set into the cache unless it is there."""
+    path = cache_dir() / 'data' / f'{name}-v{sample.VERSION}'
+    if not path.is_dir():
+        with tqdm(desc=f'draw {name}', unit='image', disable=None if bar else True) as progress:
+            write(path, progress=progress.update)
+    return path
+
+
+def default_workers(devices: list[Any]) -> int:
+    """Return the number of loader processes: none on the CPU, where the net has all the cores."""
+    on_cpu = all('cpu' in str(device) for device in devices)
+    return 0 if on_cpu else min(MOST_WORKERS, usable_cores())

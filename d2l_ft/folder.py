@@ -1,0 +1,220 @@
+"""An image folder as a checked, ordered list of samples and classes, the same for any framework.
+
+One folder a class, the classes sorted by name, the files of a class sorted by name. What happens to
+
+* files in deeper folders, hidden files and folders, other suffixes than .jpg .jpeg .png, and files
+  beside the class folders: skipped, and counted in one note;
+* a class without images, fewer than two classes, different classes in train and test: an error;
+* a file that is not whole, is no JPEG or PNG inside, is larger than ``LARGEST`` pixels, or is a
+  dangling link: an error that names it, before training starts.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from d2l_ft.augment import generator
+from d2l_ft.devices import usable_cores
+from d2l_ft.errors import DataError
+from d2l_ft.interface import Sample
+
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+"""Compared in lower case; what Gluon's ImageFolderDataset takes."""
+
+FORMATS = ('JPEG', 'PNG')
+LARGEST = 178_956_970
+"""Pixels; twice the size at which PIL warns, where PIL itself refuses a picture."""
+
+TEST_NAMES = ('test', 'val', 'valid', 'validation')
+HELD_OUT = 0.2
+"""Share of each class that is held out for testing if a folder has no test part."""
+
+STREAM_SPLIT = 2
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A part of a data set.
+
+    Attributes:
+        root: The folder.
+        classes: Names of the classes, sorted; a label is an index into it.
+        samples: Images, by class, then by name.
+        skipped: What was passed over: kind -> number of files or folders.
+    """
+
+    root: str
+    classes: list[str]
+    samples: list[Sample]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def note(self) -> str:
+        """Return one line on what was skipped, or nothing."""
+        parts = ', '.join(f'{number} {kind}' for kind, number in sorted(self.skipped.items()))
+        return f'{self.root}: skipped {parts}' if parts else ''
+
+
+def scan(root: str | os.PathLike[str]) -> ImageFolder:
+    """List the images of a folder with one folder a class.
+
+    Raises:
+        DataError: No such folder, fewer than two classes, or a class without images.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DataError(f'{folder} is not a folder: give one with a folder of images per class')
+    skipped: dict[str, int] = {}
+    classes: list[str] = []
+    samples: list[Sample] = []
+    for entry in _entries(folder, skipped):
+        if not entry.is_dir():
+            _count(skipped, 'files beside the class folders')
+            continue
+        images = _images(Path(entry.path), skipped)
+        if not images:
+            raise DataError(
+                f'the class {entry.name!r} of {folder} has no image: add some '
+                f'({", ".join(SUFFIXES)}), or remove its folder'
+            )
+        samples += [Sample(path, len(classes)) for path in images]
+        classes.append(entry.name)
+    if len(classes) < 2:
+        raise DataError(
+            f'{folder} has {len(classes)} class folder(s) with images, and at least 2 '
+            'are needed: put the images of each class into a folder of its own'
+        )
+    return ImageFolder(str(folder), classes, samples, skipped)
+
+
+def _entries(folder: Path, skipped: dict[str, int]) -> list[os.DirEntry[str]]:
+    """List a folder by name, without what is hidden."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f'cannot list {folder}: {error.strerror}') from error
+    shown = [entry for entry in entries if not entry.name.startswith('.')]
+    if hidden := len(entries) - len(shown):
+        _count(skipped, 'hidden', hidden)
+    return shown
+
+
+def _images(folder: Path, skipped: dict[str, int]) -> list[str]:
+    """List the image files of one class."""
+    images = []
+    for entry in _entries(folder, skipped):
+        if entry.is_dir():
+            _count(skipped, 'nested folders')
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            images.append(entry.path)
+        else:
+            _count(skipped, 'files with another suffix')
+    return images
+
+
+def _count(skipped: dict[str, int], kind: str, number: int = 1) -> None:
+    """Add to the count of a kind."""
+    skipped[kind] = skipped.get(kind, 0) + number
+
+
+def image_problem(path: str) -> str:
+    """Return what is wrong with an image file, or nothing.
+
+    The whole picture is decoded: OpenCV and MXNet would read a truncated one in silence.
+    """
+    try:
+        if not os.path.isfile(path):  # a pipe or a device would block the reader for ever
+            return 'is not a regular file' if os.path.exists(path) else 'does not exist'
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of PIL, on sizes and odd metadata
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > LARGEST:
+                    return f'has {image.width} x {image.height} pixels, which is too large'
+                image.load()
+    except UnidentifiedImageError:
+        return 'is no JPEG or PNG image'
+    except Exception as error:  # PIL's decoders raise anything: OSError, SyntaxError, ...
+        return f'cannot be read ({" ".join(str(error).split()) or type(error).__name__})'
+    return ''
+
+
+def bad_images(samples: Iterable[Sample], bar: bool = True) -> list[str]:
+    """Check every image and return one line for each bad one, in the samples' order."""
+    paths = [sample.path for sample in samples]
+    with ThreadPoolExecutor(usable_cores()) as pool:  # PIL decodes outside Python's lock
+        problems = tqdm(
+            pool.map(image_problem, paths),
+            total=len(paths),
+            desc='check images',
+            unit='image',
+            leave=False,
+            disable=None if bar else True,
+        )
+        return [f'{path} {text}' for path, text in zip(paths, problems, strict=True) if text]
+
+
+def check_images(samples: Iterable[Sample], bar: bool = True) -> None:
+    """Check every image.
+
+    Raises:
+        DataError: Names the first bad images and counts the rest.
+    """
+    if bad := bad_images(samples, bar):
+        more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
+        raise DataError(
+            f'{len(bad)} bad image(s), to be mended or removed: {"; ".join(bad[:SHOWN])}{more}'
+        )
+
+
+def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+    """Hold out a fifth of each class, at least one image, for testing.
+
+    Raises:
+        DataError: A class has one image only.
+    """
+    train: list[Sample] = []
+    test: list[Sample] = []
+    for label, name in enumerate(folder.classes):
+        images = [sample for sample in folder.samples if sample.label == label]
+        if len(images) < 2:
+            raise DataError(
+                f'the class {name!r} of {folder.root} has one image, which cannot be '
+                'split: add images, or make the folders train/ and test/'
+            )
+        order = generator(seed, STREAM_SPLIT, 0, label).permutation(len(images))
+        held = set(order[: max(1, round(len(images) * HELD_OUT))].tolist())
+        for number, sample in enumerate(images):
+            (test if number in held else train).append(sample)
+    return (
+        ImageFolder(folder.root, folder.classes, train, folder.skipped),
+        ImageFolder(folder.root, folder.classes, test),
+    )
+
+
+def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+    """Return the train and test part of a data set; images are not checked yet.
+
+    Args:
+        root: A folder with ``train/`` and ``test/`` (or ``val/``, ...), or with the class folders.
+        seed: Seed of the split where there is no test part.
+
+    Raises:
+        DataError: As ``scan`` and ``split``; or the parts have different classes.
+    """
+    folder = Path(root)
+    test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
+    if not (folder / 'train').is_dir() or test is None:
+        return split(scan(folder), seed)
+    parts = scan(folder / 'train'), scan(test)
+    if odd := sorted(set(parts[0].classes) ^ set(parts[1].classes)):
+        raise DataError(
+            f'train and {test.name} of {folder} must have the same classes; '
+            f'in one of them only: {", ".join(odd)}'
+        )
+    return parts

@@ -1,0 +1,401 @@
+"""The training loop, written once for every framework."""
+
+import math
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from d2l_ft.errors import TrainingDiverged
+from d2l_ft.interface import Backend, Sums
+from d2l_ft.registry import backend_of, get_backend
+
+READ_SECONDS = 0.5
+READ_STEPS = 8
+"""The sums are read from the device after so many seconds or steps: often enough for the
+progress bar and to bound what an asynchronous framework queues, seldom enough not to stall it."""
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch of one net came to; a line of ``metrics.jsonl``.
+
+    Attributes:
+        net: 'fine-tuned', 'scratch', or the caller's name.
+        epoch: 1 for the first.
+        train_loss: Mean of the loss over the examples of the epoch, each before its step.
+        train_acc: Share of hits, likewise.
+        test_acc: Share of hits on the test part after the epoch.
+        examples_per_sec: Training examples / seconds, data loading included.
+        step_examples_per_sec: Training examples / seconds in which the loop did not wait for
+            data; the figure that the book prints.
+        seconds: Duration of the epoch's training, without its test.
+    """
+
+    net: str
+    epoch: int
+    train_loss: float
+    train_acc: float
+    test_acc: float
+    examples_per_sec: float
+    step_examples_per_sec: float
+    seconds: float
+
+
+@dataclass
+class Position:
+    """Where a training stands; with the states of net and trainer, all that resume needs.
+
+    Attributes:
+        epoch: Epochs done.
+        step: Batches done of the epoch under way.
+        loss, correct, examples: Sums over these batches.
+        seconds: Spent on these batches.
+        waited: The part of it in which the loop waited for data.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    examples: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def add(self, sums: Sums) -> None:
+        """Read sums from the device and add them.
+
+        Raises:
+            TrainingDiverged: The loss is not finite.
+        """
+        self.loss += float(sums.loss)
+        self.correct += float(sums.correct)
+        self.examples += sums.examples
+        if not math.isfinite(self.loss):
+            raise TrainingDiverged(
+                f'the loss became {self.loss} in epoch {self.epoch + 1}: '
+                'train again with a smaller learning rate'
+            )
+
+    def metrics(self, net: str, test_acc: float) -> EpochMetrics:
+        """Return the metrics of the epoch that has just ended."""
+        seconds = max(self.seconds, 1e-9)
+        return EpochMetrics(
+            net=net,
+            epoch=self.epoch + 1,
+            train_loss=self.loss / max(self.examples, 1),
+            train_acc=self.correct / max(self.examples, 1),
+            test_acc=test_acc,
+            examples_per_sec=self.examples / seconds,
+            step_examples_per_sec=self.examples / max(seconds - self.waited, 1e-9),
+            seconds=self.seconds,
+        )
+
+
+class Interrupt:
+    """Turn the first Ctrl-C into a flag that the loop reads between two steps.
+
+    A second Ctrl-C interrupts at once. Outside the main thread Ctrl-C stays as it is.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> 'Interrupt':
+        try:
+            self._former = signal.signal(signal.SIGINT, self._on_signal)
+        except ValueError:  # only the main thread may set a handler
+            self._former = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print('\nstopping after this step; Ctrl-C again stops at once', file=sys.stderr)
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """Return the seed of the framework's generators for one step, so that dropout resumes."""
+    return zlib.crc32(f'{seed} {epoch} {step}'.encode())
+
+
+class Fit:
+    """One net's training: the loop with its progress bar, and where it stands.
+
+    Args:
+        backend: The framework.
+        net: A placed net.
+        trainer: Its trainer.
+        train_iter: Batches to train on. One with ``set_epoch`` is told the epoch.
+        test_iter: Batches to test on after each epoch; None leaves the test out.
+        num_epochs: Epochs in all, those done before a resume included.
+        name: The net's name in metrics and on the bar.
+        loss: The framework's loss object; None is softmax cross-entropy.
+        reduction: 'mean' or 'sum' over the batch.
+        position: Where to go on.
+        seed: Seed of the framework's generators, set before each step; None leaves them alone.
+        bar: Whether to show a progress bar; it needs a terminal too.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        net: Any,
+        trainer: Any,
+        train_iter: Any,
+        test_iter: Any,
+        num_epochs: int,
+        *,
+        name: str = 'net',
+        loss: Any = None,
+        reduction: str = 'mean',
+        position: Position | None = None,
+        seed: int | None = None,
+        bar: bool = True,
+    ) -> None:
+        self.backend, self.net, self.trainer = backend, net, trainer
+        self.train_iter, self.test_iter, self.num_epochs = train_iter, test_iter, num_epochs
+        self.name, self.loss, self.reduction = name, loss, reduction
+        self.position = position or Position()
+        self.seed, self.bar = seed, bar
+        self.interrupted = False
+
+    def run(self, on_epoch: Callable[[EpochMetrics], None] | None = None) -> list[EpochMetrics]:
+        """Train to the last epoch, or until Ctrl-C, which leaves ``interrupted`` true.
+
+        Args:
+            on_epoch: Called after each epoch, when ``position`` is that of the next.
+
+        Raises:
+            TrainingDiverged: The loss is not finite.
+        """
+        history = []
+        steps = len(self.train_iter) if hasattr(self.train_iter, '__len__') else None
+        done = steps and steps * self.position.epoch + self.position.step
+        with (
+            Interrupt() as interrupt,
+            tqdm(
+                total=steps and steps * self.num_epochs,
+                initial=done or 0,
+                desc=self.name,
+                unit='batch',
+                disable=None if self.bar else True,
+            ) as bar,
+        ):
+            while self.position.epoch < self.num_epochs and not self.interrupted:
+                self._train_epoch(interrupt, bar)
+                if self.interrupted:
+                    break
+                metrics = self.position.metrics(self.name, self.test())
+                self.position = Position(epoch=self.position.epoch + 1)
+                history.append(metrics)
+                if on_epoch:
+                    on_epoch(metrics)
+                self.interrupted = interrupt.asked and self.position.epoch < self.num_epochs
+        return history
+
+    def _train_epoch(self, interrupt: Interrupt, bar: Any) -> None:
+        """Train on what is left of the epoch; Ctrl-C ends it after a step."""
+        here = self.position
+        if hasattr(self.train_iter, 'set_epoch'):
+            self.train_iter.set_epoch(here.epoch, here.step)
+        clock = Clock(self.train_iter)
+        unread: Sums | None = None
+        read_step, read_time = here.step, time.perf_counter()
+        for batch in clock:
+            if self.seed is not None:
+                self.backend.seed(step_seed(self.seed, here.epoch, here.step))
+            sums = self.backend.train_step(self.net, self.trainer, batch, self.loss, self.reduction)
+            unread = sums if unread is None else unread + sums
+            here.step += 1
+            bar.update()
+            late = time.perf_counter() - read_time > READ_SECONDS
+            if late or here.step - read_step >= READ_STEPS:
+                here.add(unread)
+                self._show(bar)
+                unread, read_step, read_time = None, here.step, time.perf_counter()
+            if interrupt.asked:
+                self.interrupted = True
+                break
+        if unread is not None:
+            here.add(unread)
+            self._show(bar)
+        here.seconds += clock.seconds()
+        here.waited += clock.waited
+
+    def _show(self, bar: Any) -> None:
+        """Put the running loss and accuracy beside the bar."""
+        here = self.position
+        bar.set_postfix(
+            epoch=here.epoch + 1,
+            loss=f'{here.loss / here.examples:.3f}',
+            acc=f'{here.correct / here.examples:.3f}',
+            refresh=False,
+        )
+
+    def test(self) -> float:
+        """Return the accuracy on the test batches, or not-a-number without any."""
+        if self.test_iter is None:
+            return math.nan
+        return accuracy(self.backend.evaluate(self.net, self.test_iter))
+
+
+class Clock:
+    """Iterate over batches and add up the time in which they were waited for."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches, self.waited = batches, 0.0
+        self.begun = time.perf_counter()
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = iter(self.batches)
+        while True:
+            before = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.waited += time.perf_counter() - before
+            yield batch
+
+    def seconds(self) -> float:
+        """Return the seconds since the clock was made."""
+        return time.perf_counter() - self.begun
+
+
+def accuracy(sums: Sums) -> float:
+    """Return the share of hits."""
+    return float(sums.correct) / max(sums.examples, 1)
+
+
+def summary(metrics: EpochMetrics, devices: Sequence[Any]) -> str:
+    """Return the book's two lines, with the step-only speed beside the end-to-end one."""
+    return (
+        f'loss {metrics.train_loss:.3f}, train acc {metrics.train_acc:.3f}, '
+        f'test acc {metrics.test_acc:.3f}\n'
+        f'{metrics.examples_per_sec:.1f} examples/sec on {[str(device) for device in devices]} '
+        f'(step only: {metrics.step_examples_per_sec:.1f})'
+    )
+
+
+def try_all_gpus() -> list[Any]:
+    """Return every GPU that the framework of D2L_FT_BACKEND sees, or its CPU."""
+    return get_backend().devices('auto')
+
+
+def train_ch13(
+    net: Any,
+    train_iter: Any,
+    test_iter: Any,
+    loss: Any,
+    trainer: Any,
+    num_epochs: int,
+    devices: Sequence[Any] | None = None,
+    *,
+    reduction: str = 'mean',
+) -> list[EpochMetrics]:
+    """Train a net on several devices and print the book's summary.
+
+    Net, loaders, loss and trainer may come from d2l_ft or from the framework alone; the net's
+    class tells the framework. In a notebook the curves are drawn as training goes.
+
+    Args:
+        net: Net of MXNet Gluon or PyTorch.
+        train_iter: Iterable of (images, labels), sized if the progress bar is to show an end.
+        test_iter: The same for the test after each epoch, or None.
+        loss: Loss object with one value per example, or None for softmax cross-entropy.
+        trainer: ``gluon.Trainer``, ``torch.optim.Optimizer`` or that of ``build_trainer``.
+        num_epochs: Passes over ``train_iter``.
+        devices: Devices of the framework; None takes all GPUs, or the CPU.
+        reduction: 'mean': the gradient is that of the mean over the batch, in both frameworks;
+            'sum': of the sum, as the book's PyTorch tab has it.
+
+    Returns:
+        The metrics of each epoch.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, when the step under way is done.
+        TrainingDiverged: The loss is not finite.
+    """
+    from d2l_ft.plotting import LiveCurves
+
+    backend = backend_of(net)
+    devices = list(devices) if devices is not None else backend.devices('auto')
+    backend.place(net, devices, 'float32')
+    fit = Fit(
+        backend, net, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
+    )
+    history = fit.run(LiveCurves().add)
+    if fit.interrupted:
+        raise KeyboardInterrupt
+    if history:
+        print(summary(history[-1], devices))
+    return history
+
+
+def train_fine_tuning(
+    net: Any,
+    learning_rate: float,
+    batch_size: int = 128,
+    num_epochs: int = 5,
+    param_group: bool = True,
+    *,
+    data: str = 'sample',
+    image_size: int | None = None,
+    devices: str = 'auto',
+    seed: int = 0,
+) -> list[EpochMetrics]:
+    """Fine-tune a net on an image folder, as the chapter does.
+
+    Args:
+        net: Net of either framework; its class tells which.
+        learning_rate: Rate of the body, for the mean loss.
+        batch_size: Examples a step.
+        num_epochs: Passes over the training part.
+        param_group: Whether the output layer learns with ten times the rate.
+        data: 'sample', 'hotdog' or an image folder.
+        image_size: Side of the net's input, in pixels; None is the data set's own.
+        devices: As ``Backend.devices`` reads it.
+        seed: Seed of order, crops and flips.
+
+    Returns:
+        The metrics of each epoch.
+
+    Raises:
+        DataError: The data set cannot be used.
+    """
+    from d2l_ft.datasets import load_data
+    from d2l_ft.recipe import FINE_TUNED, Recipe
+
+    backend = backend_of(net)
+    dataset = load_data(data)
+    train_iter, test_iter = dataset.loaders(backend, batch_size, image_size, seed=seed)
+    multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
+    trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
+    chosen = backend.devices(devices)
+    return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen)
+
+
+__all__ = [
+    'EpochMetrics',
+    'Fit',
+    'Position',
+    'accuracy',
+    'asdict',
+    'summary',
+    'train_ch13',
+    'train_fine_tuning',
+    'try_all_gpus',
+]
