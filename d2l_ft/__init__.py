@@ -5,9 +5,7 @@
 Importing this package loads no framework; a name is imported when it is first used.
 """
 
-import importlib
 import os
-from typing import Any
 
 from d2l_ft.devices import usable_cores
 
