@@ -1,6 +1,7 @@
 """Named data sets: download, verify, extract, cache. Nothing is used before its hash fits."""
 
 import hashlib
+import io
 import shutil
 import stat
 import urllib.error
@@ -49,7 +50,7 @@ def digest_fits(data: bytes, expected: str) -> bool:
     return hashlib.new(algorithm, data).hexdigest().startswith(expected.lower())
 
 
-def fetch(url: str, expected: str, target: Path, instead: str) -> Path:
+def fetch(url: str, expected: str, target: Path, instead: str, member: bool = False) -> Path:
     """Download a file unless a copy with the right hash is there.
 
     Args:
@@ -57,6 +58,7 @@ def fetch(url: str, expected: str, target: Path, instead: str) -> Path:
         expected: Its hash, as ``digest_fits`` takes it.
         target: Where to keep it.
         instead: What the user can do without a network; the end of the error's line.
+        member: The file is wanted that lies alone in the zip archive at the URL; the hash is its.
 
     Raises:
         DataError: No network, no such file, or another hash; then nothing is kept.
@@ -64,10 +66,24 @@ def fetch(url: str, expected: str, target: Path, instead: str) -> Path:
     if target.is_file() and digest_fits(target.read_bytes(), expected):
         return target
     data = _read_url(url, instead)
+    if member:
+        data = _only_member(url, data)
     if not digest_fits(data, expected):
         raise DataError(f'{url} is not the file that was expected (its hash differs): {instead}')
     write_atomic(target, data)
     return target
+
+
+def _only_member(url: str, data: bytes) -> bytes:
+    """Return the only file of a zip archive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            (entry,) = archive.infolist()
+            if entry.file_size > LARGEST_UNPACKED:
+                raise ValueError('too large')
+            return archive.read(entry)
+    except (zipfile.BadZipFile, ValueError, RuntimeError) as error:
+        raise DataError(f'{url} is no archive of one file ({error})') from error
 
 
 def _read_url(url: str, instead: str) -> bytes:

@@ -40,6 +40,10 @@ class Recipe:
             if not good:  # also for not-a-number, which fails each comparison
                 raise ModelError(f'{text}: {self}')
 
+    def at_rate(self, learning_rate: float) -> 'Recipe':
+        """Return the same recipe with another rate."""
+        return replace(self, learning_rate=learning_rate)
+
     def in_mean_terms(self, batch_size: int) -> 'Recipe':
         """Return the recipe of the mean loss that takes the same steps at this batch size.
 
@@ -60,6 +64,10 @@ FINE_TUNED = Recipe(learning_rate=0.01)
 
 SCRATCH = Recipe(learning_rate=0.1, head_lr_mult=1.0)
 """The neutral recipe of the twin that is trained from scratch: the chapter's MXNet tab."""
+
+SOURCE = Recipe(learning_rate=0.02, head_lr_mult=1.0, weight_decay=1e-4, momentum=0.9)
+SOURCE_BATCH_SIZE, SOURCE_EPOCHS = 32, 8
+"""How the source model of the built-in sample is trained."""
 
 SCRATCH_LR_FACTOR = SCRATCH.learning_rate / FINE_TUNED.learning_rate
 """The twin's rate is this many times the fine-tuned net's, if a user changes the latter."""

@@ -1,0 +1,90 @@
+"""What a net says of labelled images: accuracy, confusion matrix, worst mistakes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft.augment import Pipeline
+from d2l_ft.interface import Backend, Sample
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image that was taken for another class, and how sure the net was of that."""
+
+    path: str
+    label: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The predictions for labelled samples.
+
+    Attributes:
+        classes: Names, in the order of the labels.
+        samples: What was looked at.
+        probabilities: (samples, classes), each row sums to 1.
+    """
+
+    classes: list[str]
+    samples: list[Sample]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples whose most probable class is the label."""
+        return float(np.trace(self.confusion)) / max(len(self.samples), 1)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts: row = true class, column = predicted class."""
+        counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
+        labels = [sample.label for sample in self.samples]
+        np.add.at(counts, (labels, self.probabilities.argmax(axis=1)), 1)
+        return counts
+
+    def worst(self, count: int = 12) -> list[Mistake]:
+        """Return the mistakes that the net was surest of, the surest first."""
+        predicted = self.probabilities.argmax(axis=1)
+        mistakes = [
+            Mistake(sample.path, sample.label, int(guess), float(row[guess]))
+            for sample, guess, row in zip(self.samples, predicted, self.probabilities, strict=True)
+            if guess != sample.label
+        ]
+        return sorted(mistakes, key=lambda mistake: -mistake.probability)[:count]
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the probabilities of (batch, classes) logits."""
+    logits = logits.astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def predict(
+    backend: Backend, net: Any, paths: Sequence[str], pipeline: Pipeline, batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Return (paths, classes) probabilities for image files.
+
+    Raises:
+        DataError: A file cannot be decoded.
+    """
+    rows = []
+    for first in range(0, len(paths), batch_size):
+        crops = np.stack([pipeline.crop(path) for path in paths[first : first + batch_size]])
+        batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
+        rows.append(softmax(backend.logits(net, batch)))
+    return np.concatenate(rows) if rows else np.zeros((0, 0))
+
+
+def evaluate_samples(
+    backend: Backend, net: Any, classes: list[str], samples: list[Sample], pipeline: Pipeline
+) -> Evaluation:
+    """Return the predictions of a net for labelled samples."""
+    paths = [sample.path for sample in samples]
+    return Evaluation(classes, samples, predict(backend, net, paths, pipeline))
