@@ -5,7 +5,9 @@
 Importing this package loads no framework; a name is imported when it is first used.
 """
 
+import importlib
 import os
+from typing import Any
 
 from d2l_ft.devices import usable_cores
 
@@ -15,3 +17,40 @@ __version__ = '0.1.0'
 # told otherwise before it is imported.
 if 'OMP_NUM_THREADS' not in os.environ:
     os.environ.setdefault('MXNET_OMP_MAX_THREADS', str(usable_cores()))
+
+_NAMES = {
+    'get_backend': 'registry',
+    'DATA_HUB': 'hub',
+    'DATA_URL': 'hub',
+    'download': 'hub',
+    'download_extract': 'hub',
+    'show_images': 'plotting',
+    'try_all_gpus': 'training',
+    'train_fine_tuning': 'training',
+    'train_ch13': 'training',
+    'Recipe': 'recipe',
+    'as_printed': 'recipe',
+    'Pipeline': 'augment',
+    'load_data': 'datasets',
+    'load_source': 'source',
+    'load_folders': 'folder',
+    'Backend': 'interface',
+    'Sample': 'interface',
+    'Sums': 'interface',
+    'D2LFTError': 'errors',
+}
+__all__ = ['__version__', *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _NAMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(f'{__name__}.{_NAMES[name]}'), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted(set(globals()) | set(_NAMES))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from d2l_ft import sample
+import d2l_ft.sample as sample
 from d2l_ft.augment import Pipeline
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import DataError

@@ -78,22 +78,23 @@ class Canvas:
     def pixels(self, points: Points) -> NDArray[np.int32]:
         """Return points in sixteenths of a pixel, as OpenCV draws without jagged edges."""
         moved = points @ self.turn.T * self.scale + self.centre
-        return np.rint(moved * 16).astype(np.int32)
+        return np.asarray(np.rint(moved * 16), dtype=np.int32)
 
     def shadow(self, points: Points) -> None:
         """Darken the ground below a shape."""
         mask = np.zeros(self.image.shape[:2], np.float32)
         drop = np.array([0.02, 0.04]) * 16 * self.scale
-        cv2.fillPoly(mask, [self.pixels(points) + drop.astype(np.int32)], 1.0, cv2.LINE_AA, 4)
-        mask = cv2.GaussianBlur(mask, (0, 0), max(1.0, 0.03 * self.scale))
-        self.image *= (1 - 0.45 * mask)[..., None]
+        outline = self.pixels(points) + drop.astype(np.int32)
+        cv2.fillPoly(mask, [outline], (1.0,), cv2.LINE_AA, 4)
+        soft = cv2.GaussianBlur(mask, (0, 0), max(1.0, 0.03 * self.scale))
+        self.image *= (1 - 0.45 * soft)[..., None]
 
     def fill(
         self, points: Points, colour: Colour, grain: float = 8.0, round_: float = 0.35
     ) -> None:
         """Fill a shape: rounded by light, uneven by texture."""
         mask = np.zeros(self.image.shape[:2], np.float32)
-        cv2.fillPoly(mask, [self.pixels(points)], 1.0, cv2.LINE_AA, 4)
+        cv2.fillPoly(mask, [self.pixels(points)], (1.0,), cv2.LINE_AA, 4)
         soft = cv2.GaussianBlur(mask, (0, 0), max(1.0, 0.05 * self.scale))
         light = 1 - round_ + 1.3 * round_ * np.clip(2 * soft - 1, 0, 1)
         texture = noise(mask.shape[0], mask.shape[1], self.rng, 4) * grain
@@ -134,7 +135,7 @@ class Canvas:
         if rng.random() < 0.5:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
         image += rng.normal(0, rng.uniform(1, 7), image.shape)
-        return np.clip(image, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(image, 0, 255), dtype=np.uint8)
 
 
 def noise(height: int, width: int, rng: np.random.Generator, cell: int) -> NDArray[np.float32]:

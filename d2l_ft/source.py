@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from d2l_ft import sample
+import d2l_ft.sample as sample
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_SIZE, DataSet, sample_source_folder
 from d2l_ft.errors import ModelError
@@ -20,7 +20,7 @@ from d2l_ft.training import Fit, accuracy
 
 TORCHVISION = 'https://download.pytorch.org/models/'
 GLUON = 'https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models/'
-IMAGENET = {
+IMAGENET: dict[str, dict[str, Any]] = {
     'pytorch': {
         'resnet18': 'resnet18-f37072fd.pth',
         'resnet34': 'resnet34-b627a593.pth',

@@ -1,0 +1,441 @@
+"""The d2l-ft command."""
+
+import datetime
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from d2l_ft import __version__
+from d2l_ft.architectures import ARCHITECTURES
+from d2l_ft.errors import CheckpointError, D2LFTError, DataError
+from d2l_ft.registry import VARIABLE, backend_name, backend_names, get_backend
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+class Commands(click.Group):
+    """A group whose D2LFTErrors are one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except D2LFTError as error:
+            if ctx.params.get('debug'):
+                raise
+            click.echo(f'd2l-ft: {error}', err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo('d2l-ft: interrupted', err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})
+@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+@click.version_option(__version__, prog_name='d2l-ft')
+def main(debug: bool) -> None:
+    """Fine-tune an image classifier on MXNet Gluon or on PyTorch.
+
+    \b
+    Examples:
+      d2l-ft train --compare                 the built-in sample; nothing is downloaded
+      d2l-ft train --data photos --source imagenet
+      d2l-ft predict runs/mine cat.jpg       with either framework
+      d2l-ft doctor                          what is installed, what is missing
+
+    The framework is that of --backend, otherwise of D2L_FT_BACKEND, otherwise PyTorch.
+    """
+
+
+def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --backend."""
+    text = f'Framework: {", ".join(backend_names())}.  [default: {VARIABLE}, or pytorch]'
+    return click.option('--backend', help=text)(command)
+
+
+@main.command()
+@backend_option
+@click.option(
+    '--data',
+    default='sample',
+    show_default=True,
+    help='sample, hotdog, or a folder with a folder of images per class.',
+)
+@click.option(
+    '--arch',
+    default='resnet18',
+    show_default=True,
+    type=click.Choice(list(ARCHITECTURES)),
+    help='Architecture.',
+)
+@click.option(
+    '--source',
+    default='sample',
+    show_default=True,
+    help='sample (pre-trained at first use), imagenet, none, or a weights file.',
+)
+@click.option('--epochs', default=5, show_default=True, type=click.IntRange(1))
+@click.option('--batch-size', default=128, show_default=True, type=click.IntRange(1))
+@click.option(
+    '--lr',
+    default=0.01,
+    show_default=True,
+    help='Rate of the body, for the mean loss; the twin of --compare gets 10 x.',
+)
+@click.option(
+    '--head-lr-mult',
+    default=10.0,
+    show_default=True,
+    help='The new output layer learns so many times faster.',
+)
+@click.option('--weight-decay', default=0.001, show_default=True)
+@click.option('--momentum', default=0.0, show_default=True)
+@click.option('--freeze', is_flag=True, help='Train the output layer alone.')
+@click.option('--compare', is_flag=True, help='Also train a twin from scratch.')
+@click.option(
+    '--image-size',
+    type=click.IntRange(32),
+    default=None,
+    help="Side of the net's input in pixels.  [default: 64 for sample, else 224]",
+)
+@click.option(
+    '--devices',
+    default='auto',
+    show_default=True,
+    help='auto, cpu, cpu:2 (two replicas), gpu, gpu:0,1.',
+)
+@click.option(
+    '--workers',
+    type=click.IntRange(0),
+    default=None,
+    help='Loader processes.  [default: 0 on the CPU, up to 8 with a GPU]',
+)
+@click.option(
+    '--precision',
+    default='auto',
+    show_default=True,
+    type=click.Choice(['auto', 'float32', 'bfloat16']),
+)
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path),
+    default=None,
+    help='Run directory.  [default: runs/<time>-<backend>-<data>]',
+)
+@click.option('--resume', is_flag=True, help='Go on with the run in --out where it stopped.')
+@click.pass_context
+def train(
+    ctx: click.Context, backend: str | None, out: Path | None, resume: bool, **options: Any
+) -> None:
+    """Fine-tune a net; without options ResNet-18 on the built-in sample.
+
+    \b
+    Examples:
+      d2l-ft train --compare
+      d2l-ft train --backend mxnet --arch resnet18_v2
+      d2l-ft train --data photos --source imagenet --epochs 10 --batch-size 32
+      d2l-ft train --out runs/mine --resume
+
+    Ctrl-C stops after the step under way and writes a checkpoint.
+    """  # fmt: skip
+    from d2l_ft.experiment import Settings
+    from d2l_ft.experiment import train as train_run
+    from d2l_ft.plotting import text_curves
+
+    settings = Settings(**options)
+    if resume:
+        out, settings, backend = _resumed(ctx, out, backend)
+    chosen = get_backend(backend)
+    out = out or _default_out(chosen.NAME, settings.data)
+    run, interrupted = train_run(chosen, settings, out, resume, say=click.echo)
+    if interrupted:
+        click.echo(f'stopped; go on with:  d2l-ft train --out {out} --resume', err=True)
+        ctx.exit(INTERRUPTED)
+    click.echo(text_curves(run.history()))
+    for name, history in run.history().items():
+        last = history[-1]
+        click.echo(
+            f'{name}: loss {last.train_loss:.3f}, train acc {last.train_acc:.3f}, '
+            f'test acc {last.test_acc:.3f}'
+        )
+    click.echo(f'report: {run.path / "report.html"}')
+
+
+def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:
+    """Return directory, settings and backend of the run to go on with.
+
+    Epochs, devices and workers may be given anew; anything else must be as it was.
+    """
+    from d2l_ft.experiment import Settings
+    from d2l_ft.run import Run
+
+    if out is None:
+        raise CheckpointError('--resume needs the run directory: --out DIR')
+    run = Run.open(out)
+    kept = {each.name: run.config['settings'][each.name] for each in fields(Settings)}
+    settings = Settings(**kept)
+    for name in kept:
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if name in ('epochs', 'devices', 'workers'):
+            settings = replace(settings, **{name: value})
+        elif value != kept[name]:
+            option = name.replace('_', '-')
+            raise CheckpointError(
+                f'{out} was begun with --{option} {kept[name]}: '
+                'leave the option out, or train anew with another --out'
+            )
+    return out, settings, backend or run.config['backend']
+
+
+def _default_out(backend: str, data: str) -> Path:
+    """Return a new directory below runs/."""
+    time = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    return Path('runs') / f'{time}-{backend}-{Path(data).name}'
+
+
+@main.command()
+@click.argument('run', type=click.Path(path_type=Path))
+@click.option('--data', default=None, help='Another data set.  [default: that of the run]')
+@backend_option
+@click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
+def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) -> None:
+    """Test the net of a run directory, with either framework.
+
+    \b
+    Example:
+      d2l-ft evaluate runs/mine --backend mxnet
+    """
+    from d2l_ft.experiment import evaluate_run
+    from d2l_ft.run import Run
+
+    opened = Run.open(run)
+    found, _ = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    'accuracy': found.accuracy,
+                    'examples': len(found.samples),
+                    'classes': found.classes,
+                    'confusion': found.confusion.tolist(),
+                }
+            )
+        )
+        return
+    click.echo(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
+    width = max(len(name) for name in found.classes)
+    for name, row in zip(found.classes, found.confusion.tolist(), strict=True):
+        click.echo(
+            f'{name:>{width}} is taken for  '
+            + ', '.join(
+                f'{other}: {count}'
+                for other, count in zip(found.classes, row, strict=True)
+                if count
+            )
+        )
+    for mistake in found.worst(5):
+        click.echo(
+            f'{mistake.path}: {found.classes[mistake.label]}, taken for '
+            f'{found.classes[mistake.predicted]} ({mistake.probability:.2f})'
+        )
+
+
+@main.command()
+@click.argument('run', type=click.Path(path_type=Path))
+@click.argument('images', nargs=-1, required=True, type=click.Path())
+@backend_option
+@click.option(
+    '--top',
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help='Classes to print for each image.',
+)
+@click.option('--json', 'as_json', is_flag=True, help='Print one JSON list.')
+def predict(
+    run: Path, images: tuple[str, ...], backend: str | None, top: int, as_json: bool
+) -> None:
+    """Classify image files with the net of a run directory, with either framework.
+
+    \b
+    Example:
+      d2l-ft predict runs/mine lunch.jpg dinner.png --top 2
+    """
+    from d2l_ft.augment import Pipeline
+    from d2l_ft.evaluation import predict as probabilities
+    from d2l_ft.experiment import load_net
+    from d2l_ft.folder import check_images
+    from d2l_ft.interface import Sample
+    from d2l_ft.run import Run
+
+    opened = Run.open(run)
+    check_images([Sample(path, 0) for path in images], bar=not as_json)
+    chosen = get_backend(backend)
+    pipeline = Pipeline(opened.config['image_size'])
+    rows = probabilities(chosen, load_net(opened, chosen), images, pipeline).tolist()
+    classes = opened.config['classes']
+    answers = []
+    for path, row in zip(images, rows, strict=True):
+        ranked = sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
+        answers.append({'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)})
+        if not as_json:
+            click.echo(f'{path}: ' + ', '.join(f'{name} {p:.3f}' for name, p in ranked[:top]))
+    if as_json:
+        click.echo(json.dumps(answers))
+
+
+@main.command()
+@click.argument('runs', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path),
+    default=Path('comparison.png'),
+    show_default=True,
+    help='The figure to write.',
+)
+def compare(runs: tuple[Path, ...], out: Path) -> None:
+    """Draw the learning curves of several runs into one figure.
+
+    \b
+    Example:
+      d2l-ft compare runs/with-mxnet runs/with-pytorch
+    """
+    from d2l_ft.plotting import save_curves, text_curves
+    from d2l_ft.run import Run
+
+    curves = {}
+    for path in runs:
+        opened = Run.open(path)
+        for net, history in opened.history().items():
+            curves[f'{path.name} {net}'] = history
+    save_curves(out, curves)
+    click.echo(text_curves({name: history[-1:] for name, history in curves.items()}))
+    click.echo(f'figure: {out}')
+
+
+@main.group()
+def data() -> None:
+    """Draw, check or download data sets."""
+
+
+@data.command('sample')
+@click.argument('directory', type=click.Path(path_type=Path))
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
+def data_sample(directory: Path, seed: int) -> None:
+    """Write the built-in sample as image files.
+
+    \b
+    Example:
+      d2l-ft data sample drawn-hotdogs
+    """
+    from tqdm import tqdm
+
+    from d2l_ft.sample import write_target
+
+    with tqdm(desc='draw', unit='image', disable=None) as bar:
+        write_target(directory, seed, progress=bar.update)
+    click.echo(f'wrote {directory}')
+
+
+@data.command('check')
+@click.argument('directory', type=click.Path(path_type=Path))
+def data_check(directory: Path) -> None:
+    """Look for anything in an image folder that training would refuse or skip.
+
+    \b
+    Example:
+      d2l-ft data check photos
+    """
+    from d2l_ft.folder import bad_images, load_folders
+
+    parts = load_folders(directory)
+    bad: list[str] = []
+    for name, part in zip(('train', 'test'), parts, strict=True):
+        click.echo(f'{name}: {len(part.samples)} images')
+        for label, each in enumerate(part.classes):
+            count = sum(sample.label == label for sample in part.samples)
+            click.echo(f'  {each}: {count}')
+        if part.note():
+            click.echo(part.note())
+        bad += bad_images(part.samples)
+    for line in bad:
+        click.echo(f'bad: {line}')
+    if bad:
+        raise DataError(f'{len(bad)} bad image(s): mend or remove them')
+    click.echo('all images are good')
+
+
+@data.command('fetch')
+@click.argument('name')
+def data_fetch(name: str) -> None:
+    """Download, verify and unpack a named data set.
+
+    \b
+    Example:
+      d2l-ft data fetch hotdog
+    """
+    from d2l_ft.hub import download_extract
+
+    click.echo(download_extract(name))
+
+
+@main.command()
+@click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
+def doctor(as_json: bool) -> None:
+    """Tell what is installed, on which devices and threads it computes, and what is missing.
+
+    \b
+    Example:
+      d2l-ft doctor --json
+    """
+    found = diagnose()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for key in ('chosen', 'cores', 'cache', 'versions'):
+        click.echo(f'{key}: {found[key]}')
+    for name, state in found['backends'].items():
+        text = state.get('error') or (
+            f'works on {", ".join(state["devices"])} with {state["threads"]} threads'
+        )
+        click.echo(f'{name}: {text}')
+
+
+def diagnose() -> dict[str, Any]:
+    """Return what ``doctor`` prints."""
+    from d2l_ft.devices import usable_cores
+    from d2l_ft.experiment import versions
+    from d2l_ft.files import cache_dir
+
+    backends: dict[str, Any] = {}
+    for name in backend_names():
+        try:
+            backend = get_backend(name)
+            devices = [str(device) for device in backend.devices('auto')]
+            backends[name] = {'devices': devices, 'threads': backend.threads()}
+        except D2LFTError as error:
+            backends[name] = {'error': str(error)}
+    try:
+        chosen = backend_name()
+    except D2LFTError as error:
+        chosen = str(error)
+    return {
+        'chosen': chosen,
+        'cores': usable_cores(),
+        'cache': str(cache_dir()),
+        'versions': versions(),
+        'backends': backends,
+    }
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The main job: fine-tune a source model and, to compare, train a twin from scratch."""
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l_ft.architectures import architecture
+from d2l_ft.augment import Pipeline
+from d2l_ft.datasets import DataSet, default_workers, load_data
+from d2l_ft.errors import CheckpointError, ModelError
+from d2l_ft.evaluation import Evaluation, evaluate_samples
+from d2l_ft.interface import Backend
+from d2l_ft.plotting import save_curves
+from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe
+from d2l_ft.registry import BACKENDS
+from d2l_ft.report import write_report
+from d2l_ft.run import NETS, Run
+from d2l_ft.source import load_source
+from d2l_ft.training import EpochMetrics, Fit, Position
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked for; the command line's options have the same names.
+
+    Attributes:
+        data: 'sample', 'hotdog' or an image folder.
+        arch: Architecture.
+        source: 'sample', 'imagenet', 'none' or a file; None is 'sample'.
+        epochs: Passes over the training part.
+        batch_size: Examples a step.
+        lr: Rate of the body of the fine-tuned net; the twin's is ten times that.
+        head_lr_mult: The head learns so many times faster.
+        weight_decay: As in ``Recipe``.
+        momentum: As in ``Recipe``.
+        freeze: Train the head alone.
+        compare: Train the twin from scratch as well.
+        image_size: Side of the net's input, in pixels; None is the data set's own.
+        devices: As ``parse_devices`` reads it.
+        workers: Loader processes; None is 0 on the CPU, up to 8 with a GPU.
+        precision: 'auto', 'float32' or 'bfloat16'.
+        seed: Seed of heads, twin, order, crops, flips and dropout.
+    """
+
+    data: str = 'sample'
+    arch: str = 'resnet18'
+    source: str = 'sample'
+    epochs: int = 5
+    batch_size: int = 128
+    lr: float = FINE_TUNED.learning_rate
+    head_lr_mult: float = FINE_TUNED.head_lr_mult
+    weight_decay: float = FINE_TUNED.weight_decay
+    momentum: float = FINE_TUNED.momentum
+    freeze: bool = False
+    compare: bool = False
+    image_size: int | None = None
+    devices: str = 'auto'
+    workers: int | None = None
+    precision: str = 'auto'
+    seed: int = 0
+
+    def recipe(self, net: str) -> Recipe:
+        """Return the recipe of 'fine-tuned' or 'scratch'."""
+        if net == 'scratch':
+            rate, multiplier = self.lr * SCRATCH_LR_FACTOR, 1.0
+        else:
+            rate, multiplier = self.lr, self.head_lr_mult
+        return Recipe(rate, multiplier, self.weight_decay, self.momentum)
+
+    def nets(self) -> list[str]:
+        """Return the nets to train; without a source there is only the twin."""
+        if self.source == 'none':
+            if self.freeze:
+                raise ModelError('--freeze needs a source: random features would stay random')
+            return ['scratch']
+        return list(NETS) if self.compare else ['fine-tuned']
+
+
+def train(
+    backend: Backend,
+    settings: Settings,
+    out: Path,
+    resume: bool = False,
+    bar: bool = True,
+    say: Callable[[str], None] = print,
+) -> tuple[Run, bool]:
+    """Train, and write all of it into a run directory.
+
+    Args:
+        backend: The framework.
+        settings: What is asked for.
+        out: The run directory: new, or with ``resume`` that of an earlier run of these settings.
+        resume: Go on where the run was stopped.
+        bar: Whether to show progress bars; they need a terminal too.
+        say: Takes each line for the user.
+
+    Returns:
+        The run, and whether Ctrl-C ended it early (then its checkpoint is written).
+
+    Raises:
+        D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
+    """
+    names = settings.nets()
+    for name in names:
+        settings.recipe(name)
+    devices = backend.devices(settings.devices)
+    data = load_data(settings.data, settings.seed, bar)
+    size = settings.image_size or data.image_size
+    smallest = architecture(settings.arch).smallest
+    if size < smallest:
+        raise ModelError(f'{settings.arch} needs images of at least {smallest} pixels, not {size}')
+    for part in (data.train, data.test):
+        if part.note():
+            say(part.note())
+    source = None
+    if 'fine-tuned' in names:
+        source = load_source(settings.source, settings.arch, backend, settings.devices, bar)
+    run = Run.open(out) if resume else Run.create(out, _config(backend, settings, data, size))
+    if resume:
+        _check_same(run, data, size)
+    for name in names:
+        net = backend.build_net(
+            settings.arch,
+            len(data.classes),
+            source if name == 'fine-tuned' else None,
+            settings.seed,
+        )
+        if settings.freeze and name == 'fine-tuned':
+            backend.freeze(net)
+        used = backend.place(net, devices, settings.precision)
+        if not run.metrics():
+            where = ', '.join(str(device) for device in devices)
+            say(f'{backend.NAME}, {used}, on {where} with {backend.threads()} threads')
+        if train_net(backend, net, name, settings, data, run, devices, bar, say):
+            return run, True
+        finish(backend, run, name, net, data)
+    return run, False
+
+
+def train_net(
+    backend: Backend,
+    net: Any,
+    name: str,
+    settings: Settings,
+    data: DataSet,
+    run: Run,
+    devices: list[Any],
+    bar: bool,
+    say: Callable[[str], None],
+) -> bool:
+    """Train one net, from its last checkpoint if it has one; tell whether Ctrl-C ended it."""
+    recipe = settings.recipe(name)
+    trainer = backend.build_trainer(net, recipe)
+    position = Position()
+    if found := run.load(name):
+        checkpoint, position = found
+        backend.set_state(net, checkpoint.model)
+        backend.set_trainer_state(net, trainer, checkpoint.trainer)
+    workers = default_workers(devices) if settings.workers is None else settings.workers
+    train_iter, test_iter = data.loaders(
+        backend, settings.batch_size, run.config['image_size'], workers, settings.seed
+    )
+    fit = Fit(
+        backend, net, trainer, train_iter, test_iter, settings.epochs,
+        name=name, position=position, seed=settings.seed, bar=bar,
+    )  # fmt: skip
+
+    def save() -> None:
+        state = backend.get_state(net), backend.get_trainer_state(net, trainer)
+        run.save(name, *state, fit.position)
+
+    def on_epoch(metrics: EpochMetrics) -> None:
+        run.add_metrics(metrics)
+        save()
+        say(
+            f'{name} epoch {metrics.epoch}/{settings.epochs}: loss {metrics.train_loss:.3f}, '
+            f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
+            f'{metrics.examples_per_sec:.1f} examples/sec '
+            f'(step only: {metrics.step_examples_per_sec:.1f})'
+        )
+
+    fit.run(on_epoch)
+    if fit.interrupted and fit.position.step:
+        save()
+    return fit.interrupted
+
+
+def finish(backend: Backend, run: Run, name: str, net: Any, data: DataSet) -> None:
+    """Write the figures and the report of a run, after each of its nets."""
+    save_curves(run.path / 'curves.png', run.history())
+    pipeline = Pipeline(run.config['image_size'])
+    if name == run.best_net():
+        found = evaluate_samples(backend, net, data.classes, data.test.samples, pipeline)
+        write_report(run, found)
+    else:  # the first net's report gets the twin's curves
+        write_report(run, evaluate_run(run, backend)[0])
+
+
+def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:
+    """Return what config.json holds."""
+    return {
+        'backend': backend.NAME,
+        'arch': settings.arch,
+        'classes': data.classes,
+        'image_size': size,
+        'data': data.name,
+        'train_examples': len(data.train.samples),
+        'test_examples': len(data.test.samples),
+        'settings': asdict(settings) | {'data': data.name},
+        'recipes': {name: asdict(settings.recipe(name)) for name in settings.nets()},
+        'created': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+        'versions': versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter."""
+    found = {'python': platform.python_version()}
+    names = ['d2l-ft', 'numpy', 'opencv-python-headless', 'pillow', 'safetensors']
+    for package in [
+        *names,
+        *(framework for _, framework in BACKENDS.values()),
+        'torchvision',
+        'gluoncv',
+    ]:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_same(run: Run, data: DataSet, size: int) -> None:
+    """Refuse to resume on other data.
+
+    Raises:
+        CheckpointError: Classes, number of examples or image size differ.
+    """
+    config = run.config
+    now = data.classes, len(data.train.samples), len(data.test.samples), size
+    keys = ('classes', 'train_examples', 'test_examples', 'image_size')
+    if [*now] != [config.get(key) for key in keys]:
+        raise CheckpointError(
+            f'{config.get("data")} has changed since {run.path} began: train anew'
+        )
+
+
+def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
+    """Return a trained net of a run, in either framework.
+
+    Raises:
+        CheckpointError: There is no good checkpoint.
+    """
+    found = run.load(name or run.best_net())
+    if found is None:
+        raise CheckpointError(f'{run.path} has no checkpoint of {name}')
+    net = backend.build_net(run.config['arch'], len(run.config['classes']))
+    backend.set_state(net, found[0].model)
+    backend.place(net, backend.devices('auto'))
+    return net
+
+
+def evaluate_run(
+    run: Run, backend: Backend, data: str | None = None, bar: bool = True
+) -> tuple[Evaluation, Any]:
+    """Evaluate a run's net on the test part of its data, or of another data set.
+
+    Returns:
+        The evaluation and the net.
+
+    Raises:
+        CheckpointError: The other data set has other classes.
+    """
+    settings = run.config['settings']
+    dataset = load_data(data or settings['data'], settings['seed'], bar)
+    if dataset.classes != run.config['classes']:
+        raise CheckpointError(
+            f'{dataset.name} has the classes {", ".join(dataset.classes)}; '
+            f'{run.path} was trained for {", ".join(run.config["classes"])}'
+        )
+    net = load_net(run, backend)
+    pipeline = Pipeline(run.config['image_size'])
+    return evaluate_samples(backend, net, dataset.classes, dataset.test.samples, pipeline), net
