@@ -98,20 +98,26 @@ def decode(path: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def random_box(height: int, width: int, draws: np.random.Generator) -> tuple[int, int, int, int]:
+def random_box(
+    height: int,
+    width: int,
+    draws: np.random.Generator,
+    area_range: tuple[float, float] = AREA,
+) -> tuple[int, int, int, int]:
     """Draw a crop with random area and aspect ratio.
 
     Args:
         height: Height of the image, in pixels.
         width: Its width.
         draws: Four uniform numbers are taken a try.
+        area_range: Least and greatest share of the area.
 
     Returns:
         (top, left, height, width) in pixels, inside the image.
     """
     for _ in range(TRIES):
         u = draws.random(4)
-        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * u[0])
+        area = height * width * (area_range[0] + (area_range[1] - area_range[0]) * u[0])
         low, high = math.log(RATIO[0]), math.log(RATIO[1])
         ratio = math.exp(low + (high - low) * u[1])
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
@@ -142,6 +148,7 @@ class Pipeline:
         train: Whether crops and flips are drawn.
         seed: Seed of the draws.
         mean, std: Channel means and deviations for pixels in [0, 1], RGB.
+        area: Least and greatest share of the image that a random crop covers.
     """
 
     image_size: int = 224
@@ -149,6 +156,7 @@ class Pipeline:
     seed: int = 0
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
+    area: tuple[float, float] = AREA
 
     def crop(self, path: str, epoch: int = 0, index: int = 0) -> NDArray[np.uint8]:
         """Return (image_size, image_size, 3) RGB of a file, for an epoch and sample index."""
@@ -159,7 +167,7 @@ class Pipeline:
             return resize(image, side, side)[edge : edge + size, edge : edge + size]
         draws = generator(self.seed, STREAM_CROPS, epoch, index)
         flip = draws.random() < 0.5
-        top, left, height, width = random_box(image.shape[0], image.shape[1], draws)
+        top, left, height, width = random_box(image.shape[0], image.shape[1], draws, self.area)
         square = resize(image[top : top + height, left : left + width], size, size)
         return np.ascontiguousarray(square[:, ::-1]) if flip else square
 

@@ -40,7 +40,7 @@ class Commands(click.Group):
 @click.option('--debug', is_flag=True, help='Show the traceback of an error.')
 @click.version_option(__version__, prog_name='d2l-ft')
 def main(debug: bool) -> None:
-    """Fine-tune an image classifier on MXNet Gluon or on PyTorch.
+    r"""Fine-tune an image classifier on MXNet Gluon or on PyTorch.
 
     \b
     Examples:
@@ -132,9 +132,9 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option('--resume', is_flag=True, help='Go on with the run in --out where it stopped.')
 @click.pass_context
 def train(
-    ctx: click.Context, backend: str | None, out: Path | None, resume: bool, **options: Any
+    ctx: click.Context, /, backend: str | None, out: Path | None, resume: bool, **options: Any
 ) -> None:
-    """Fine-tune a net; without options ResNet-18 on the built-in sample.
+    r"""Fine-tune a net; without options ResNet-18 on the built-in sample.
 
     \b
     Examples:
@@ -208,7 +208,7 @@ def _default_out(backend: str, data: str) -> Path:
 @backend_option
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) -> None:
-    """Test the net of a run directory, with either framework.
+    r"""Test the net of a run directory, with either framework.
 
     \b
     Example:
@@ -264,7 +264,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
 def predict(
     run: Path, images: tuple[str, ...], backend: str | None, top: int, as_json: bool
 ) -> None:
-    """Classify image files with the net of a run directory, with either framework.
+    r"""Classify image files with the net of a run directory, with either framework.
 
     \b
     Example:
@@ -303,7 +303,7 @@ def predict(
     help='The figure to write.',
 )
 def compare(runs: tuple[Path, ...], out: Path) -> None:
-    """Draw the learning curves of several runs into one figure.
+    r"""Draw the learning curves of several runs into one figure.
 
     \b
     Example:
@@ -331,7 +331,7 @@ def data() -> None:
 @click.argument('directory', type=click.Path(path_type=Path))
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
 def data_sample(directory: Path, seed: int) -> None:
-    """Write the built-in sample as image files.
+    r"""Write the built-in sample as image files.
 
     \b
     Example:
@@ -349,7 +349,7 @@ def data_sample(directory: Path, seed: int) -> None:
 @data.command('check')
 @click.argument('directory', type=click.Path(path_type=Path))
 def data_check(directory: Path) -> None:
-    """Look for anything in an image folder that training would refuse or skip.
+    r"""Look for anything in an image folder that training would refuse or skip.
 
     \b
     Example:
@@ -377,7 +377,7 @@ def data_check(directory: Path) -> None:
 @data.command('fetch')
 @click.argument('name')
 def data_fetch(name: str) -> None:
-    """Download, verify and unpack a named data set.
+    r"""Download, verify and unpack a named data set.
 
     \b
     Example:
@@ -391,7 +391,7 @@ def data_fetch(name: str) -> None:
 @main.command()
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 def doctor(as_json: bool) -> None:
-    """Tell what is installed, on which devices and threads it computes, and what is missing.
+    r"""Tell what is installed, on which devices and threads it computes, and what is missing.
 
     \b
     Example:

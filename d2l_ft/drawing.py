@@ -32,7 +32,7 @@ def capsule(length: float, width: float, bend: float = 0.0) -> Points:
     bottom = np.stack([side, np.full(9, width / 2)], axis=1)
     points = np.concatenate([right, bottom, -right, -bottom])
     points[:, 1] -= bend * (2 * points[:, 0] / length) ** 2
-    return points
+    return np.asarray(points)
 
 
 def blob(rx: float, ry: float, rng: np.random.Generator, rough: float = 0.03) -> Points:
@@ -63,7 +63,7 @@ class Canvas:
         self.rng = rng
         self.image = background(height, width, rng)
         self.tint = rng.normal(0, 9, 3)
-        self.aim(rng.uniform(0.55, 1.05), rng.uniform(0, 2 * math.pi), 0.12)
+        self.aim(rng.uniform(0.75, 1.15), rng.uniform(0, 2 * math.pi), 0.1)
 
     def aim(self, scale: float, angle: float, spread: float) -> None:
         """Choose size (shares of the short side), turn (radians) and place of what follows."""
