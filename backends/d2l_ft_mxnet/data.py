@@ -1,0 +1,181 @@
+"""Batches of image files from Gluon's Dataset and DataLoader."""
+
+import multiprocessing
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.data import DataLoader, Dataset
+from numpy.typing import NDArray
+
+from d2l_ft.augment import EpochSampler, Key, Pipeline
+from d2l_ft.errors import DataError
+from d2l_ft.interface import Sample
+
+Item = tuple[NDArray[Any], int] | DataError
+Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
+
+PATIENCE = 120
+"""Seconds until a batch that no worker delivers is given up."""
+
+
+class ImageFiles(Dataset):
+    """The image files as a map from (epoch, index) to (image, label).
+
+    A DataError is returned instead of raised: on an exception Gluon ends its workers for good.
+
+    Args:
+        samples: Checked image files.
+        pipeline: A ``Pipeline``, or a Gluon transform of an image.
+        seed: Seed of a Gluon transform's draws.
+        forked: Whether a process of its own makes the examples.
+    """
+
+    def __init__(self, samples: Sequence[Sample], pipeline: Any, seed: int, forked: bool) -> None:
+        self.samples, self.pipeline, self.seed = list(samples), pipeline, seed
+        self.forked = forked
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Item:
+        """Return ((size, size, 3) uint8, label), or the transform's result in the first place."""
+        epoch, index = key
+        sample = self.samples[index]
+        try:
+            if isinstance(self.pipeline, Pipeline):
+                return self.pipeline.crop(sample.path, epoch, index), sample.label
+            return self.transformed(sample.path, epoch, index), sample.label
+        except DataError as error:
+            return error
+
+    def transformed(self, path: str, epoch: int, index: int) -> NDArray[Any]:
+        """Return the transform of an image, with draws that depend on the key alone."""
+        image = read_image(path)
+        words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)
+        python, numpy = random.getstate(), np.random.get_state()
+        # MXNet's generator cannot be saved; in this process it goes on from a draw of its own
+        after = None if self.forked else int(mx.nd.random.randint(0, 2**31 - 1).asscalar())
+        for seed in (random.seed, np.random.seed, mx.random.seed):
+            seed(int(words[0]) % 2**31)
+        try:
+            return self.pipeline(image).asnumpy()
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            if after is not None:
+                mx.random.seed(after)
+
+
+def read_image(path: str) -> mx.nd.NDArray:
+    """Read an image as Gluon's ImageFolderDataset does: (height, width, 3) RGB uint8.
+
+    Raises:
+        DataError: The file cannot be read or decoded.
+    """
+    try:
+        image = mx.image.imread(path, 1)
+        image.wait_to_read()
+    except (mx.MXNetError, OSError, ValueError) as error:
+        raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder') from error
+    return image
+
+
+def batchify(items: Sequence[Item]) -> tuple[NDArray[Any], NDArray[np.int32]] | DataError:
+    """Stack the items of a batch; crops stay uint8, a quarter of the bytes between processes."""
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+    images, labels = zip(*items, strict=True)
+    return np.stack(images), np.array(labels, dtype=np.int32)
+
+
+class ImageLoader:
+    """Batches of one epoch after another; ``loader`` says what the arguments are."""
+
+    def __init__(
+        self, files: ImageFiles, batch_size: int, shuffle: bool, workers: int, seed: int
+    ) -> None:
+        self.pipeline = files.pipeline
+        self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+        self.batches = DataLoader(
+            files,
+            batch_sampler=self.sampler,
+            num_workers=workers,
+            batchify_fn=batchify,
+            timeout=PATIENCE,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch and the first batch to yield."""
+        self.sampler.set_epoch(epoch, start)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield (images, labels) on the CPU: (batch, 3, h, w) float32 and (batch,) int32.
+
+        Raises:
+            DataError: An image can't be read, or a worker died.
+        """
+        for batch in self.received():
+            if isinstance(batch, DataError):
+                raise batch
+            images, labels = batch
+            if isinstance(self.pipeline, Pipeline):
+                images = self.pipeline.to_float(images)
+            yield to_batch(images, labels)
+
+    def received(self) -> Iterator[Any]:
+        """Yield what the workers send.
+
+        Raises:
+            DataError: Nothing came for ``PATIENCE`` seconds: Gluon starts another process for
+                one that died, but the batch it was making is lost.
+        """
+        try:
+            yield from self.batches
+        except multiprocessing.TimeoutError as error:
+            raise DataError(
+                f'no batch came from the worker processes of the loader for {PATIENCE} s; '
+                'one may have died (out of memory?): use fewer workers'
+            ) from error
+
+
+def loader(
+    samples: Sequence[Sample],
+    pipeline: Any,
+    batch_size: int,
+    shuffle: bool = False,
+    workers: int = 0,
+    seed: int = 0,
+) -> ImageLoader:
+    """Return batches of the samples from a DataLoader.
+
+    Args:
+        samples: Checked image files.
+        pipeline: A ``Pipeline``, or a Gluon transform (a Compose), which takes the (height,
+            width, 3) uint8 NDArray that ImageFolderDataset gives and returns a (3, height,
+            width) NDArray.
+        batch_size: Examples a batch; the last may be smaller.
+        shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
+        workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
+        seed: Seed of the order, and of a Gluon transform's draws.
+    """
+    files = ImageFiles(samples, pipeline, seed, workers > 0)
+    return ImageLoader(files, batch_size, shuffle, workers, seed)
+
+
+def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
+    """Return (images, labels) as NDArrays on the CPU, copied; dtypes are kept.
+
+    Args:
+        images: (batch, 3, height, width), float32 or float64.
+        labels: (batch,), int32 or int64.
+    """
+    return mx.nd.array(images, dtype=images.dtype), mx.nd.array(labels, dtype=labels.dtype)

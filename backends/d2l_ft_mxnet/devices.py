@@ -1,0 +1,149 @@
+"""Contexts, threads, and the replicas of a net on several contexts of one process."""
+
+import ctypes
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import Block, Parameter
+
+from d2l_ft.devices import parse_devices, usable_cores
+from d2l_ft.errors import DeviceError, ModelError
+
+PRECISIONS = ('auto', 'float32', 'bfloat16')
+
+
+def openmp_threads() -> int:
+    """Return the threads that MXNet takes: OpenMP's after its import, capped by its variable."""
+    try:
+        count = int(ctypes.CDLL('libgomp.so.1').omp_get_max_threads())
+    except (OSError, AttributeError):  # another OpenMP library: believe the variables
+        count = int(os.environ.get('OMP_NUM_THREADS', '').partition(',')[0] or usable_cores())
+    cap = os.environ.get('MXNET_OMP_MAX_THREADS', '')
+    if 'OMP_NUM_THREADS' in os.environ or not cap.isdecimal():
+        return count  # MXNet reads its own variable only where OpenMP's is not set
+    return min(count, int(cap))
+
+
+def warn_if_halved() -> None:
+    """Warn where MXNet was imported before d2l_ft could give it all cores."""
+    order, cores = list(sys.modules), usable_cores()
+    # d2l_ft sets the variable to this where it has no value; MXNet would have obeyed it
+    unread = os.environ.get('MXNET_OMP_MAX_THREADS') == str(cores) and cores > THREADS
+    if unread and order.index('mxnet') < order.index('d2l_ft'):
+        warnings.warn(
+            f'MXNet computes on {THREADS} of {cores} cores, as it was imported before d2l_ft: '
+            f'import d2l_ft first, or set MXNET_OMP_MAX_THREADS={cores}',
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+# Read at import: PyTorch shares the library, and may set the number for its own threads later.
+THREADS = openmp_threads()
+warn_if_halved()
+
+
+def devices(request: str = 'auto') -> list[mx.Context]:
+    """Return the contexts of a request as ``parse_devices`` reads it.
+
+    Raises:
+        DeviceError: The request cannot be read, or a GPU in it does not exist.
+    """
+    kind, numbers = parse_devices(request)
+    if kind == 'cpu':
+        return [mx.cpu(number) for number in numbers]
+    count = mx.context.num_gpus()
+    if kind == 'auto' and count == 0:
+        return [mx.cpu(0)]
+    numbers = numbers or list(range(count))
+    missing = [number for number in numbers if number >= count]
+    if missing or not numbers:
+        which = f'GPU {missing[0]}' if missing else 'GPU'
+        cause = '' if mx.runtime.Features().is_enabled('CUDA') else '; this MXNet is for CPUs only'
+        raise DeviceError(f'MXNet finds no {which} here ({count} in all{cause}): use auto or cpu')
+    return [mx.gpu(number) for number in numbers]
+
+
+def threads() -> int:
+    """Return the number of threads on which MXNet computes."""
+    return THREADS
+
+
+def seed(value: int) -> None:
+    """Seed MXNet's own generators, on every device (dropout is all that draws from them)."""
+    mx.random.seed(value)
+
+
+def place(net: Block, devices: Sequence[mx.Context], precision: str = 'float32') -> str:
+    """Put the net on the contexts, a replica each; return the precision, always 'float32'.
+
+    A trainer knows its contexts from the start, so build it afterwards.
+
+    Args:
+        net: Any initialised block.
+        devices: One or more different contexts.
+        precision: 'float32', or 'auto' for the same: MXNet 1.9 has no training in bfloat16.
+
+    Raises:
+        DeviceError: No device, one twice, or a precision other than these.
+        ModelError: The net is not initialised.
+    """
+    spots = list(devices)
+    if not spots:
+        raise DeviceError('a net needs at least one device: use auto or cpu')
+    if len(set(spots)) < len(spots):
+        raise DeviceError('a device occurs twice: use cpu:2 for two replicas on the CPU')
+    if precision not in PRECISIONS:
+        raise DeviceError(f'unknown precision {precision!r}: choose {", ".join(PRECISIONS)}')
+    if precision == 'bfloat16':
+        raise DeviceError('MXNet 1.9 does not train in bfloat16: use float32, or backend pytorch')
+    if contexts(net) != spots:
+        average_statistics(net)
+        for parameter in parameters(net).values():
+            parameter.reset_ctx(spots)
+    return 'float32'
+
+
+def parameters(net: Block) -> dict[str, Parameter]:
+    """Return Gluon's structural name -> parameter; a shared one has several names."""
+    return net._collect_params_with_prefix()
+
+
+def contexts(net: Block) -> list[mx.Context]:
+    """Return the contexts on which the net lies.
+
+    Raises:
+        ModelError: The net is not initialised.
+    """
+    for parameter in parameters(net).values():
+        try:
+            return list(parameter.list_ctx())
+        except RuntimeError as error:
+            raise ModelError(
+                f'the parameter {parameter.name} has no values: call net.initialize() first'
+            ) from error
+    return [mx.cpu(0)]
+
+
+def average_statistics(net: Block) -> None:
+    """Set the running statistics of every replica to their mean, without waiting.
+
+    Each replica moves its own while training. The moving average is linear, so the mean at a
+    later time does not depend on when it was taken before. Equal statistics keep their bits.
+    """
+    if len(contexts(net)) == 1:
+        return
+    for name, parameter in parameters(net).items():
+        if not name.rpartition('.')[2].startswith('running_'):
+            continue
+        replicas = parameter.list_data()
+        with autograd.pause():
+            first = replicas[0]
+            apart = sum(each.as_in_context(first.context) - first for each in replicas[1:])
+            mean = first + apart / len(replicas)
+            for each in replicas:
+                mean.copyto(each)

@@ -1,0 +1,208 @@
+"""Nets: the constructors of Gluon's and GluonCV's zoos, made torchvision's functions."""
+
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mxnet as mx
+from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock, nn
+from mxnet.gluon.model_zoo import vision
+from mxnet.gluon.nn.basic_layers import _BatchNorm
+from numpy.typing import NDArray
+
+from d2l_ft.architectures import architecture, initial_state, merge_source
+from d2l_ft.errors import BackendNotInstalled, ModelError
+from d2l_ft_mxnet.devices import parameters
+from d2l_ft_mxnet.state import canonical_parameters, set_state
+
+HEAD_PLACES = ('output', 'fc', 'classifier')
+"""Attributes under which Gluon's zoos, and nets like torchvision's, keep the output layer."""
+
+
+class AdaptiveAvgPool2D(HybridBlock):
+    """Average pooling to a square of a given side, whatever the input's size.
+
+    Args:
+        side: Height and width of the output.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Return (batch, channels, side, side)."""
+        return F.contrib.AdaptiveAvgPooling2D(x, output_size=self.side)
+
+
+def gluoncv_zoo() -> Any:
+    """Import GluonCV's model zoo.
+
+    GluonCV's own import fails beside PyTorch 2: it takes an unknown version for an error instead
+    of doing without. It never looks for PyTorch where its check of versions says there is none.
+
+    Raises:
+        BackendNotInstalled: GluonCV is not installed.
+    """
+    check = types.ModuleType('gluoncv.check')
+    check._deprecate_python2 = check._require_mxnet_version = lambda *_: None
+    check._require_pytorch_version = no_pytorch
+    theirs = sys.modules.pop(check.__name__, None)
+    sys.modules[check.__name__] = check
+    try:
+        from gluoncv import model_zoo
+    except ImportError as error:
+        raise BackendNotInstalled(
+            f'GluonCV cannot be imported ({error}): run  pip install "d2l-ft[mxnet]"'
+        ) from error
+    finally:
+        del sys.modules[check.__name__]
+        if theirs is not None:
+            sys.modules[check.__name__] = theirs
+    return model_zoo
+
+
+def no_pytorch(*_: str) -> None:
+    """Tell GluonCV that there is no PyTorch."""
+    raise ImportError('d2l_ft uses the MXNet side of GluonCV alone')
+
+
+def mobilenet_v2(classes: int) -> HybridBlock:
+    """Return GluonCV's net with torchvision's head: dropout and a dense layer with a bias."""
+    net = gluoncv_zoo().mobilenet_v2_1_0(classes=classes)
+    with net.name_scope():
+        net.output = nn.HybridSequential(prefix='output_')
+        with net.output.name_scope():
+            net.output.add(nn.Dropout(0.2), nn.Dense(classes))
+    return net
+
+
+def vgg11(classes: int) -> HybridBlock:
+    """Return Gluon's net with torchvision's pooling to 7 x 7 after the convolutions."""
+    net = vision.vgg11(classes=classes)
+    pools = nn.HybridSequential(prefix='')
+    pools.add(net.features[20], AdaptiveAvgPool2D(7))
+    net.features.register_child(pools, '20')
+    return net
+
+
+def densenet121(classes: int) -> HybridBlock:
+    """Return Gluon's net with global pooling instead of 7 x 7 at the end."""
+    net = vision.densenet121(classes=classes)
+    net.features.register_child(nn.GlobalAvgPool2D(), '13')
+    return net
+
+
+def squeezenet1_1(classes: int) -> HybridBlock:
+    """Return Gluon's net with global pooling instead of 13 x 13 at the end."""
+    net = vision.squeezenet1_1(classes=classes)
+    net.output.register_child(nn.GlobalAvgPool2D(), '2')
+    return net
+
+
+CONSTRUCTORS: Mapping[str, Callable[[int], HybridBlock]] = {
+    'resnet18': lambda classes: gluoncv_zoo().resnet18_v1b(classes=classes),
+    'resnet34': lambda classes: gluoncv_zoo().resnet34_v1b(classes=classes),
+    'resnet50': lambda classes: gluoncv_zoo().resnet50_v1b(classes=classes),
+    'resnet18_v2': lambda classes: vision.resnet18_v2(classes=classes),
+    'mobilenet_v2': mobilenet_v2,
+    'vgg11': vgg11,
+    'densenet121': densenet121,
+    'squeezenet1_1': squeezenet1_1,
+}
+
+
+def build_net(
+    arch: str,
+    classes: int,
+    source: Mapping[str, NDArray[Any]] | None = None,
+    seed: int = 0,
+) -> HybridBlock:
+    """Return a hybridized net on the CPU; MXNet's generators are left alone.
+
+    Args:
+        arch: A name of ``ARCHITECTURES``.
+        classes: Outputs of the head.
+        source: State whose body is copied; its head, of any size, is not. None draws all.
+        seed: Seed of ``initial_state``, from which all that is not copied is taken.
+
+    Returns:
+        A net of Gluon's or GluonCV's zoo, in float32.
+
+    Raises:
+        ModelError: Unknown architecture, no class, or the source's body does not fit.
+    """
+    smallest = architecture(arch).smallest
+    if classes < 1:
+        raise ModelError(f'a net needs at least one class, not {classes}')
+    net = CONSTRUCTORS[arch](classes)
+    net.d2l_arch = arch
+    net.infer_shape(mx.nd.zeros((1, 3, smallest, smallest)))
+    for name, parameter in parameters(net).items():
+        # what is set below is not drawn: zeros here, and a fixed scale is one
+        start = mx.init.One() if name.endswith('gamma') else mx.init.Zero()
+        parameter.initialize(start, mx.cpu(0))
+    shapes = {name: each.shape for name, each in canonical_parameters(net).items()}
+    set_state(net, merge_source(arch, initial_state(arch, shapes, seed), source))
+    # static_shape is faster by little and holds memory for each batch size it has met
+    net.hybridize(static_alloc=True)
+    return net
+
+
+def head(net: Block) -> Block:
+    """Return the output layer: the last Dense or Conv2D in a place that is known.
+
+    Raises:
+        ModelError: The net has none.
+    """
+    for place in HEAD_PLACES:
+        block = getattr(net, place, None)
+        if isinstance(block, Block):
+            layers = [each for each in blocks(block) if isinstance(each, nn.Dense | nn.Conv2D)]
+            if layers:
+                return layers[-1]
+    raise ModelError(
+        f'{type(net).__name__} has no output layer that is known: '
+        f'name it one of {", ".join(HEAD_PLACES)}'
+    )
+
+
+def blocks(net: Block) -> list[Block]:
+    """Return every block of a net, children before parents."""
+    found: list[Block] = []
+    net.apply(found.append)
+    return found
+
+
+def body_parameters(net: Block) -> list[Parameter]:
+    """Return the parameters and statistics of every block but the output layer, each once."""
+    top = head(net)
+    found = {
+        id(parameter): parameter
+        for block in blocks(net)
+        if block is not top
+        for parameter in block._reg_params.values()
+    }
+    return list(found.values())
+
+
+def freeze(net: Block) -> None:
+    """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode.
+
+    Dropout stays active in training, as it belongs to what the head learns from.
+
+    Raises:
+        ModelError: No head is known, or a part is an imported symbol, which cannot be changed.
+    """
+    body, parts = body_parameters(net), blocks(net)
+    if any(isinstance(each, SymbolBlock) for each in parts):
+        raise ModelError('an imported SymbolBlock cannot be frozen: build the net from its layers')
+    for parameter in body:
+        parameter.grad_req = 'null'
+    for each in parts:
+        if isinstance(each, _BatchNorm):
+            # without it, null gradients only stop the statistics; the batch's own still count
+            each._kwargs['use_global_stats'] = True
+        if isinstance(each, HybridBlock):
+            each._clear_cached_op()

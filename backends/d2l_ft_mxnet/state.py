@@ -1,0 +1,168 @@
+"""Parameters, running statistics and momentum as NumPy arrays under canonical names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon import Block, Parameter
+from mxnet.gluon.parameter import DeferredInitializationError
+from numpy.typing import NDArray
+
+from d2l_ft.architectures import check_state
+from d2l_ft.errors import ModelError
+from d2l_ft.interface import State
+from d2l_ft.naming import canonical_names
+from d2l_ft_mxnet.devices import average_statistics, parameters
+
+
+def canonical_parameters(net: Block) -> dict[str, Parameter]:
+    """Return canonical name -> parameter or running statistic.
+
+    The fixed scale and shift of a BatchNorm that does not learn them are no state. A net that is
+    not ours keeps Gluon's structural names, gamma and beta called weight and bias.
+    """
+    arch = getattr(net, 'd2l_arch', None)
+    ends = ('running_mean', 'running_var')
+    state = {
+        name: parameter
+        for name, parameter in parameters(net).items()
+        if parameter._differentiable or name.endswith(ends)
+    }
+    return {ours: state[theirs] for ours, theirs in canonical_names(state, arch).items()}
+
+
+def to_array(array: mx.nd.NDArray) -> NDArray[Any]:
+    """Wait for an array; return a C-order copy, float64 where it is, float32 of any other."""
+    dtype = np.float64 if np.dtype(array.dtype) == np.float64 else np.float32
+    return np.array(array.asnumpy(), dtype=dtype, order='C')
+
+
+def get_state(net: Block) -> State:
+    """Return a copy of every parameter and running statistic.
+
+    Statistics are the mean over the contexts, which all of them have from here on: a run that
+    goes on and one that resumes from this state take the same steps.
+
+    Returns:
+        Canonical name -> C-order array, float32 (float64 where the net is).
+
+    Raises:
+        ModelError: The net is not initialised, or has not seen a batch to infer its shapes.
+    """
+    average_statistics(check_known(net))
+    return {
+        name: to_array(parameter.list_data()[0])
+        for name, parameter in canonical_parameters(net).items()
+    }
+
+
+def check_known(net: Block) -> Block:
+    """Return the net if all of its parameters have values.
+
+    Raises:
+        ModelError: The first that has none.
+    """
+    for name, parameter in parameters(net).items():
+        try:
+            parameter.list_data()
+        except DeferredInitializationError as error:
+            raise ModelError(
+                f'the shape of {name!r} is not known: run a batch through the net first'
+            ) from error
+        except RuntimeError as error:
+            raise ModelError(f'{name!r} has no values: call net.initialize() first') from error
+    return net
+
+
+def set_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
+    """Set every parameter and running statistic on every context, all or nothing.
+
+    Raises:
+        ModelError: A name or shape is missing, unknown or different.
+    """
+    wanted = canonical_parameters(check_known(net))
+    check_state(state, {name: each.shape for name, each in wanted.items()})
+    for name, parameter in wanted.items():
+        parameter.set_data(new_array(state[name], parameter))
+
+
+def new_array(values: NDArray[Any], like: Parameter) -> mx.nd.NDArray:
+    """Return a copy of values on a parameter's first context, in its dtype."""
+    return mx.nd.array(np.ascontiguousarray(values), like.list_ctx()[0], dtype=like.dtype)
+
+
+def updaters(trainer: gluon.Trainer) -> list[Any]:
+    """Return what holds a trainer's velocities: the KVStore's updater, or one a context."""
+    if trainer._kvstore is not None and trainer._update_on_kvstore:
+        return [trainer._kvstore._updater]
+    return list(trainer._updaters)
+
+
+def trainer_parameters(net: Block, trainer: Any) -> dict[str, tuple[Parameter, int]]:
+    """Return canonical name -> (parameter, its index in the trainer) of what a trainer trains.
+
+    Raises:
+        ModelError: The trainer is not SGD, or has parameters that the net has not.
+    """
+    optimizer = trainer._optimizer if isinstance(trainer, gluon.Trainer) else trainer
+    if not isinstance(optimizer, mx.optimizer.SGD):
+        raise ModelError(
+            f'the state of {type(optimizer).__name__} has no form in both frameworks: use SGD'
+        )
+    # the first name of a shared parameter counts
+    names = {id(each): name for name, each in reversed(canonical_parameters(net).items())}
+    trained = [
+        (index, each) for index, each in enumerate(trainer._params) if each.grad_req != 'null'
+    ]
+    if any(id(each) not in names for _, each in trained):
+        raise ModelError('the trainer has a parameter that is not of this net')
+    return {names[id(each)]: (each, index) for index, each in trained}
+
+
+def get_trainer_state(net: Block, trainer: Any) -> State:
+    """Return what the trainer remembers: the velocity of each parameter.
+
+    Gluon's arrays hold what the last step added to the weight; the sign is turned here.
+
+    Returns:
+        Canonical name -> velocity, float32 (float64 where the net is): what the last step took
+        from the weight, learning rate included. ``{}`` before the first step and without
+        momentum.
+
+    Raises:
+        ModelError: The trainer is not SGD, or not of this net.
+    """
+    trained = trainer_parameters(net, trainer)
+    kept = updaters(trainer)[0].states
+    if all(kept.get(index) is None for _, index in trained.values()):
+        return {}
+    return {
+        name: to_array(parameter.list_data()[0] * 0 if kept.get(index) is None else -kept[index])
+        for name, (parameter, index) in trained.items()
+    }
+
+
+def set_trainer_state(net: Block, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
+    """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
+
+    Raises:
+        ModelError: A name or shape does not fit, the trainer is not SGD or not of this net, or
+            has no momentum to restore.
+    """
+    trained = trainer_parameters(net, trainer)
+    if state:
+        if not trainer._optimizer.momentum:
+            raise ModelError('the state has velocities, but the trainer has no momentum')
+        check_state(state, {name: each.shape for name, (each, _) in trained.items()})
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
+    for updater in updaters(trainer):
+        for name, (parameter, index) in trained.items():
+            updater.states.pop(index, None)
+            updater.states_synced.pop(index, None)
+            if state:
+                updater.states[index] = -new_array(state[name], parameter)
+                # false: the updater moves it to the weight's context when it first uses it
+                updater.states_synced[index] = False

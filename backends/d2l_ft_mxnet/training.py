@@ -1,0 +1,205 @@
+"""SGD with two rates, and one step or one evaluation on every context of a net."""
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.gluon import Block, Parameter
+from numpy.typing import NDArray
+
+from d2l_ft.errors import ModelError
+from d2l_ft.interface import Sums
+from d2l_ft.recipe import Recipe
+from d2l_ft_mxnet.devices import average_statistics, contexts, parameters
+from d2l_ft_mxnet.model import body_parameters, head
+from d2l_ft_mxnet.state import to_array
+
+Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
+
+
+def build_trainer(net: Block, recipe: Recipe) -> gluon.Trainer:
+    """Return SGD over the trainable parameters, with the head's ``lr_mult`` set.
+
+    The multipliers of all other parameters are set to 1. Weight decay applies to every
+    parameter, as Gluon has it.
+
+    Raises:
+        ModelError: A group is empty while the multiplier needs two, a parameter is in both, or
+            the net is not initialised.
+    """
+    contexts(net)
+    everything = {id(each): each for each in parameters(net).values()}
+    top = [] if recipe.head_lr_mult == 1 else head_group(net)
+    trained = trainable(list(everything.values()))
+    if not trained:
+        raise ModelError('the net has no trainable parameter')
+    for parameter in everything.values():
+        parameter.lr_mult = 1.0
+    for parameter in top:
+        parameter.lr_mult = recipe.head_lr_mult
+    options = {
+        'learning_rate': recipe.learning_rate,
+        'wd': recipe.weight_decay,
+        'momentum': recipe.momentum,
+    }
+    # on the KVStore the velocities would be out of reach until the first step
+    return gluon.Trainer(trained, 'sgd', options, update_on_kvstore=False)
+
+
+def head_group(net: Block) -> list[Parameter]:
+    """Return the head's parameters, once it is sure that they and the body are two groups.
+
+    Raises:
+        ModelError: A group is empty, or a parameter is in both.
+    """
+    top = list(parameters(head(net)).values())
+    body = [each for each in body_parameters(net) if each._differentiable]
+    if {id(each) for each in body} & {id(each) for each in top}:
+        raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
+    if not body or not trainable(top):
+        empty = 'head' if body else 'body'
+        raise ModelError(f'the {empty} has no trainable parameter: use head_lr_mult 1')
+    return top
+
+
+def trainable(group: list[Parameter]) -> list[Parameter]:
+    """Return those of the parameters that get a gradient."""
+    return [parameter for parameter in group if parameter.grad_req != 'null']
+
+
+def train_step(
+    net: Block, trainer: gluon.Trainer, batch: Any, loss: Any = None, reduction: str = 'mean'
+) -> Sums:
+    """Take one step on every context of the net, and wait for nothing.
+
+    Args:
+        net: A placed net, or a net that lies on one context.
+        trainer: From ``build_trainer``, or any Gluon trainer of the net's parameters.
+        batch: (batch, 3, height, width) images and (batch,) integer labels.
+        loss: A Gluon loss that gives one value per example; None is softmax cross-entropy.
+        reduction: 'mean' or 'sum' over the whole batch.
+
+    Returns:
+        Sums of this batch before the step, on the first context.
+
+    Raises:
+        ModelError: Unknown reduction, the net was placed after its trainer was built, or the
+            loss does not give one value per example.
+    """
+    places = check_step(net, trainer, reduction)
+    split, outputs, losses = shares(net, batch), [], []
+    with autograd.record():
+        for images, labels in split:
+            outputs.append(net(images))
+            losses.append(example_losses(loss, outputs[-1], labels))
+    autograd.backward(losses)
+    clear_idle(trainer, places[len(split) :])
+    examples = len(batch[1])
+    trainer.step(examples if reduction == 'mean' else 1)
+    return sums(losses, outputs, split)
+
+
+def check_step(net: Block, trainer: gluon.Trainer, reduction: str) -> list[mx.Context]:
+    """Return the contexts of a step.
+
+    Raises:
+        ModelError: Unknown reduction, or the trainer is for other contexts.
+    """
+    if reduction not in ('mean', 'sum'):
+        raise ModelError(f"the reduction must be 'mean' or 'sum', not {reduction!r}")
+    places = contexts(net)
+    if trainer._contexts != places:
+        raise ModelError('the net was placed after its trainer was built: build the trainer again')
+    return places
+
+
+def shares(net: Block, batch: Any) -> list[Share]:
+    """Return each context's share of a batch, in the net's dtype.
+
+    Shares are as even as can be, the larger ones first; a batch with fewer examples than contexts
+    leaves the last contexts out.
+    """
+    images, labels = batch
+    used = contexts(net)[: len(labels)]
+    dtype = next((each.dtype for each in parameters(net).values()), 'float32')
+    halves = [
+        gluon.utils.split_and_load(each, used, even_split=False)
+        for each in (images.astype(dtype, copy=False), labels)
+    ]
+    return list(zip(*halves, strict=True))
+
+
+def example_losses(loss: Any, outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return the loss of each example, (batch,); None is softmax cross-entropy.
+
+    Raises:
+        ModelError: The loss gives something else.
+    """
+    values = (loss or gluon.loss.SoftmaxCrossEntropyLoss())(outputs, labels)
+    if values.size != len(labels):
+        raise ModelError(f'the loss gives {values.shape} for {len(labels)} examples')
+    return values
+
+
+def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
+    """Let contexts without examples add nothing to the gradient, and take the step nevertheless.
+
+    Their gradients are those of an earlier batch. Gluon refuses to step from them; told to
+    ignore it, it would leave out the update of these contexts, and the replicas would part.
+    """
+    for parameter in trainable(trainer._params) if idle else []:
+        for context in idle:
+            parameter.grad(context)[:] = 0
+            parameter.data(context)._fresh_grad = True
+
+
+def sums(losses: list[mx.nd.NDArray], outputs: list[mx.nd.NDArray], split: list[Share]) -> Sums:
+    """Return the sums over all contexts, on the first one, as scalars that ``float`` reads."""
+    hits = [
+        (output.argmax(axis=1) == labels.astype(output.dtype)).sum()
+        for output, (_, labels) in zip(outputs, split, strict=True)
+    ]
+    return Sums(
+        total([each.sum() for each in losses]), total(hits), sum(len(labels) for _, labels in split)
+    )
+
+
+def total(values: list[mx.nd.NDArray]) -> Any:
+    """Return the sum of scalars on the first one's context.
+
+    It is an ``mx.np`` array, as the legacy NDArray has no ``__float__``.
+    """
+    first = values[0].context
+    return mx.nd.add_n(*(each.as_in_context(first) for each in values)).as_np_ndarray()
+
+
+def evaluate(net: Block, loader: Any) -> Sums:
+    """Return the sums of cross-entropy and hits over a loader, in eval mode.
+
+    Running statistics are the mean over the contexts, as in ``get_state``. It waits for the
+    result: an error of MXNet that nobody waits for goes unnoticed.
+    """
+    average_statistics(net)
+    zero = mx.nd.zeros((1,), contexts(net)[0]).as_np_ndarray()
+    loss, correct, examples = zero, zero, 0
+    for batch in loader:
+        split = shares(net, batch)
+        with autograd.pause():
+            outputs = [net(images) for images, _ in split]
+            pairs = zip(outputs, split, strict=True)
+            losses = [example_losses(None, output, labels) for output, (_, labels) in pairs]
+            part = sums(losses, outputs, split)
+            loss, correct = loss + part.loss, correct + part.correct
+        examples += part.examples
+    loss.wait_to_read()
+    correct.wait_to_read()
+    return Sums(loss, correct, examples)
+
+
+def logits(net: Block, batch: Any) -> NDArray[Any]:
+    """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
+    average_statistics(net)
+    with autograd.pause():
+        outputs = [net(images) for images, _ in shares(net, batch)]
+    return np.concatenate([to_array(each) for each in outputs])

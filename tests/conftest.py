@@ -1,0 +1,81 @@
+"""Fixtures for all tests: which backends run, a private cache, small image folders."""
+
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2l_ft.opencv import cv2
+from d2l_ft.registry import BACKENDS, get_backend
+
+LEG = os.environ.get('D2L_FT_LEG', '')
+"""Comma-separated backends that must run; empty: all. A backend that was asked for and does not
+load fails its tests, it never skips them. 'core' asks for none."""
+
+
+def asked_backends() -> list[str]:
+    """Return the framework backends of this leg."""
+    return [name for name in BACKENDS if not LEG or name in LEG.split(',')]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the files that test a backend which is not of this leg."""
+    name = collection_path.name
+    for backend in BACKENDS:
+        if name == f'test_{backend}_backend.py' and backend not in asked_backends():
+            return True
+    both = name in ('test_across.py', 'test_mxnet_backend.py', 'test_pytorch_backend.py')
+    return True if both and len(asked_backends()) < len(BACKENDS) else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what takes a ``backend`` once over the reference and those of the leg."""
+    if 'backend' in metafunc.fixturenames:
+        names = ['reference', *asked_backends()]
+        metafunc.parametrize('backend', names, indirect=True)
+    if 'framework' in metafunc.fixturenames:
+        metafunc.parametrize('framework', asked_backends(), indirect=True)
+
+
+@pytest.fixture
+def backend(request):
+    """Return a backend, the reference included."""
+    if request.param == 'reference':
+        return importlib.import_module('reference_backend')
+    return get_backend(request.param)
+
+
+@pytest.fixture
+def framework(request):
+    """Return a framework's backend."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    """Keep the user's cache and environment out of the tests."""
+    monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / 'cache'))
+    monkeypatch.delenv('D2L_FT_BACKEND', raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return an image folder: train/ and test/ with a dark and a bright class."""
+    return make_folder(tmp_path / 'photos')
+
+
+def make_folder(root: Path, train: int = 10, test: int = 4) -> Path:
+    """Write small JPEG files, dark or bright, of various sizes."""
+    rng = np.random.default_rng(0)
+    for part, count in (('train', train), ('test', test)):
+        for level, name in ((60, 'dark'), (190, 'light')):
+            place = root / part / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                height, width = rng.integers(40, 70, 2)
+                image = np.clip(rng.normal(level, 30, (height, width, 3)), 0, 255)
+                cv2.imwrite(str(place / f'{number:02d}.jpg'), image.astype(np.uint8))
+    return root

@@ -1,0 +1,254 @@
+"""What every backend promises, run once over each of them."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from d2l_ft.augment import Pipeline
+from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft.folder import load_folders
+from d2l_ft.interface import Backend, Sums
+from d2l_ft.recipe import Recipe
+
+SIZE = 64
+RECIPE = Recipe(0.01, momentum=0.9)
+
+
+def functions():
+    """Return the functions of the Protocol."""
+    return {
+        name: each for name, each in vars(Backend).items()
+        if inspect.isfunction(each) and not name.startswith('_')
+    }  # fmt: skip
+
+
+def random_batch(backend, count=4, classes=2, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.normal(size=(count, 3, SIZE, SIZE)) + 2 * labels[:, None, None, None]
+    return backend.to_batch(images.astype(np.float32), labels)
+
+
+def placed(backend, request='cpu', **options):
+    net = backend.build_net('resnet18', 2, **options)
+    backend.place(net, backend.devices(request))
+    return net
+
+
+def same(a, b):
+    """Tell whether two states are equal to the bit."""
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_same_can_fail():
+    one = {'w': np.zeros(2)}
+    assert same(one, {'w': np.zeros(2)})
+    assert not same(one, {'w': np.ones(2)})
+    assert not same(one, {'v': np.zeros(2)})
+
+
+@pytest.mark.parametrize('name', functions())
+def test_signature_is_the_protocols(backend, name):
+    def parameters(function, skip=0):
+        listed = list(inspect.signature(function).parameters.values())[skip:]
+        return [(each.name, each.kind, each.default) for each in listed]
+
+    assert parameters(getattr(backend, name)) == parameters(functions()[name], skip=1)
+
+
+def test_names(backend):
+    assert isinstance(backend.NAME, str)
+    assert isinstance(backend.FRAMEWORK, str)
+    assert backend.threads() >= 1
+
+
+def test_devices(backend):
+    assert len(backend.devices('cpu')) == 1
+    assert len(backend.devices('cpu:2')) == 2
+    assert backend.devices()
+    with pytest.raises(DeviceError, match='cpu:2'):
+        backend.devices('cpus')
+    with pytest.raises(DeviceError):
+        backend.devices('gpu:97')
+
+
+def test_loader_gives_the_pipelines_floats(backend, folder):
+    train, _ = load_folders(folder)
+    pipeline = Pipeline(SIZE, train=True, seed=3)
+    loader = backend.loader(train.samples, pipeline, 8, shuffle=True, seed=3)
+    assert len(loader) == 3
+    loader.set_epoch(2)
+    seen = 0
+    for images, labels in loader:
+        images, labels = to_numpy(images), to_numpy(labels)
+        assert images.shape == (len(labels), 3, SIZE, SIZE)
+        assert images.dtype == np.float32
+        seen += len(labels)
+    assert seen == 20
+
+
+def to_numpy(tensor):
+    return tensor.asnumpy() if hasattr(tensor, 'asnumpy') else np.asarray(tensor)
+
+
+def test_epoch_can_start_in_the_middle(backend, folder):
+    train, _ = load_folders(folder)
+    loader = backend.loader(train.samples, Pipeline(SIZE, train=True), 8, shuffle=True)
+    loader.set_epoch(1)
+    whole = [to_numpy(images) for images, _ in loader]
+    loader.set_epoch(1, start=2)
+    (last,) = [to_numpy(images) for images, _ in loader]
+    assert np.array_equal(last, whole[2])
+    loader.set_epoch(0)
+    assert not np.array_equal(to_numpy(next(iter(loader))[0]), whole[0])
+
+
+def test_step_moves_the_net_and_counts(backend):
+    net = placed(backend)
+    trainer = backend.build_trainer(net, RECIPE)
+    before = backend.get_state(net)
+    sums = backend.train_step(net, trainer, random_batch(backend))
+    assert isinstance(sums, Sums)
+    assert sums.examples == 4
+    assert 0 < float(sums.loss) < 100
+    assert 0 <= float(sums.correct) <= 4
+    assert float((sums + sums).loss) == pytest.approx(2 * float(sums.loss))
+    after = backend.get_state(net)
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize('count', [1, 2, 5])
+def test_uneven_and_small_batches_on_two_devices(backend, count):
+    net = placed(backend, 'cpu:2')
+    trainer = backend.build_trainer(net, RECIPE)
+    for _ in range(2):
+        sums = backend.train_step(net, trainer, random_batch(backend, count))
+        assert sums.examples == count
+        assert np.isfinite(float(sums.loss))
+    assert all(np.isfinite(array).all() for array in backend.get_state(net).values())
+
+
+def test_training_learns(backend):
+    net = placed(backend)
+    trainer = backend.build_trainer(net, Recipe(0.02))
+    batch = random_batch(backend, 8)
+    losses = [float(backend.train_step(net, trainer, batch).loss) for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_evaluate_agrees_with_logits(backend):
+    net = placed(backend)
+    batches = [random_batch(backend, count, seed=count) for count in (4, 3)]
+    scores = np.concatenate([backend.logits(net, batch) for batch in batches])
+    labels = np.concatenate([to_numpy(batch[1]) for batch in batches])
+    sums = backend.evaluate(net, batches)
+    logs = scores - scores.max(1, keepdims=True)
+    logs = logs - np.log(np.exp(logs).sum(1, keepdims=True))
+    assert scores.shape == (7, 2)
+    assert float(sums.loss) == pytest.approx(-logs[np.arange(7), labels].sum(), rel=1e-4)
+    assert float(sums.correct) == (scores.argmax(1) == labels).sum()
+
+
+def test_state_round_trip_and_all_or_nothing(backend):
+    net, other = placed(backend, seed=1), placed(backend, seed=2)
+    state = backend.get_state(net)
+    assert not same(state, backend.get_state(other))
+    backend.set_state(other, state)
+    assert same(state, backend.get_state(other))
+    broken = {name: array + 1 for name, array in state.items()}
+    broken.pop(sorted(broken)[-1])
+    with pytest.raises(ModelError):
+        backend.set_state(other, broken)
+    assert same(state, backend.get_state(other))
+
+
+def test_state_is_a_copy(backend):
+    net = placed(backend)
+    state = backend.get_state(net)
+    kept = {name: array.copy() for name, array in state.items()}
+    backend.train_step(net, backend.build_trainer(net, RECIPE), random_batch(backend))
+    assert same(state, kept)
+
+
+def test_source_is_copied_and_the_head_is_new(backend):
+    source = {name: array + 0.01 for name, array in
+              backend.get_state(backend.build_net('resnet18', 10, seed=1)).items()}  # fmt: skip
+    kept = {name: array.copy() for name, array in source.items()}
+    net = placed(backend, source=source)
+    state = backend.get_state(net)
+    body = [name for name in state if not name.startswith('fc.')]
+    assert body
+    assert all(np.array_equal(state[name], source[name]) for name in body)
+    assert state['fc.weight'].shape[0] == 2
+    assert not state['fc.bias'].any()
+    backend.train_step(net, backend.build_trainer(net, RECIPE), random_batch(backend))
+    assert same(source, kept)
+    with pytest.raises(ModelError):
+        backend.build_net('resnet18', 2, {'fc.weight': source['fc.weight']})
+
+
+def test_frozen_body_keeps_its_bits(backend):
+    net = backend.build_net('resnet18', 2)
+    backend.freeze(net)
+    backend.place(net, backend.devices('cpu'))
+    before = backend.get_state(net)
+    trainer = backend.build_trainer(net, RECIPE)
+    for _ in range(2):
+        backend.train_step(net, trainer, random_batch(backend))
+    after = backend.get_state(net)
+    moved = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert moved == {'fc.weight', 'fc.bias'}
+
+
+def test_resume_is_exact(backend):
+    whole = placed(backend)
+    trainer = backend.build_trainer(whole, RECIPE)
+    batches = [random_batch(backend, seed=number) for number in range(4)]
+    for batch in batches[:2]:
+        backend.train_step(whole, trainer, batch)
+    state, memory = backend.get_state(whole), backend.get_trainer_state(whole, trainer)
+    assert memory
+    again = placed(backend, seed=5)
+    second = backend.build_trainer(again, RECIPE)
+    backend.set_state(again, state)
+    backend.set_trainer_state(again, second, memory)
+    for batch in batches[2:]:
+        backend.train_step(whole, trainer, batch)
+        backend.train_step(again, second, batch)
+    assert same(backend.get_state(whole), backend.get_state(again))
+
+
+def test_no_momentum_means_no_memory(backend):
+    net = placed(backend)
+    trainer = backend.build_trainer(net, Recipe(0.01))
+    backend.train_step(net, trainer, random_batch(backend))
+    assert backend.get_trainer_state(net, trainer) == {}
+    backend.set_trainer_state(net, trainer, {})
+
+
+def test_sum_is_the_mean_at_another_rate(backend):
+    batch = random_batch(backend)
+    recipe = Recipe(0.001, weight_decay=0.04, reduction='sum')
+    states = []
+    for each in (recipe, recipe.in_mean_terms(4)):
+        net = placed(backend)
+        trainer = backend.build_trainer(net, each)
+        backend.train_step(net, trainer, batch, None, each.reduction)
+        states.append(backend.get_state(net))
+    for name, array in states[0].items():
+        assert np.allclose(array, states[1][name], atol=2e-4), name
+
+
+def test_head_is_the_frameworks_layer(backend):
+    net = backend.build_net('resnet18', 3)
+    layer = backend.head(net)
+    assert layer is net.fc
+    with pytest.raises(ModelError):
+        backend.head(object())
+
+
+def test_precision(backend):
+    net = backend.build_net('resnet18', 2)
+    assert backend.place(net, backend.devices('cpu'), 'float32') == 'float32'
+    assert backend.place(net, backend.devices('cpu'), 'auto') in ('float32', 'bfloat16')

@@ -1,0 +1,233 @@
+"""A whole backend in NumPy: softmax regression on pixels. It shows how small a backend is.
+
+The net is a linear layer over the mean colours of a coarse grid. It runs loops, checkpoints and
+contracts with no framework installed; every architecture's name builds the same net.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft.augment import EpochSampler, Pipeline
+from d2l_ft.devices import parse_devices
+from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft.interface import Sample, State, Sums
+from d2l_ft.recipe import Recipe
+
+NAME, FRAMEWORK = 'reference', 'numpy'
+GRID = 4
+
+
+@dataclass
+class Linear:
+    """A layer with float32 parameters of its own learning-rate multiplier."""
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+
+
+@dataclass
+class Net:
+    """A fixed grid of colours, a trainable scale for each (the body), a linear head."""
+
+    scale: NDArray[Any]
+    fc: Linear
+    frozen: bool = False
+    devices: Sequence[Any] = ('cpu',)
+
+    def parameters(self) -> State:
+        """Return the arrays themselves."""
+        return {'scale': self.scale, 'fc.weight': self.fc.weight, 'fc.bias': self.fc.bias}
+
+
+@dataclass
+class Sgd:
+    """The trainer."""
+
+    recipe: Recipe
+    velocity: State = field(default_factory=dict)
+
+
+class ArrayLoader:
+    """Batches in this process."""
+
+    def __init__(self, samples: Sequence[Sample], pipeline: Any, sampler: EpochSampler) -> None:
+        self.samples, self.pipeline, self.sampler = samples, pipeline, sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch and its first batch."""
+        self.sampler.set_epoch(epoch, start)
+
+    def __iter__(self) -> Iterator[Any]:
+        for keys in self.sampler:
+            crops = [self.pipeline.crop(self.samples[i].path, e, i) for e, i in keys]
+            labels = [self.samples[index].label for _, index in keys]
+            yield to_batch(self.pipeline.to_float(np.stack(crops)), np.array(labels))
+
+
+def devices(request: str = 'auto') -> list[Any]:
+    """Return names."""
+    kind, numbers = parse_devices(request)
+    if kind == 'gpu':
+        raise DeviceError('NumPy computes on the CPU: use auto or cpu')
+    return ['cpu'] * max(1, len(numbers))
+
+
+def threads() -> int:
+    """Return 1."""
+    return 1
+
+
+def seed(value: int) -> None:
+    """Do nothing: nothing is drawn."""
+
+
+def loader(
+    samples: Sequence[Sample],
+    pipeline: Pipeline,
+    batch_size: int,
+    shuffle: bool = False,
+    workers: int = 0,
+    seed: int = 0,
+) -> ArrayLoader:
+    """Return batches; workers are of no use here."""
+    return ArrayLoader(samples, pipeline, EpochSampler(len(samples), batch_size, shuffle, seed))
+
+
+def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Any:
+    """Return the arrays."""
+    return images, labels
+
+
+def build_net(
+    arch: str, classes: int, source: Mapping[str, NDArray[Any]] | None = None, seed: int = 0
+) -> Net:
+    """Return a net; the source gives the scale."""
+    count = 3 * GRID * GRID
+    if classes < 1:
+        raise ModelError('a net needs a class')
+    draws = np.random.default_rng(seed)
+    weight = draws.uniform(-0.1, 0.1, (classes, count)).astype(np.float32)
+    scale = np.ones(count, np.float32)
+    if source is not None:
+        if 'scale' not in source or source['scale'].shape != scale.shape:
+            raise ModelError(f'the source is no {arch}')
+        scale = np.array(source['scale'], dtype=np.float32)
+    return Net(scale, Linear(weight, np.zeros(classes, np.float32)))
+
+
+def freeze(net: Net) -> None:
+    """Keep the scale."""
+    net.frozen = True
+
+
+def head(net: Net) -> Linear:
+    """Return the linear layer."""
+    if not hasattr(net, 'fc'):
+        raise ModelError('the net has no output layer')
+    return net.fc
+
+
+def place(net: Net, devices: Sequence[Any], precision: str = 'float32') -> str:
+    """Note the devices."""
+    if precision == 'bfloat16':
+        raise DeviceError('NumPy has no bfloat16: use float32')
+    net.devices = devices
+    return 'float32'
+
+
+def build_trainer(net: Net, recipe: Recipe) -> Sgd:
+    """Return SGD."""
+    return Sgd(recipe)
+
+
+def features(images: NDArray[Any]) -> NDArray[Any]:
+    """Return (batch, 3 * GRID * GRID) means of the cells of a grid."""
+    batch, _, height, width = images.shape
+    cells = images[:, :, : height // GRID * GRID, : width // GRID * GRID]
+    cells = cells.reshape(batch, 3, GRID, height // GRID, GRID, width // GRID)
+    return cells.mean(axis=(3, 5), dtype=images.dtype).reshape(batch, -1)
+
+
+def train_step(
+    net: Net, trainer: Sgd, batch: Any, loss: Any = None, reduction: str = 'mean'
+) -> Sums:
+    """Take one step."""
+    x, labels = features(batch[0]), np.asarray(batch[1])
+    scores = (x * net.scale) @ net.fc.weight.T + net.fc.bias
+    total, correct, probabilities = losses(scores, labels)
+    delta = probabilities - np.eye(scores.shape[1], dtype=scores.dtype)[labels]
+    delta = delta / (len(labels) if reduction == 'mean' else 1)
+    gradients = {
+        'scale': (delta @ net.fc.weight * x).sum(axis=0),
+        'fc.weight': delta.T @ (x * net.scale),
+        'fc.bias': delta.sum(axis=0),
+    }
+    recipe = trainer.recipe
+    for name, weight in net.parameters().items():
+        if name == 'scale' and net.frozen:
+            continue
+        rate = recipe.learning_rate * (recipe.head_lr_mult if name != 'scale' else 1.0)
+        step = rate * (gradients[name] + recipe.weight_decay * weight)
+        if recipe.momentum:
+            step = step + recipe.momentum * trainer.velocity.get(name, np.zeros_like(weight))
+            trainer.velocity[name] = step.astype(weight.dtype)
+        weight -= step.astype(weight.dtype)
+    return Sums(total, correct, len(labels))
+
+
+def losses(scores: NDArray[Any], labels: NDArray[Any]) -> tuple[Any, Any, NDArray[Any]]:
+    """Return summed cross-entropy, hits and probabilities."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    total = -logs[np.arange(len(labels)), labels].sum()
+    return total, (scores.argmax(axis=1) == labels).sum(), np.exp(logs)
+
+
+def logits(net: Net, batch: Any) -> NDArray[Any]:
+    """Return the scores."""
+    return (features(batch[0]) * net.scale) @ net.fc.weight.T + net.fc.bias
+
+
+def evaluate(net: Net, loader: Any) -> Sums:
+    """Return the sums over a loader."""
+    sums = Sums(0.0, 0.0, 0)
+    for batch in loader:
+        total, correct, _ = losses(logits(net, batch), np.asarray(batch[1]))
+        sums += Sums(total, correct, len(batch[1]))
+    return sums
+
+
+def get_state(net: Net) -> State:
+    """Return copies."""
+    return {name: array.copy() for name, array in net.parameters().items()}
+
+
+def set_state(net: Net, state: Mapping[str, NDArray[Any]]) -> None:
+    """Copy into the net, all or nothing."""
+    own = net.parameters()
+    if {name: array.shape for name, array in state.items()} != {
+        name: array.shape for name, array in own.items()
+    }:
+        raise ModelError('the state does not fit the net')
+    for name, array in own.items():
+        array[...] = state[name]
+
+
+def get_trainer_state(net: Net, trainer: Sgd) -> State:
+    """Return the velocities."""
+    return {name: array.copy() for name, array in trainer.velocity.items()}
+
+
+def set_trainer_state(net: Net, trainer: Sgd, state: Mapping[str, NDArray[Any]]) -> None:
+    """Restore the velocities."""
+    own = net.parameters()
+    if any(name not in own or own[name].shape != array.shape for name, array in state.items()):
+        raise ModelError('the state does not fit the trainer')
+    trainer.velocity = {name: np.array(array) for name, array in state.items()}
