@@ -139,6 +139,16 @@ class Backend(Protocol):
         """
         ...
 
+    def read_weights(self, path: str, arch: str) -> State:
+        """Return the canonical state in a weights file of the framework's own format.
+
+        Nothing is unpickled but tensors. The head may be missing or of any size.
+
+        Raises:
+            ModelError: The file is damaged, holds more than tensors, or is of another net.
+        """
+        ...
+
     def freeze(self, net: Any) -> None:
         """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode."""
         ...

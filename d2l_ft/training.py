@@ -383,8 +383,9 @@ def train_fine_tuning(
     dataset = load_data(data)
     train_iter, test_iter = dataset.loaders(backend, batch_size, image_size, seed=seed)
     multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
-    trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
     chosen = backend.devices(devices)
+    backend.place(net, chosen)  # before the trainer: Gluon's keeps the contexts it finds
+    trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
     return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen)
 
 

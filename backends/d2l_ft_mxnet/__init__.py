@@ -6,7 +6,13 @@ import d2l_ft  # noqa: F401  # first: it sets MXNet's threads, which MXNet reads
 from d2l_ft_mxnet.data import loader, to_batch
 from d2l_ft_mxnet.devices import devices, place, seed, threads
 from d2l_ft_mxnet.model import build_net, freeze, head
-from d2l_ft_mxnet.state import get_state, get_trainer_state, set_state, set_trainer_state
+from d2l_ft_mxnet.state import (
+    get_state,
+    get_trainer_state,
+    read_weights,
+    set_state,
+    set_trainer_state,
+)
 from d2l_ft_mxnet.training import build_trainer, evaluate, logits, train_step
 
 NAME = 'mxnet'
@@ -26,6 +32,7 @@ __all__ = [
     'loader',
     'logits',
     'place',
+    'read_weights',
     'seed',
     'set_state',
     'set_trainer_state',

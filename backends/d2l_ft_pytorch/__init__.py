@@ -3,7 +3,13 @@
 from d2l_ft_pytorch.data import loader, to_batch
 from d2l_ft_pytorch.devices import devices, place, restore_threads, seed, threads
 from d2l_ft_pytorch.model import build_net, freeze, head
-from d2l_ft_pytorch.state import get_state, get_trainer_state, set_state, set_trainer_state
+from d2l_ft_pytorch.state import (
+    get_state,
+    get_trainer_state,
+    read_weights,
+    set_state,
+    set_trainer_state,
+)
 from d2l_ft_pytorch.training import build_trainer, evaluate, logits, train_step
 
 NAME = 'pytorch'
@@ -25,6 +31,7 @@ __all__ = [
     'loader',
     'logits',
     'place',
+    'read_weights',
     'seed',
     'set_state',
     'set_trainer_state',

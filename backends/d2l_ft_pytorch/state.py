@@ -1,5 +1,6 @@
 """Parameters, running statistics and momentum as NumPy arrays under canonical names."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from d2l_ft.architectures import check_state
+from d2l_ft.architectures import ARCHITECTURES, check_state
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import State
 from d2l_ft_pytorch.devices import average_statistics, replicas
@@ -51,6 +52,36 @@ def get_state(net: nn.Module) -> State:
     """
     average_statistics(net)
     return {name: to_array(tensor) for name, tensor in float_tensors(net).items()}
+
+
+def read_weights(path: str, arch: str) -> State:
+    """Return the state in a .pth file: a ``state_dict``, or an object that has it by that name.
+
+    Raises:
+        ModelError: The file is damaged, holds more than tensors, or the architecture is unknown.
+    """
+    if arch not in ARCHITECTURES:
+        raise ModelError(f'unknown architecture {arch!r}')
+    try:
+        loaded = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged zip, a pickle of other things, a directory, ...
+        reason = str(error).strip().partition('\n')[0][:160]
+        raise ModelError(f'{path} is damaged or no file of tensors ({reason})') from error
+    tensors = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
+    if not tensors or not all(isinstance(each, Tensor) for each in tensors.values()):
+        raise ModelError(
+            f'{path} has no state_dict: save one with torch.save(net.state_dict(), ...)'
+        )
+    return {
+        modern_name(name): to_array(each)
+        for name, each in tensors.items()
+        if each.is_floating_point()
+    }
+
+
+def modern_name(name: str) -> str:
+    """Return today's name of a parameter: old DenseNet files have 'norm.1' for 'norm1'."""
+    return re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name)
 
 
 def set_state(net: nn.Module, state: Mapping[str, NDArray[Any]]) -> None:
