@@ -40,12 +40,6 @@ class Sums:
     correct: Any
     examples: int
 
-    def __add__(self, other: 'Sums') -> 'Sums':
-        """Add on the device, without waiting for it."""
-        return Sums(
-            self.loss + other.loss, self.correct + other.correct, self.examples + other.examples
-        )
-
 
 class Loader(Protocol):
     """A sized iterable of batches, one pass an epoch."""

@@ -211,32 +211,37 @@ class Fit:
         if hasattr(self.train_iter, 'set_epoch'):
             self.train_iter.set_epoch(here.epoch, here.step)
         clock = Clock(self.train_iter)
-        unread: Sums | None = None
+        unread: list[Sums] = []
         read_step, read_time = here.step, time.perf_counter()
         for batch in clock:
             if self.seed is not None:
                 self.backend.seed(step_seed(self.seed, here.epoch, here.step))
             sums = self.backend.train_step(self.net, self.trainer, batch, self.loss, self.reduction)
-            unread = sums if unread is None else unread + sums
+            unread.append(sums)
             here.step += 1
             bar.update()
             late = time.perf_counter() - read_time > READ_SECONDS
             if late or here.step - read_step >= READ_STEPS:
-                here.add(unread)
-                self._show(bar)
-                unread, read_step, read_time = None, here.step, time.perf_counter()
+                self._read(unread, bar)
+                read_step, read_time = here.step, time.perf_counter()
             if interrupt.asked:
                 self.interrupted = True
                 break
-        if unread is not None:
-            here.add(unread)
-            self._show(bar)
+        self._read(unread, bar)
         here.seconds += clock.seconds()
         here.waited += clock.waited
 
-    def _show(self, bar: Any) -> None:
-        """Put the running loss and accuracy beside the bar."""
+    def _read(self, unread: list[Sums], bar: Any) -> None:
+        """Read sums from the device and put the running loss and accuracy beside the bar.
+
+        They are added one by one in float64, so the totals do not depend on when they are read.
+        """
         here = self.position
+        for sums in unread:
+            here.add(sums)
+        unread.clear()
+        if not here.examples:
+            return
         bar.set_postfix(
             epoch=here.epoch + 1,
             loss=f'{here.loss / here.examples:.3f}',

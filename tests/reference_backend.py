@@ -202,11 +202,11 @@ def logits(net: Net, batch: Any) -> NDArray[Any]:
 
 def evaluate(net: Net, loader: Any) -> Sums:
     """Return the sums over a loader."""
-    sums = Sums(0.0, 0.0, 0)
+    loss, correct, examples = 0.0, 0.0, 0
     for batch in loader:
-        total, correct, _ = losses(logits(net, batch), np.asarray(batch[1]))
-        sums += Sums(total, correct, len(batch[1]))
-    return sums
+        total, hits, _ = losses(logits(net, batch), np.asarray(batch[1]))
+        loss, correct, examples = loss + total, correct + hits, examples + len(batch[1])
+    return Sums(loss, correct, examples)
 
 
 def get_state(net: Net) -> State:

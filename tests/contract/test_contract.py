@@ -113,7 +113,6 @@ def test_step_moves_the_net_and_counts(backend):
     assert sums.examples == 4
     assert 0 < float(sums.loss) < 100
     assert 0 <= float(sums.correct) <= 4
-    assert float((sums + sums).loss) == pytest.approx(2 * float(sums.loss))
     after = backend.get_state(net)
     assert any(not np.array_equal(before[name], after[name]) for name in before)
 

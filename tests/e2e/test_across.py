@@ -1,0 +1,119 @@
+"""Both frameworks in one process: same numbers, either opens what the other wrote."""
+
+import json
+
+import numpy as np
+import pytest
+from test_command import OPTIONS, command
+
+import d2l_ft as d2l
+from d2l_ft.architectures import ARCHITECTURES
+
+MXNET, PYTORCH = d2l.get_backend('mxnet'), d2l.get_backend('pytorch')
+
+
+def distance(a, b):
+    """Return the largest difference relative to the largest value."""
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+def test_distance_can_fail():
+    assert distance(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0
+    assert distance(np.array([1.0, 2.2]), np.array([1.0, 2.0])) > 0.09
+
+
+@pytest.mark.parametrize('arch', ARCHITECTURES)
+def test_same_name_is_the_same_function(arch):
+    images = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    scores, states = [], []
+    for backend in (MXNET, PYTORCH):
+        net = backend.build_net(arch, 3, seed=4)
+        backend.place(net, backend.devices('cpu'))
+        states.append(backend.get_state(net))
+        scores.append(backend.logits(net, backend.to_batch(images, np.zeros(2, np.int64))))
+    assert states[0].keys() == states[1].keys()
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+    assert distance(*scores) < 1e-5  # float32 rounding; measured up to 1.2e-6
+
+
+def test_loaders_give_the_same_bytes(folder):
+    train, _ = d2l.load_folders(folder)
+    batches = []
+    for backend in (MXNET, PYTORCH):
+        pipeline = d2l.Pipeline(48, train=True, seed=2)
+        loader = backend.loader(train.samples, pipeline, 8, shuffle=True, seed=2)
+        loader.set_epoch(1)
+        batches.append([(np.asarray(to_numpy(x)), np.asarray(to_numpy(y))) for x, y in loader])
+    for (x, y), (u, v) in zip(*batches, strict=True):
+        assert np.array_equal(x, u)
+        assert np.array_equal(y, v)
+
+
+def to_numpy(tensor):
+    return tensor.asnumpy() if hasattr(tensor, 'asnumpy') else tensor.numpy()
+
+
+def test_one_step_agrees():
+    images = np.random.default_rng(0).normal(size=(6, 3, 64, 64)).astype(np.float32)
+    states = []
+    for backend in (MXNET, PYTORCH):
+        net = backend.build_net('resnet18', 2)
+        backend.place(net, backend.devices('cpu'))
+        trainer = backend.build_trainer(net, d2l.Recipe(0.01, momentum=0.9))
+        backend.train_step(net, trainer, backend.to_batch(images, np.arange(6) % 2))
+        states.append(backend.get_state(net))
+    for name, array in states[0].items():
+        if 'running_var' not in name:  # biased in MXNet, unbiased in PyTorch
+            assert np.allclose(array, states[1][name], atol=2e-3), name
+    first = 'bn1.running_var'
+    count = 6 * 32 * 32  # values a channel; 0.1 of the new statistics differs by n / (n - 1)
+    other = (states[1][first] - 0.9) * (count - 1) / count + 0.9
+    assert distance(states[0][first], other) < 1e-5
+
+
+@pytest.mark.parametrize(('writer', 'reader'), [('mxnet', 'pytorch'), ('pytorch', 'mxnet')])
+def test_a_run_opens_in_the_other_framework(writer, reader, folder, tmp_path):
+    out = tmp_path / 'run'
+    command('train', '--backend', writer, '--data', folder, *OPTIONS,
+            '--lr', 0.001, '--epochs', 2, '--out', out)  # fmt: skip
+    images = sorted((folder / 'test').rglob('*.jpg'))
+    answers = [
+        json.loads(command('predict', out, *images, '--json', '--backend', name)[0])
+        for name in (writer, reader)
+    ]
+    for a, b in zip(*answers, strict=True):
+        assert a['class'] == b['class']
+        assert a['probabilities']['dark'] == pytest.approx(b['probabilities']['dark'], abs=0.02)
+
+
+def test_nets_of_the_frameworks_alone(folder, capsys):
+    import torch
+    from mxnet import gluon, init
+    from torch import nn
+
+    train, test = d2l.load_folders(folder)
+    small = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    small(torch.zeros(1, 3, 32, 32))
+    block = gluon.nn.HybridSequential()
+    block.add(gluon.nn.Conv2D(4, 3, 2, activation='relu'), gluon.nn.Dense(2))
+    block.initialize(init.Xavier())
+    for backend, net, loss, trainer in (
+        (PYTORCH, small, nn.CrossEntropyLoss(reduction='none'),
+         torch.optim.Adam(small.parameters(), 1e-3)),
+        (MXNET, block, gluon.loss.SoftmaxCrossEntropyLoss(),
+         gluon.Trainer(block.collect_params(), 'adam', {'learning_rate': 1e-3})),
+    ):  # fmt: skip
+        loaders = [backend.loader(part.samples, d2l.Pipeline(32), 8) for part in (train, test)]
+        history = d2l.train_ch13(net, *loaders, loss, trainer, 4)
+        assert history[-1].train_loss < history[0].train_loss
+        printed = capsys.readouterr().out
+        assert 'train acc' in printed
+        assert 'examples/sec on' in printed
+
+
+def test_train_fine_tuning(folder, capsys):
+    for backend in (MXNET, PYTORCH):
+        net = backend.build_net('resnet18', 2)
+        history = d2l.train_fine_tuning(net, 0.001, 8, 1, data=str(folder), image_size=64)
+        assert len(history) == 1
+        assert capsys.readouterr().out.startswith('loss ')

@@ -1,0 +1,149 @@
+"""The command line, in processes of their own, with each framework."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import make_folder
+
+from d2l_ft.run import Run
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, '-m', 'd2l_ft.cli', *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def command(*arguments, code=0):
+    """Run d2l-ft and return (stdout, stderr)."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, out + err
+    return out, err
+
+
+OPTIONS = ['--source', 'none', '--image-size', 64, '--batch-size', 8, '--precision', 'float32']
+
+
+def losses(path):
+    return [(each.epoch, each.train_loss, each.test_acc) for each in Run.open(path).metrics()]
+
+
+def test_train_evaluate_predict_resume(framework, folder, tmp_path):
+    name, out = framework.NAME, tmp_path / 'run'
+    text, _ = command('train', '--backend', name, '--data', folder, *OPTIONS,
+                      '--momentum', 0.5, '--lr', 0.001, '--epochs', 2, '--out', out)  # fmt: skip
+    assert 'scratch epoch 2/2' in text
+    assert 'report.html' in text
+    lines = [json.loads(line) for line in (out / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['epoch'] for line in lines] == [1, 2]
+    assert set(lines[0]) == {
+        'net', 'epoch', 'train_loss', 'train_acc', 'test_acc', 'examples_per_sec',
+        'step_examples_per_sec', 'seconds',
+    }  # fmt: skip
+    page = (out / 'report.html').read_text()
+    assert '<h2>Worst mistakes</h2>' in page
+    assert (out / 'curves.png').read_bytes()[:4] == b'\x89PNG'
+
+    found = json.loads(command('evaluate', out, '--backend', name, '--json')[0])
+    assert found['examples'] == 8
+    assert found['accuracy'] == pytest.approx(lines[-1]['test_acc'])
+    assert sum(map(sum, found['confusion'])) == 8
+
+    images = sorted((folder / 'test').rglob('*.jpg'))[:3]
+    answers = json.loads(command('predict', out, *images, '--json', '--backend', name)[0])
+    assert [each['path'] for each in answers] == [str(path) for path in images]
+    for each in answers:
+        assert sum(each['probabilities'].values()) == pytest.approx(1)
+        assert each['class'] == max(each['probabilities'], key=each['probabilities'].get)
+
+    command('train', '--out', out, '--resume', '--epochs', 3)
+    whole = tmp_path / 'whole'
+    command('train', '--backend', name, '--data', folder, *OPTIONS,
+            '--momentum', 0.5, '--lr', 0.001, '--epochs', 3, '--out', whole)  # fmt: skip
+    assert losses(out) == losses(whole)
+    _, err = command('train', '--out', out, '--resume', '--lr', 0.5, code=2)
+    assert '--lr' in err
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resume_is_exact(framework, tmp_path):
+    folder = make_folder(tmp_path / 'photos', train=100, test=2)
+    options = ['train', '--backend', framework.NAME, '--data', folder, *OPTIONS,
+               '--lr', 0.001, '--epochs', 2]  # fmt: skip
+    whole, out = tmp_path / 'whole', tmp_path / 'run'
+    command(*options, '--out', whole)
+    process = start(*options, '--out', out)
+    while not (out / 'metrics.jsonl').exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    text, err = process.communicate(timeout=120)
+    assert process.returncode == 130, text + err
+    assert f'd2l-ft train --out {out} --resume' in err
+    assert len(losses(out)) == 1
+    command('train', '--out', out, '--resume')
+    assert losses(out) == losses(whole)
+
+
+def test_damaged_newest_checkpoint_falls_back(framework, folder, tmp_path):
+    out = tmp_path / 'run'
+    command('train', '--backend', framework.NAME, '--data', folder, *OPTIONS,
+            '--lr', 0.001, '--epochs', 2, '--out', out)  # fmt: skip
+    before = losses(out)
+    newest = Run.open(out).checkpoints('scratch')[-1]
+    newest.write_bytes(b'rubbish')
+    command('train', '--out', out, '--resume')
+    assert losses(out) == before
+
+
+def test_errors_are_one_line_and_exit_code_2(tmp_path):
+    for arguments, cause in (
+        (['train', '--backend', 'pytroch'], 'mxnet, pytorch'),
+        (['evaluate', tmp_path / 'none'], 'no run directory'),
+        (['data', 'check', tmp_path / 'none'], 'not a folder'),
+        (['data', 'fetch', 'nothing'], 'hotdog'),
+    ):
+        _, err = command(*arguments, code=2)
+        assert cause in err
+        assert err.count('\n') == 1
+    process = start('--debug', 'data', 'fetch', 'nothing')
+    assert 'Traceback' in process.communicate()[1]
+
+
+def test_data_commands(tmp_path, folder):
+    out, _ = command('data', 'check', folder)
+    assert 'all images are good' in out
+    (folder / 'train' / 'dark' / '00.jpg').write_bytes(b'rubbish')
+    out, err = command('data', 'check', folder, code=2)
+    assert '00.jpg is no JPEG or PNG image' in out
+    assert '1 bad image' in err
+
+
+def test_help_and_doctor(framework):
+    for arguments in ([], ['train'], ['evaluate'], ['predict'], ['data'], ['doctor'], ['compare']):
+        assert 'Usage' in command(*arguments, '--help')[0]
+    found = json.loads(command('doctor', '--json')[0])
+    state = found['backends'][framework.NAME]
+    assert state['threads'] == found['cores'] or os.environ.get('OMP_NUM_THREADS')
+    assert state['devices']
+
+
+def test_frozen_and_source_file(framework, folder, tmp_path):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    command('train', '--backend', framework.NAME, '--data', folder, *OPTIONS,
+            '--epochs', 1, '--out', first)  # fmt: skip
+    source = Run.open(first).load('scratch')[0].model
+    file = tmp_path / 'source.safetensors'
+    from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+
+    save_checkpoint(file, Checkpoint(source, meta={'x': 1}))
+    command('train', '--backend', framework.NAME, '--data', folder, '--source', file, '--freeze',
+            '--image-size', 64, '--epochs', 1, '--out', second)  # fmt: skip
+    after = Run.open(second).load('fine-tuned')[0].model
+    moved = {name for name in after if (after[name] != source[name]).any()}
+    assert moved == {'fc.weight', 'fc.bias'}

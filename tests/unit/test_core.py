@@ -1,0 +1,395 @@
+"""The core without any framework: registry, recipes, folders, hub, checkpoints, pipeline."""
+
+import hashlib
+import http.server
+import os
+import stat
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_folder
+from PIL import Image
+
+import d2l_ft as d2l
+from d2l_ft import augment, checkpoint, files, hub, recipe, registry, sample
+from d2l_ft import folder as folder_module
+from d2l_ft.architectures import ARCHITECTURES, initial_state, merge_source
+from d2l_ft.devices import parse_devices
+from d2l_ft.errors import (
+    BackendBroken,
+    BackendNotInstalled,
+    CheckpointError,
+    D2LFTError,
+    DataError,
+    DeviceError,
+    ModelError,
+    UnknownBackend,
+)
+from d2l_ft.evaluation import Evaluation, softmax
+from d2l_ft.interface import Sample
+
+
+def python(code, **environment):
+    """Run code in a new interpreter and return its output."""
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=os.environ | environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_importing_the_core_loads_no_framework():
+    code = (
+        'import sys, pkgutil, importlib, d2l_ft\n'
+        'for each in pkgutil.iter_modules(d2l_ft.__path__):\n'
+        '    importlib.import_module("d2l_ft." + each.name)\n'
+        '[getattr(d2l_ft, name) for name in d2l_ft.__all__]\n'
+        'print(sorted({"torch", "torchvision", "mxnet", "gluoncv"} & set(sys.modules)))'
+    )
+    assert python(code) == '[]'
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match='no attribute'):
+        _ = d2l.no_such_name
+
+
+def test_variable_is_read_at_the_call(monkeypatch):
+    assert registry.backend_name() == 'pytorch'
+    monkeypatch.setenv('D2L_FT_BACKEND', '  MXNet ')
+    assert registry.backend_name() == 'mxnet'
+    assert registry.backend_name('pytorch') == 'pytorch'
+    monkeypatch.setenv('D2L_FT_BACKEND', '')
+    assert registry.backend_name() == 'pytorch'
+    monkeypatch.setenv('D2L_FT_BACKEND', 'pytroch')
+    with pytest.raises(UnknownBackend, match=r'D2L_FT_BACKEND.*mxnet, pytorch'):
+        registry.backend_name()
+
+
+def test_not_installed_and_broken(monkeypatch, tmp_path):
+    monkeypatch.setitem(registry.BACKENDS, 'pytorch', ('d2l_ft_nowhere', 'no_such_framework'))
+    with pytest.raises(BackendNotInstalled, match=r'pip install "d2l-ft\[pytorch\]"'):
+        registry.get_backend('pytorch')
+    (tmp_path / 'd2l_ft_broken.py').write_text('import numpy\nnumpy.bool_that_went\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(registry.BACKENDS, 'mxnet', ('d2l_ft_broken', 'numpy'))
+    with pytest.raises(BackendBroken, match=r'bool_that_went.*numpy<1\.24') as caught:
+        registry.get_backend('mxnet')
+    assert isinstance(caught.value.__cause__, AttributeError)
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('auto', ('auto', [])), (' CPU ', ('cpu', [0])), ('cpu:2', ('cpu', [0, 1])),
+        ('gpu', ('gpu', [])), ('gpu:0,2', ('gpu', [0, 2])),
+    ],
+)  # fmt: skip
+def test_parse_devices(text, expected):
+    assert parse_devices(text) == expected
+
+
+@pytest.mark.parametrize('text', ['', 'cpu:0', 'cpu:x', 'gpu:1,1', 'gpu:-1', 'tpu'])
+def test_parse_devices_refuses(text):
+    with pytest.raises(DeviceError):
+        parse_devices(text)
+
+
+def test_recipes():
+    printed = recipe.as_printed('pytorch')
+    assert printed.learning_rate == 5e-5
+    mean = printed.in_mean_terms(128)
+    assert mean.learning_rate == pytest.approx(0.0064)
+    assert mean.weight_decay == pytest.approx(0.001 / 128)
+    assert recipe.as_printed('mxnet', 'scratch').learning_rate == 0.1
+    with pytest.raises(ModelError):
+        recipe.as_printed('jax')
+    for bad in ({'learning_rate': 0}, {'learning_rate': float('nan')}, {'momentum': 1}):
+        with pytest.raises(ModelError):
+            recipe.Recipe(**({'learning_rate': 0.1} | bad))
+
+
+def test_initial_state_does_not_depend_on_the_head():
+    shapes = {'conv1.weight': (8, 3, 3, 3), 'bn1.running_var': (8,), 'fc.bias': (2,)}
+    two = initial_state('resnet18', shapes | {'fc.weight': (2, 8)})
+    ten = initial_state('resnet18', shapes | {'fc.weight': (10, 8)})
+    assert np.array_equal(two['conv1.weight'], ten['conv1.weight'])
+    bound = np.sqrt(6 / (11 * 9))
+    assert 0.9 * bound < np.abs(two['conv1.weight']).max() <= bound
+    assert (two['bn1.running_var'] == 1).all()
+    assert not two['fc.bias'].any()
+    other = initial_state('resnet18', shapes | {'fc.weight': (2, 8)}, seed=1)
+    assert not np.array_equal(two['conv1.weight'], other['conv1.weight'])
+    merged = merge_source('resnet18', two, other | {'fc.weight': np.zeros((5, 8))})
+    assert np.array_equal(merged['conv1.weight'], other['conv1.weight'])
+    assert np.array_equal(merged['fc.weight'], two['fc.weight'])
+    with pytest.raises(ModelError):
+        merge_source('resnet18', two, {})
+
+
+def test_crops_depend_on_epoch_and_index_alone(folder):
+    path = str(folder / 'train' / 'dark' / '00.jpg')
+    pipeline = augment.Pipeline(32, train=True)
+    one = pipeline.crop(path, 1, 5)
+    assert one.shape == (32, 32, 3)
+    assert np.array_equal(one, pipeline.crop(path, 1, 5))
+    assert not np.array_equal(one, pipeline.crop(path, 2, 5))
+    assert not np.array_equal(one, pipeline.crop(path, 1, 6))
+
+
+def test_boxes_lie_inside_and_have_the_area():
+    draws = np.random.default_rng(0)
+    shares = []
+    for _ in range(500):
+        top, left, height, width = augment.random_box(90, 140, draws)
+        assert 0 <= top <= 90 - height
+        assert 0 <= left <= 140 - width
+        shares.append(height * width / (90 * 140))
+    assert min(shares) > 0.07
+    assert 0.35 < np.mean(shares) < 0.6
+    assert augment.random_box(10, 1000, np.random.default_rng(0))[2:] == (10, 13)
+
+
+def test_floats_are_the_frameworks_arithmetic():
+    crops = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), dtype=np.uint8)
+    pipeline = augment.Pipeline(5)
+    floats = pipeline.to_float(crops)
+    mean, std = (
+        np.array(each, np.float32).reshape(3, 1, 1) for each in (pipeline.mean, pipeline.std)
+    )
+    expected = (crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255) - mean) / std
+    assert floats.dtype == np.float32
+    assert np.array_equal(floats, expected)
+    assert np.array_equal(pipeline.to_uint8(floats), crops)
+
+
+def test_odd_images_have_one_behaviour(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (20, 30), dtype=np.uint8)
+    saved = {
+        'grey.png': Image.fromarray(grey),
+        'alpha.png': Image.fromarray(np.dstack([grey] * 3 + [grey // 2])),
+        'deep.png': Image.fromarray(grey.astype(np.uint16) * 256),
+        'cmyk.jpg': Image.fromarray(np.dstack([grey] * 3)).convert('CMYK'),
+    }
+    for name, image in saved.items():
+        image.save(tmp_path / name)
+        assert folder_module.image_problem(str(tmp_path / name)) == ''
+        assert augment.decode(str(tmp_path / name)).shape == (20, 30, 3)
+    for name in ('grey.png', 'alpha.png', 'deep.png'):
+        assert np.array_equal(augment.decode(str(tmp_path / name)), np.dstack([grey] * 3))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    Image.fromarray(grey).save(tmp_path / 'turned.jpg', exif=turned)
+    assert augment.decode(str(tmp_path / 'turned.jpg')).shape == (30, 20, 3)
+
+
+def test_scan_lists_sorted_and_counts_what_it_skips(tmp_path):
+    root = make_folder(tmp_path / 'p') / 'train'
+    (root / 'dark' / 'deeper').mkdir()
+    (root / 'dark' / '.hidden.jpg').write_bytes(b'')
+    (root / 'dark' / 'notes.txt').write_text('x')
+    (root / 'loose.jpg').write_bytes(b'')
+    found = folder_module.scan(root)
+    assert found.classes == ['dark', 'light']
+    assert [each.label for each in found.samples] == [0] * 10 + [1] * 10
+    assert found.samples == sorted(found.samples, key=lambda each: each.path)
+    note = found.note()
+    for text in ('1 hidden', '1 nested folders', '1 files with another suffix', '1 files beside'):
+        assert text in note
+
+
+def test_scan_refuses(tmp_path):
+    with pytest.raises(DataError, match='not a folder'):
+        folder_module.scan(tmp_path / 'none')
+    (tmp_path / 'a').mkdir()
+    with pytest.raises(DataError, match=r"class 'a'.*no image"):
+        folder_module.scan(tmp_path)
+    (tmp_path / 'a' / 'x.PNG').write_bytes(b'x')
+    with pytest.raises(DataError, match='at least 2'):
+        folder_module.scan(tmp_path)
+
+
+def test_bad_images_are_named(tmp_path):
+    root = make_folder(tmp_path / 'p')
+    dark = root / 'train' / 'dark'
+    good = (dark / '00.jpg').read_bytes()
+    (dark / '00.jpg').write_bytes(good[: len(good) // 2])
+    (dark / '01.jpg').write_bytes(b'<html>')
+    Image.new('RGB', (8, 8)).save(dark / '02.jpg', format='GIF')
+    os.symlink('nowhere', dark / 'x.jpg')
+    os.mkfifo(dark / 'y.jpg')
+    train, _ = folder_module.load_folders(root)
+    bad = folder_module.bad_images(train.samples, bar=False)
+    assert [line.split()[0].rsplit('/')[-1] for line in bad] == [
+        '00.jpg', '01.jpg', '02.jpg', 'x.jpg', 'y.jpg',
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r'5 bad image.*00\.jpg'):
+        folder_module.check_images(train.samples, bar=False)
+
+
+def test_split_holds_out_a_fifth(tmp_path):
+    root = make_folder(tmp_path / 'p') / 'train'
+    train, test = folder_module.load_folders(root)
+    assert len(train.samples) == 16
+    assert len(test.samples) == 4
+    assert not {each.path for each in train.samples} & {each.path for each in test.samples}
+    again, _ = folder_module.load_folders(root)
+    assert again.samples == train.samples
+    other, _ = folder_module.load_folders(root, seed=1)
+    assert other.samples != train.samples
+
+
+def test_train_and_test_must_have_the_same_classes(tmp_path):
+    root = make_folder(tmp_path / 'p')
+    (root / 'test' / 'dark').rename(root / 'test' / 'black')
+    with pytest.raises(DataError, match='black, dark'):
+        folder_module.load_folders(root)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve a folder over HTTP on this machine."""
+    root = tmp_path / 'served'
+    root.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(root))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Quiet) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield root, f'http://127.0.0.1:{running.server_address[1]}/'
+        running.shutdown()
+
+
+def test_download_verifies_and_extracts(server, monkeypatch):
+    root, url = server
+    with zipfile.ZipFile(root / 'toy.zip', 'w') as archive:
+        archive.writestr('toy/train/a.txt', 'hello')
+    digest = hashlib.sha1((root / 'toy.zip').read_bytes()).hexdigest()
+    monkeypatch.setitem(d2l.DATA_HUB, 'toy', (url + 'toy.zip', digest))
+    path = d2l.download_extract('toy')
+    assert (Path(path) / 'train' / 'a.txt').read_text() == 'hello'
+    (root / 'toy.zip').unlink()
+    assert d2l.download_extract('toy') == path  # cached
+    monkeypatch.setitem(d2l.DATA_HUB, 'toy', (url + 'toy.zip', '0' * 40))
+    (root / 'toy.zip').write_bytes(b'other')
+    with pytest.raises(DataError, match='hash differs'):
+        d2l.download_extract('toy')
+
+
+def test_offline_names_the_sample(monkeypatch):
+    monkeypatch.setitem(d2l.DATA_HUB, 'hotdog', ('http://127.0.0.1:9/hotdog.zip', '0' * 40))
+    with pytest.raises(DataError, match='--data sample') as caught:
+        d2l.download_extract('hotdog')
+    assert '\n' not in str(caught.value)
+    with pytest.raises(DataError, match='hotdog'):
+        d2l.download_extract('no-such-set')
+
+
+@pytest.mark.parametrize('name', ['../out.txt', '/etc/out.txt', 'a/../../out.txt', 'C:out', 'link'])
+def test_archives_stay_in_their_folder(tmp_path, name):
+    path = tmp_path / 'bad.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+        entry = zipfile.ZipInfo(name)
+        if name == 'link':
+            entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, 'target')
+    with pytest.raises(DataError, match='outside'):
+        hub.extract(path, tmp_path / 'unpacked')
+    assert sorted(each.name for each in tmp_path.iterdir()) == ['bad.zip']
+    path.write_bytes(b'PK rubbish')
+    with pytest.raises(DataError, match='cannot unpack'):
+        hub.extract(path, tmp_path / 'unpacked')
+
+
+def test_checkpoint_round_trip_and_damage(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    one = checkpoint.Checkpoint({'w': np.arange(6.0).reshape(2, 3)}, {'w': np.ones(2)}, {'x': [1]})
+    checkpoint.save_checkpoint(path, one)
+    read = checkpoint.load_checkpoint(path)
+    assert np.array_equal(read.model['w'], one.model['w'])
+    assert np.array_equal(read.trainer['w'], one.trainer['w'])
+    assert read.meta['x'] == [1]
+    data = path.read_bytes()
+    for damaged in (b'', data[:20], data[:-1], b'\x80\x04rubbish' * 9):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            checkpoint.load_checkpoint(path)
+    with pytest.raises(CheckpointError, match='no checkpoint'):
+        checkpoint.load_checkpoint(tmp_path / 'none')
+
+
+def test_writes_are_whole_or_nothing(tmp_path, monkeypatch):
+    path = tmp_path / 'file'
+    files.write_atomic(path, b'old')
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(D2LFTError, match='no space left'):
+        files.write_atomic(path, b'new')
+    assert path.read_bytes() == b'old'
+    assert [each.name for each in tmp_path.iterdir()] == ['file']
+
+
+def test_new_directory_leaves_nothing_on_interrupt(tmp_path):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample.write_target(tmp_path / 's', train=1, test=1, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sample_is_reproducible(tmp_path):
+    sample.write_target(tmp_path / 'a', train=3, test=1)
+    sample.write_target(tmp_path / 'b', train=2, test=1)
+    sample.write_target(tmp_path / 'c', seed=1, train=2, test=1)
+    name = 'train/hotdog/0002.jpg'
+    assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
+    assert (tmp_path / 'a' / name).read_bytes() != (tmp_path / 'c' / name).read_bytes()
+    with Image.open(tmp_path / 'a' / name) as image:
+        assert (image.format, image.mode) == ('JPEG', 'RGB')
+    with pytest.raises(DataError, match='exists already'):
+        sample.write_target(tmp_path / 'a', train=1, test=1)
+
+
+def test_every_kind_is_drawn_and_sizes_vary():
+    rng = np.random.default_rng(0)
+    assert 'hotdog' not in sample.SOURCE_CLASSES
+    assert 'hotdog' not in sample.OTHER_FOOD
+    assert len(sample.SOURCE_CLASSES) >= 10
+    pictures = [sample.draw(kind, rng) for kind in (*sample.SOURCE_CLASSES, *sample.TARGET_CLASSES)]
+    assert len({picture.shape for picture in pictures}) > 10
+    assert all(picture.std() > 5 for picture in pictures)
+    with pytest.raises(DataError):
+        sample.draw('stone', rng)
+
+
+def test_evaluation():
+    scores = np.array([[2.0, 1.0], [0.0, 3.0], [9.0, 0.0]])
+    samples = [Sample('a', 0), Sample('b', 1), Sample('c', 1)]
+    found = Evaluation(['x', 'y'], samples, softmax(scores))
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert found.confusion.tolist() == [[1, 0], [1, 1]]
+    (mistake,) = found.worst()
+    assert (mistake.path, mistake.predicted) == ('c', 0)
+    assert mistake.probability == pytest.approx(1 / (1 + np.exp(-9)))
+
+
+def test_architectures_are_the_eight():
+    assert set(ARCHITECTURES) == {
+        'resnet18', 'resnet34', 'resnet50', 'resnet18_v2', 'mobilenet_v2', 'vgg11',
+        'densenet121', 'squeezenet1_1',
+    }  # fmt: skip
