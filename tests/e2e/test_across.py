@@ -117,3 +117,55 @@ def test_train_fine_tuning(folder, capsys):
         history = d2l.train_fine_tuning(net, 0.001, 8, 1, data=str(folder), image_size=64)
         assert len(history) == 1
         assert capsys.readouterr().out.startswith('loss ')
+
+
+@pytest.mark.parametrize('count', [4, 3])
+def test_as_printed_is_the_books_pytorch_step(count):
+    """The printed tab, with torch alone: summed loss, two groups, also on a short batch."""
+    import torch
+    from torch import nn
+
+    images = np.random.default_rng(0).normal(size=(count, 3, 64, 64)).astype(np.float32)
+    batch = PYTORCH.to_batch(images, np.arange(count) % 2)
+    recipe = d2l.as_printed('pytorch')
+    ours = PYTORCH.build_net('resnet18', 2)
+    trainer = PYTORCH.build_trainer(ours, recipe)
+    PYTORCH.train_step(ours, trainer, batch, None, recipe.reduction)
+
+    net, lr = PYTORCH.build_net('resnet18', 2), 5e-5
+    params = [each for name, each in net.named_parameters() if not name.startswith('fc.')]
+    groups = [{'params': params}, {'params': net.fc.parameters(), 'lr': lr * 10}]
+    printed = torch.optim.SGD(groups, lr=lr, weight_decay=0.001)
+    net.train()
+    nn.CrossEntropyLoss(reduction='none')(net(batch[0]), batch[1]).sum().backward()
+    printed.step()
+    states = PYTORCH.get_state(ours), PYTORCH.get_state(net)
+    for name, array in states[0].items():
+        assert np.allclose(array, states[1][name], rtol=1e-5, atol=1e-7), name
+    assert not np.array_equal(states[0]['fc.weight'], PYTORCH.get_state(
+        PYTORCH.build_net('resnet18', 2))['fc.weight'])  # fmt: skip
+
+
+@pytest.mark.parametrize('count', [4, 3])
+def test_as_printed_is_the_books_mxnet_step(count):
+    """The printed tab, with Gluon alone: lr_mult on the output, step(batch size)."""
+    from mxnet import autograd, gluon
+
+    images = np.random.default_rng(0).normal(size=(count, 3, 64, 64)).astype(np.float32)
+    batch = MXNET.to_batch(images, np.arange(count) % 2)
+    recipe = d2l.as_printed('mxnet')
+    ours, net = (MXNET.build_net('resnet18_v2', 2) for _ in range(2))
+    for each in (ours, net):
+        MXNET.place(each, MXNET.devices('cpu'))
+    MXNET.train_step(ours, MXNET.build_trainer(ours, recipe), batch, None, recipe.reduction)
+
+    for each in net.output.collect_params().values():
+        each.lr_mult = 10
+    printed = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.01, 'wd': 0.001})
+    with autograd.record():
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(batch[0]), batch[1])
+    loss.backward()
+    printed.step(count)
+    states = MXNET.get_state(ours), MXNET.get_state(net)
+    for name, array in states[0].items():
+        assert np.allclose(array, states[1][name], rtol=1e-5, atol=1e-7), name

@@ -1,0 +1,28 @@
+"""What a built wheel holds."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_wheel_has_the_three_packages_and_nothing_else(tmp_path):
+    subprocess.run(
+        [sys.executable, '-m', 'build', '--wheel', '--outdir', str(tmp_path), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob('*.whl')
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split('/')[0] for name in names if '.dist-info' not in name}
+    assert tops == {'d2l_ft', 'd2l_ft_mxnet', 'd2l_ft_pytorch'}
+    for package, folder in (
+        ('d2l_ft', 'd2l_ft'),
+        ('d2l_ft_mxnet', 'backends/d2l_ft_mxnet'),
+        ('d2l_ft_pytorch', 'backends/d2l_ft_pytorch'),
+    ):
+        for path in (ROOT / folder).glob('*.py'):
+            assert f'{package}/{path.name}' in names
+    assert 'd2l_ft/py.typed' in names
+    assert any(name.endswith('licenses/LICENSE') for name in names)
