@@ -102,7 +102,7 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     '--image-size',
     type=click.IntRange(32),
     default=None,
-    help="Side of the net's input in pixels.  [default: 64 for sample, else 224]",
+    help="Side of the net's input in pixels.  [default: 48 for sample, else 224]",
 )
 @click.option(
     '--devices',

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 import d2l_ft.sample as sample
-from d2l_ft.augment import Pipeline
+from d2l_ft.augment import AREA, Pipeline
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import DataError
 from d2l_ft.files import cache_dir
@@ -16,7 +16,7 @@ from d2l_ft.folder import ImageFolder, check_images, load_folders
 from d2l_ft.hub import DATA_HUB, download_extract
 from d2l_ft.interface import Backend
 
-SAMPLE_SIZE = 64
+SAMPLE_SIZE = 48
 """Side of the net's input for the sample, in pixels: its pictures are small."""
 
 PHOTO_SIZE = 224
@@ -34,12 +34,14 @@ class DataSet:
         train: The part to train on.
         test: The part to test on.
         image_size: Side of the net's input unless the user says otherwise, in pixels.
+        area: Least and greatest share of an image that a random crop covers.
     """
 
     name: str
     train: ImageFolder
     test: ImageFolder
     image_size: int
+    area: tuple[float, float] = AREA
 
     @property
     def classes(self) -> list[str]:
@@ -58,7 +60,7 @@ class DataSet:
         size = image_size or self.image_size
         train = backend.loader(
             self.train.samples,
-            Pipeline(size, train=True, seed=seed),
+            Pipeline(size, train=True, seed=seed, area=self.area),
             batch_size,
             shuffle=True,
             workers=workers,

@@ -62,7 +62,7 @@ class Canvas:
     def __init__(self, height: int, width: int, rng: np.random.Generator) -> None:
         self.rng = rng
         self.image = background(height, width, rng)
-        self.tint = rng.normal(0, 9, 3)
+        self.tint = rng.normal(0, 14, 3)
         self.aim(rng.uniform(0.75, 1.15), rng.uniform(0, 2 * math.pi), 0.1)
 
     def aim(self, scale: float, angle: float, spread: float) -> None:
@@ -183,16 +183,23 @@ def _sauce(canvas: Canvas, length: float, height: float, share: float = 0.7) -> 
         canvas.line(zigzag(length, height, turns), _pick(canvas.rng, SAUCES), 0.035)
 
 
+def _split_bun(canvas: Canvas, bend: float) -> float:
+    """Draw an open long bun and return half of the width of its gap."""
+    rng = canvas.rng
+    width, gap = rng.uniform(0.34, 0.46), rng.uniform(0.1, 0.16)
+    bun = _pick(rng, (TAN, (196, 132, 66), (226, 186, 124)))
+    canvas.shadow(capsule(1.0, width * 1.3, bend))
+    for side in (-1, 1):
+        canvas.fill(capsule(1.0, width * 0.62, bend) + [0, side * gap], bun)
+    canvas.fill(capsule(0.9, gap * 1.2, bend), CREAM, round_=0.1)
+    return float(gap)
+
+
 def hotdog(canvas: Canvas) -> None:
     """Draw a sausage in a split bun, which shows on both of its sides."""
     rng = canvas.rng
-    width, bend = rng.uniform(0.34, 0.46), rng.uniform(-0.08, 0.08)
-    bun, gap = _pick(rng, (TAN, (196, 132, 66), (226, 186, 124))), rng.uniform(0.1, 0.16)
-    halves = [capsule(1.0, width * 0.62, bend) + [0, side * gap] for side in (-1, 1)]
-    canvas.shadow(capsule(1.0, width * 1.3, bend))
-    for half in halves:
-        canvas.fill(half, bun)
-    canvas.fill(capsule(0.9, gap * 1.2, bend), CREAM, round_=0.1)
+    bend = rng.uniform(-0.08, 0.08)
+    _split_bun(canvas, bend)
     canvas.fill(capsule(rng.uniform(0.9, 1.14), rng.uniform(0.15, 0.2), bend), _pick(rng, SAUSAGES))
     if rng.random() < 0.3:
         canvas.dots(12, 0.42, 0.07, 0.025, _pick(rng, (GREEN, CREAM, RED)))
@@ -208,6 +215,32 @@ def sausage(canvas: Canvas) -> None:
         canvas.shadow(rod)
         canvas.fill(rod, _pick(rng, SAUSAGES))
     _sauce(canvas, 0.75, 0.05, 0.5)
+
+
+def roll(canvas: Canvas) -> None:
+    """Draw a split bun filled with cream or jam."""
+    rng = canvas.rng
+    bend = rng.uniform(-0.08, 0.08)
+    gap = _split_bun(canvas, bend)
+    filling = _pick(rng, (PINK, WHITE, YELLOW, DARK, (150, 30, 60)))
+    for x in np.linspace(-0.36, 0.36, int(rng.integers(6, 10))):
+        canvas.fill(blob(0.08, gap * 0.8, rng, 0.05) + [x, -bend * 4 * x * x], filling, 4.0, 0.25)
+    _sauce(canvas, 0.8, 0.045, 0.4)
+
+
+def kebab(canvas: Canvas) -> None:
+    """Draw a split bun filled with strips of meat and salad."""
+    rng = canvas.rng
+    bend = rng.uniform(-0.08, 0.08)
+    gap = _split_bun(canvas, bend)
+    for x in rng.uniform(-0.4, 0.4, int(rng.integers(14, 22))):
+        strip = blob(0.07, 0.025, rng, 0.1)
+        turn = rng.uniform(0, math.pi)
+        cosine, sine = math.cos(turn), math.sin(turn)
+        strip = strip @ np.array([[cosine, sine], [-sine, cosine]])
+        strip += [x, -bend * 4 * x * x + rng.uniform(-0.7, 0.7) * gap]
+        canvas.fill(strip, _pick(rng, (*SAUSAGES, *SAUSAGES, GREEN, CREAM)), 6.0, 0.2)
+    _sauce(canvas, 0.8, 0.045, 0.5)
 
 
 def baguette(canvas: Canvas) -> None:
@@ -395,7 +428,7 @@ def taco(canvas: Canvas) -> None:
 DRAWINGS: dict[str, Callable[[Canvas], None]] = {
     each.__name__: each
     for each in (
-        hotdog, sausage, baguette, eclair, sandwich, banana, carrot, cucumber, burger, pizza,
-        donut, cake, fish, apple, egg, bottle, leaf, taco,
+        hotdog, roll, kebab, sausage, baguette, eclair, sandwich, banana, carrot, cucumber,
+        burger, pizza, donut, cake, fish, apple, egg, bottle, leaf, taco,
     )
 }  # fmt: skip
