@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
-OPTIONS = --compare --batch-size 32 --seed 0
+OPTIONS = --compare --batch-size 32 --lr 0.002
 
 .PHONY: help setup demo test lint format lock clean
 
