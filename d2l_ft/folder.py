@@ -11,12 +11,13 @@ One folder a class, the classes sorted by name, the files of a class sorted by n
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from tqdm import tqdm
 
 from d2l_ft.augment import generator
@@ -144,10 +145,27 @@ def image_problem(path: str) -> str:
     return ''
 
 
+@contextmanager
+def strict_pil() -> Iterator[None]:
+    """Have PIL refuse truncated files, also if another library has told it not to.
+
+    GluonCV does so for the whole process when it is imported.
+    """
+    former = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = former
+
+
 def bad_images(samples: Iterable[Sample], bar: bool = True) -> list[str]:
     """Check every image and return one line for each bad one, in the samples' order."""
     paths = [sample.path for sample in samples]
-    with ThreadPoolExecutor(usable_cores()) as pool:  # PIL decodes outside Python's lock
+    with (
+        strict_pil(),
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):  # PIL decodes outside Python's lock
         problems = tqdm(
             pool.map(image_problem, paths),
             total=len(paths),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_folder
-from PIL import Image
+from PIL import Image, ImageFile
 
 import d2l_ft as d2l
 from d2l_ft import augment, checkpoint, files, hub, recipe, registry, sample
@@ -215,7 +215,9 @@ def test_scan_refuses(tmp_path):
         folder_module.scan(tmp_path)
 
 
-def test_bad_images_are_named(tmp_path):
+@pytest.mark.parametrize('tolerant', [False, True])
+def test_bad_images_are_named(tmp_path, monkeypatch, tolerant):
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', tolerant)  # GluonCV sets it
     root = make_folder(tmp_path / 'p')
     dark = root / 'train' / 'dark'
     good = (dark / '00.jpg').read_bytes()
