@@ -1,16 +1,21 @@
-# make demo: the main job on both frameworks.  make test: what CI runs.
+# make demo: the main job on both frameworks.  make test: lint, types and all tests.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
-OPTIONS = --compare --batch-size 32 --lr 0.002
 
-.PHONY: help setup demo test lint format lock clean
+OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
+OF_MXNET = ^(mxnet|gluoncv)==
+LEGS = $(VENV)-core $(VENV)-mxnet $(VENV)-pytorch
+
+.PHONY: help setup demo test legs parity lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (5 GB, some minutes)'
 	@echo 'make demo    fine-tune on the built-in sample with both frameworks, draw the comparison'
 	@echo 'make test    lint, types and all tests'
+	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
+	@echo 'make parity  the whole proof, every architecture (about an hour); writes docs/parity.md'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  format the code'
 	@echo 'make lock    write requirements.lock from the environment'
@@ -25,12 +30,33 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: setup
 	rm -rf $(DEMO)
-	$(BIN)/d2l-ft train --backend pytorch $(OPTIONS) --out $(DEMO)/pytorch
-	$(BIN)/d2l-ft train --backend mxnet $(OPTIONS) --out $(DEMO)/mxnet
+	$(BIN)/d2l-ft train --backend pytorch --compare --out $(DEMO)/pytorch
+	$(BIN)/d2l-ft train --backend mxnet --compare --out $(DEMO)/mxnet
 	$(BIN)/d2l-ft compare $(DEMO)/pytorch $(DEMO)/mxnet --out $(DEMO)/comparison.png
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# An environment for each leg, which lacks what the leg does without.
+legs: $(LEGS:=/.installed)
+	D2L_FT_LEG=core $(VENV)-core/bin/python -m pytest
+	D2L_FT_LEG=mxnet $(VENV)-mxnet/bin/python -m pytest
+	D2L_FT_LEG=pytorch $(VENV)-pytorch/bin/python -m pytest
+
+$(VENV)-core/.installed: WITHOUT = $(OF_PYTORCH)|$(OF_MXNET)
+$(VENV)-mxnet/.installed: WITHOUT = $(OF_PYTORCH)
+$(VENV)-pytorch/.installed: WITHOUT = $(OF_MXNET)
+$(LEGS:=/.installed): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	grep -vE '$(WITHOUT)' requirements.lock > $(@D)/requirements.txt
+	$(@D)/bin/pip install --disable-pip-version-check --no-deps -r $(@D)/requirements.txt
+	$(@D)/bin/pip install --disable-pip-version-check --no-deps -e .
+	touch $@
+
+parity: setup
+	$(BIN)/d2l-ft parity --arch all --json benchmarks/parity.json --report runs/parity.html
+	$(BIN)/d2l-ft parity --prove --json benchmarks/faults.json
+	$(BIN)/python benchmarks/parity_page.py
 
 lint: setup
 	$(BIN)/ruff check .

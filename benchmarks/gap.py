@@ -1,61 +1,100 @@
 """Measure the gap between fine-tuning and training from scratch on the built-in sample.
 
-    python benchmarks/gap.py [--seeds 3] [--batch-size 32] [--lr 0.002] [--out FILE.json]
+    python benchmarks/gap.py [--seeds 3] [--out benchmarks/gap]
 
-Trains both nets with both frameworks for each seed, as ``make demo`` does for one, and prints a
-table for the README.
+Trains both nets with both frameworks for each seed, as ``make demo`` does for one. Prints a table
+for the README; writes the numbers with date and machine to OUT.json and a figure to OUT.png.
 """
 
 import argparse
+import datetime
 import json
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from d2l_ft.devices import usable_cores
+from d2l_ft.experiment import versions
 
 BACKENDS = ('pytorch', 'mxnet')
 
 
-def measure(backend: str, seed: int, options: list[str], folder: Path) -> dict[str, float]:
-    """Return the last test accuracy of both nets, and the seconds of the whole command."""
+def measure(backend: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Return the test accuracies of both nets by epoch, and the seconds of the whole command."""
     out, begun = folder / f'{backend}-{seed}', time.perf_counter()
     subprocess.run(
         [
             sys.executable, '-m', 'd2l_ft.cli', 'train', '--backend', backend, '--compare',
-            '--seed', str(seed), '--out', str(out), *options,
+            '--seed', str(seed), '--out', str(out),
         ],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    lines = [json.loads(line) for line in (out / 'metrics.jsonl').read_text().splitlines()]
-    row = {each['net']: each['test_acc'] for each in lines}  # the last epoch of a net stays
-    return row | {'seconds': time.perf_counter() - begun}
+    row: dict[str, Any] = {'backend': backend, 'seed': seed, 'fine-tuned': [], 'scratch': []}
+    for line in (out / 'metrics.jsonl').read_text().splitlines():
+        epoch = json.loads(line)
+        row[epoch['net']].append(epoch['test_acc'])
+    return row | {'seconds': round(time.perf_counter() - begun, 1)}
+
+
+def machine() -> dict[str, Any]:
+    """Return where and when this was measured."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return {
+        'date': datetime.date.today().isoformat(),
+        'cpu': names[0] if names else platform.processor(),
+        'cores': usable_cores(),
+        'versions': versions(),
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw test accuracy over the epochs: a thin line for each seed, a panel for each framework."""
+    figure = Figure(figsize=(8, 3.2), layout='constrained')
+    panels = figure.subplots(1, len(BACKENDS), sharey=True)
+    for panel, backend in zip(panels, BACKENDS, strict=True):
+        for row in (each for each in rows if each['backend'] == backend):
+            for colour, net in (('C0', 'fine-tuned'), ('C1', 'scratch')):
+                epochs = range(1, len(row[net]) + 1)
+                label = net if row['seed'] == 0 else None
+                panel.plot(epochs, row[net], 'o-', color=colour, alpha=0.7, label=label)
+        panel.set(title=backend, xlabel='epoch', xticks=list(epochs), ylim=(0.4, 1))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel('test accuracy')
+    panels[0].legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--seeds', type=int, default=3)
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--lr', type=float, default=0.002)
-    parser.add_argument('--out', type=Path)
+    parser.add_argument('--out', type=Path, help='write OUT.json and OUT.png')
     options = parser.parse_args()
-    passed = ['--batch-size', str(options.batch_size), '--lr', str(options.lr)]
     rows = []
     print('| framework | seed | fine-tuned | scratch | gap | seconds |\n|---|---|---|---|---|---|')
     with tempfile.TemporaryDirectory() as folder:
         for backend in BACKENDS:
             for seed in range(options.seeds):
-                row = measure(backend, seed, passed, Path(folder))
-                tuned, scratch = row['fine-tuned'], row['scratch']
+                row = measure(backend, seed, Path(folder))
+                tuned, scratch = row['fine-tuned'][-1], row['scratch'][-1]
                 print(
                     f'| {backend} | {seed} | {tuned:.3f} | {scratch:.3f} | {tuned - scratch:.3f} '
                     f'| {row["seconds"]:.0f} |',
                     flush=True,
                 )
-                rows.append({'backend': backend, 'seed': seed} | row)
+                rows.append(row)
     if options.out:
-        options.out.write_text(json.dumps(rows, indent=2) + '\n')
+        result = {'machine': machine(), 'runs': rows}
+        options.out.with_suffix('.json').write_text(json.dumps(result, indent=1) + '\n')
+        draw(rows, options.out.with_suffix('.png'))
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from d2l_ft.augment import Pipeline
 from d2l_ft.interface import Backend, Sample
@@ -67,7 +68,12 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def predict(
-    backend: Backend, net: Any, paths: Sequence[str], pipeline: Pipeline, batch_size: int = 64
+    backend: Backend,
+    net: Any,
+    paths: Sequence[str],
+    pipeline: Pipeline,
+    batch_size: int = 64,
+    bar: bool = True,
 ) -> NDArray[np.float64]:
     """Return (paths, classes) probabilities for image files.
 
@@ -75,7 +81,14 @@ def predict(
         DataError: A file cannot be decoded.
     """
     rows = []
-    for first in range(0, len(paths), batch_size):
+    batches = tqdm(
+        range(0, len(paths), batch_size),
+        desc='predict',
+        unit='batch',
+        leave=False,
+        disable=None if bar else True,
+    )
+    for first in batches:
         crops = np.stack([pipeline.crop(path) for path in paths[first : first + batch_size]])
         batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
         rows.append(softmax(backend.logits(net, batch)))
@@ -83,8 +96,13 @@ def predict(
 
 
 def evaluate_samples(
-    backend: Backend, net: Any, classes: list[str], samples: list[Sample], pipeline: Pipeline
+    backend: Backend,
+    net: Any,
+    classes: list[str],
+    samples: list[Sample],
+    pipeline: Pipeline,
+    bar: bool = True,
 ) -> Evaluation:
     """Return the predictions of a net for labelled samples."""
     paths = [sample.path for sample in samples]
-    return Evaluation(classes, samples, predict(backend, net, paths, pipeline))
+    return Evaluation(classes, samples, predict(backend, net, paths, pipeline, bar=bar))

@@ -4,7 +4,7 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ class Settings:
     Attributes:
         data: 'sample', 'hotdog' or an image folder.
         arch: Architecture.
-        source: 'sample', 'imagenet', 'none' or a file; None is 'sample'.
+        source: 'sample', 'imagenet', 'none' or a file, as ``load_source`` takes it.
         epochs: Passes over the training part.
-        batch_size: Examples a step.
-        lr: Rate of the body of the fine-tuned net; the twin's is ten times that.
+        batch_size: Examples a step; None is the data set's own.
+        lr: Rate of the body of the fine-tuned net; the twin's is ten times that. None is the data
+            set's own.
         head_lr_mult: The head learns so many times faster.
         weight_decay: As in ``Recipe``.
         momentum: As in ``Recipe``.
@@ -50,8 +51,8 @@ class Settings:
     arch: str = 'resnet18'
     source: str = 'sample'
     epochs: int = 5
-    batch_size: int = 128
-    lr: float = FINE_TUNED.learning_rate
+    batch_size: int | None = None
+    lr: float | None = None
     head_lr_mult: float = FINE_TUNED.head_lr_mult
     weight_decay: float = FINE_TUNED.weight_decay
     momentum: float = FINE_TUNED.momentum
@@ -64,12 +65,21 @@ class Settings:
     seed: int = 0
 
     def recipe(self, net: str) -> Recipe:
-        """Return the recipe of 'fine-tuned' or 'scratch'."""
+        """Return the recipe of 'fine-tuned' or 'scratch', at the chapter's rate if none is set."""
+        rate = FINE_TUNED.learning_rate if self.lr is None else self.lr
+        multiplier = self.head_lr_mult
         if net == 'scratch':
-            rate, multiplier = self.lr * SCRATCH_LR_FACTOR, 1.0
-        else:
-            rate, multiplier = self.lr, self.head_lr_mult
+            rate, multiplier = rate * SCRATCH_LR_FACTOR, 1.0
         return Recipe(rate, multiplier, self.weight_decay, self.momentum)
+
+    def resolved(self, data: DataSet) -> 'Settings':
+        """Return the settings with the data set's own values where there are none."""
+        return replace(
+            self,
+            image_size=self.image_size or data.image_size,
+            batch_size=self.batch_size or data.batch_size,
+            lr=data.lr if self.lr is None else self.lr,
+        )
 
     def nets(self) -> list[str]:
         """Return the nets to train; without a source there is only the twin."""
@@ -109,6 +119,7 @@ def train(
         settings.recipe(name)
     devices = backend.devices(settings.devices)
     data = load_data(settings.data, settings.seed, bar)
+    settings = settings.resolved(data)
     size = settings.image_size or data.image_size
     smallest = architecture(settings.arch).smallest
     if size < smallest:
@@ -137,7 +148,7 @@ def train(
             say(f'{backend.NAME}, {used}, on {where} with {backend.threads()} threads')
         if train_net(backend, net, name, settings, data, run, devices, bar, say):
             return run, True
-        finish(backend, run, name, net, data)
+        finish(backend, run, name, net, data, bar)
     return run, False
 
 
@@ -162,7 +173,11 @@ def train_net(
         backend.set_trainer_state(net, trainer, checkpoint.trainer)
     workers = default_workers(devices) if settings.workers is None else settings.workers
     train_iter, test_iter = data.loaders(
-        backend, settings.batch_size, run.config['image_size'], workers, settings.seed
+        backend,
+        settings.batch_size or data.batch_size,
+        run.config['image_size'],
+        workers,
+        settings.seed,
     )
     fit = Fit(
         backend, net, trainer, train_iter, test_iter, settings.epochs,
@@ -189,15 +204,17 @@ def train_net(
     return fit.interrupted
 
 
-def finish(backend: Backend, run: Run, name: str, net: Any, data: DataSet) -> None:
+def finish(
+    backend: Backend, run: Run, name: str, net: Any, data: DataSet, bar: bool = True
+) -> None:
     """Write the figures and the report of a run, after each of its nets."""
     save_curves(run.path / 'curves.png', run.history())
     pipeline = Pipeline(run.config['image_size'])
     if name == run.best_net():
-        found = evaluate_samples(backend, net, data.classes, data.test.samples, pipeline)
+        found = evaluate_samples(backend, net, data.classes, data.test.samples, pipeline, bar)
         write_report(run, found)
     else:  # the first net's report gets the twin's curves
-        write_report(run, evaluate_run(run, backend)[0])
+        write_report(run, evaluate_run(run, backend, bar=bar)[0])
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:
@@ -284,4 +301,5 @@ def evaluate_run(
         )
     net = load_net(run, backend)
     pipeline = Pipeline(run.config['image_size'])
-    return evaluate_samples(backend, net, dataset.classes, dataset.test.samples, pipeline), net
+    found = evaluate_samples(backend, net, dataset.classes, dataset.test.samples, pipeline, bar)
+    return found, net

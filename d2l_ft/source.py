@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 import d2l_ft.sample as sample
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from d2l_ft.datasets import SAMPLE_SIZE, DataSet, sample_source_folder
+from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
 from d2l_ft.errors import ModelError
 from d2l_ft.files import cache_dir
 from d2l_ft.folder import load_folders
 from d2l_ft.hub import fetch
 from d2l_ft.interface import Backend, State
-from d2l_ft.recipe import SOURCE, SOURCE_AREA, SOURCE_BATCH_SIZE, SOURCE_EPOCHS
+from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS
 from d2l_ft.registry import get_backend
 from d2l_ft.training import Fit, accuracy
 
@@ -142,7 +142,7 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     """
     tqdm.write(f'pre-training {arch} on the source task of the sample (once; it is cached)')
     train, test = load_folders(sample_source_folder(bar))
-    data = DataSet('sample-source', train, test, SAMPLE_SIZE, SOURCE_AREA)
+    data = DataSet('sample-source', train, test, SAMPLE_SIZE, area=SAMPLE_AREA)
     train_iter, test_iter = data.loaders(backend, SOURCE_BATCH_SIZE)
     net = backend.build_net(arch, len(data.classes))
     backend.place(net, backend.devices(devices))
