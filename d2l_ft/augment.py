@@ -33,6 +33,9 @@ STREAM_CROPS, STREAM_ORDER = 0, 1
 Key = tuple[int, int]
 """(epoch, index of the sample): all that a worker needs to make one example."""
 
+Box = tuple[int, int, int, int]
+"""(top, left, height, width) of a crop, in pixels."""
+
 
 def generator(seed: int, stream: int, epoch: int, index: int = 0) -> np.random.Generator:
     """Return the generator of one (seed, stream, epoch, index); they do not overlap."""
@@ -103,7 +106,7 @@ def random_box(
     width: int,
     draws: np.random.Generator,
     area_range: tuple[float, float] = AREA,
-) -> tuple[int, int, int, int]:
+) -> Box:
     """Draw a crop with random area and aspect ratio.
 
     Args:
@@ -165,11 +168,16 @@ class Pipeline:
             side = round(size * RESIZE_RATIO)
             edge = (side - size) // 2  # rounded down, like Gluon's CenterCrop
             return resize(image, side, side)[edge : edge + size, edge : edge + size]
-        draws = generator(self.seed, STREAM_CROPS, epoch, index)
-        flip = draws.random() < 0.5
-        top, left, height, width = random_box(image.shape[0], image.shape[1], draws, self.area)
+        box, flip = self.draw(image.shape[0], image.shape[1], epoch, index)
+        top, left, height, width = box
         square = resize(image[top : top + height, left : left + width], size, size)
         return np.ascontiguousarray(square[:, ::-1]) if flip else square
+
+    def draw(self, height: int, width: int, epoch: int, index: int) -> tuple[Box, bool]:
+        """Draw the crop of an image of this size, and whether it is flipped left to right."""
+        draws = generator(self.seed, STREAM_CROPS, epoch, index)
+        flip = bool(draws.random() < 0.5)
+        return random_box(height, width, draws, self.area), flip
 
     def to_float(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale to [0, 1] and standardise: (batch, h, w, 3) uint8 -> (batch, 3, h, w) float32.

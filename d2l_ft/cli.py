@@ -81,12 +81,18 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help='sample (pre-trained at first use), imagenet, none, or a weights file.',
 )
 @click.option('--epochs', default=5, show_default=True, type=click.IntRange(1))
-@click.option('--batch-size', default=128, show_default=True, type=click.IntRange(1))
+@click.option(
+    '--batch-size',
+    type=click.IntRange(1),
+    default=None,
+    help='Examples a step.  [default: 64 for sample, else 128]',
+)
 @click.option(
     '--lr',
-    default=0.01,
-    show_default=True,
-    help='Rate of the body, for the mean loss; the twin of --compare gets 10 x.',
+    type=float,
+    default=None,
+    help='Rate of the body, for the mean loss; the twin of --compare gets 10 x.  '
+    '[default: 0.002 for sample, else 0.01]',
 )
 @click.option(
     '--head-lr-mult',
@@ -281,7 +287,8 @@ def predict(
     check_images([Sample(path, 0) for path in images], bar=not as_json)
     chosen = get_backend(backend)
     pipeline = Pipeline(opened.config['image_size'])
-    rows = probabilities(chosen, load_net(opened, chosen), images, pipeline).tolist()
+    net = load_net(opened, chosen)
+    rows = probabilities(chosen, net, images, pipeline, bar=not as_json).tolist()
     classes = opened.config['classes']
     answers = []
     for path, row in zip(images, rows, strict=True):
@@ -320,6 +327,65 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     save_curves(out, curves)
     click.echo(text_curves({name: history[-1:] for name, history in curves.items()}))
     click.echo(f'figure: {out}')
+
+
+@main.command()
+@click.option(
+    '--data', default='sample', show_default=True, help='sample, hotdog, or an image folder.'
+)
+@click.option(
+    '--arch',
+    default='resnet18',
+    show_default=True,
+    type=click.Choice([*ARCHITECTURES, 'all']),
+    help='Architecture.',
+)
+@click.option('--steps', default=50, show_default=True, type=click.IntRange(8))
+@click.option(
+    '--precision',
+    type=click.Choice(['float32', 'float64']),
+    default=None,
+    help='Compare in this precision alone.  [default: both; float32 is judged by float64]',
+)
+@click.option('--report', type=click.Path(path_type=Path), help='Write an HTML page.')
+@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
+@click.option('--rungs', help='Only these, separated by commas.  [default: all]')
+@click.option('--heads', default=None, help='Numbers of classes.  [default: 2; 2,10,1000 for all]')
+@click.option('--prove', is_flag=True, help='Plant every known fault, and tell which is found.')
+@click.option('--tolerances', is_flag=True, help='Print the table of tolerances and end.')
+@click.pass_context
+def parity(
+    ctx: click.Context,
+    /,
+    precision: str | None,
+    report: Path | None,
+    json_file: Path | None,
+    prove: bool,
+    tolerances: bool,
+    **options: Any,
+) -> None:
+    r"""Prove that both frameworks see the same bytes and compute the same numbers.
+
+    \b
+    Examples:
+      d2l-ft parity                          about four minutes
+      d2l-ft parity --data photos --report parity.html
+      d2l-ft parity --arch all --json parity.json
+      d2l-ft parity --prove                  is every planted fault found?
+
+    Each framework runs in a process of its own; the files that they leave are compared, rung by
+    rung: samples, pixels, structure, forward, backward, update, trajectory, runs, checkpoints,
+    devices, book. The exit code is 0 if all are equal, 1 if not, 2 if they can't be compared.
+    """  # fmt: skip
+    from d2l_ft.parity import command
+
+    if tolerances:
+        click.echo('\n'.join(command.tolerance_table()))
+        return
+    plan = command.make_plan(precision=precision, **options)
+    if prove:
+        ctx.exit(command.find_faults(plan, json_file, click.echo))
+    ctx.exit(command.compare_frameworks(plan, precision, report, json_file, click.echo))
 
 
 @main.group()

@@ -35,3 +35,7 @@ class DeviceError(D2LFTError):
 
 class TrainingDiverged(D2LFTError):
     """The loss became infinite or not a number."""
+
+
+class ParityError(D2LFTError):
+    """The two frameworks could not be compared."""

@@ -66,12 +66,8 @@ def get_backend(name: str | None = None) -> Backend:
     if name not in BACKENDS:
         (point, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
         return cast(Backend, point.load())
-    module, framework = BACKENDS[name]
-    if not is_installed(framework):
-        raise BackendNotInstalled(
-            f'the backend {name} needs {framework}, which is not installed: '
-            f'run  pip install "d2l-ft[{name}]"'
-        )
+    check_installed(name)
+    module, _ = BACKENDS[name]
     try:
         return cast(Backend, importlib.import_module(module))
     except Exception as error:  # a broken framework raises anything: AttributeError, OSError, ...
@@ -80,6 +76,20 @@ def get_backend(name: str | None = None) -> Backend:
             f'the backend {name} cannot be imported '
             f'({type(error).__name__}: {cause}): {HINTS[name]}'
         ) from error
+
+
+def check_installed(name: str) -> None:
+    """Check that the framework of a backend of ours is there, without importing it.
+
+    Raises:
+        BackendNotInstalled: It is not.
+    """
+    _, framework = BACKENDS[name]
+    if not is_installed(framework):
+        raise BackendNotInstalled(
+            f'the backend {name} needs {framework}, which is not installed: '
+            f'run  pip install "d2l-ft[{name}]"'
+        )
 
 
 def is_installed(framework: str) -> bool:

@@ -26,6 +26,7 @@ NEEDS = {
     'test_mxnet_backend.py': {'mxnet', 'pytorch'},  # each is compared with the other's zoo
     'test_pytorch_backend.py': {'mxnet', 'pytorch'},
     'test_across.py': {'mxnet', 'pytorch'},
+    'test_ladder.py': {'mxnet', 'pytorch'},
 }
 """Test file -> the frameworks without which it has nothing to test."""
 

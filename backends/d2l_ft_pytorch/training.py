@@ -30,9 +30,14 @@ class GluonSGD(torch.optim.SGD):
     velocity = momentum * velocity + lr * (gradient + weight_decay * weight), which is taken from
     the weight. torch's buffer holds the gradient alone: the same at a constant rate, but after a
     change the new rate also applies to the old gradients. Without momentum it is torch's SGD.
+
+    Attributes:
+        rounded: Whether the mean over a batch is taken with 1 / batch size rounded to float32, as
+            Gluon's trainer takes it: off, but for proofs in float64.
     """
 
     KEEPS_VELOCITY = True
+    rounded = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -136,27 +141,32 @@ def train_step(
     trainer.zero_grad(set_to_none=True)
     outputs, labels = forward(net, batch)
     total = summed_loss(loss, outputs, labels)
-    (total / len(labels) if reduction == 'mean' else total).backward()
+    (mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
     gather_gradients(net)
     trainer.step()
     return Sums(total.detach(), hits(outputs, labels), len(labels))
 
 
 def forward(net: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return (outputs, labels) on the first device; each replica takes a share of the images.
+    """Return (outputs, labels) on the first device; each replica takes a share of the images."""
+    images, labels = batch
+    device, _ = home(net)
+    outputs = [
+        run(replica, share, placement(net).precision, placement(net).memory_format)
+        for replica, share in zip(replicas(net), shares(net, images), strict=False)
+    ]
+    joined = torch.cat([each.to(device, non_blocking=True) for each in outputs])
+    return joined, labels.to(device, torch.int64, non_blocking=True)
+
+
+def shares(net: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return each replica's share of the images.
 
     Shares are as even as can be, the larger ones first, as MXNet's ``split_and_load`` has them; a
     batch with fewer examples than replicas leaves some of them out.
     """
-    images, labels = batch
-    nets, (device, _) = replicas(net), home(net)
-    shares = [share for share in images.tensor_split(len(nets)) if len(share)] or [images]
-    outputs = [
-        run(replica, share, placement(net).precision, placement(net).memory_format)
-        for replica, share in zip(nets, shares, strict=False)
-    ]
-    joined = torch.cat([each.to(device, non_blocking=True) for each in outputs])
-    return joined, labels.to(device, torch.int64, non_blocking=True)
+    parts = images.tensor_split(len(replicas(net)))
+    return [share for share in parts if len(share)] or [images]
 
 
 def run(
@@ -201,6 +211,13 @@ def summed_loss(
     if values.numel() != len(labels):
         raise ModelError(f'the loss gives {tuple(values.shape)} for {len(labels)} examples')
     return values.sum()
+
+
+def mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
+    """Return the mean of a sum over so many examples."""
+    if getattr(trainer, 'rounded', False):
+        return total * float(np.float32(1 / count))
+    return total / count
 
 
 def hits(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def test_wheel_has_the_three_packages_and_nothing_else(tmp_path):
         ('d2l_ft_mxnet', 'backends/d2l_ft_mxnet'),
         ('d2l_ft_pytorch', 'backends/d2l_ft_pytorch'),
     ):
-        for path in (ROOT / folder).glob('*.py'):
-            assert f'{package}/{path.name}' in names
+        for path in (ROOT / folder).rglob('*.py'):
+            assert f'{package}/{path.relative_to(ROOT / folder)}' in names
     assert 'd2l_ft/py.typed' in names
     assert any(name.endswith('licenses/LICENSE') for name in names)

@@ -16,7 +16,7 @@ from conftest import make_folder
 from PIL import Image, ImageFile
 
 import d2l_ft as d2l
-from d2l_ft import augment, checkpoint, files, hub, recipe, registry, sample
+from d2l_ft import augment, checkpoint, datasets, files, hub, recipe, registry, sample
 from d2l_ft import folder as folder_module
 from d2l_ft.architectures import ARCHITECTURES, initial_state, merge_source
 from d2l_ft.devices import parse_devices
@@ -31,6 +31,7 @@ from d2l_ft.errors import (
     UnknownBackend,
 )
 from d2l_ft.evaluation import Evaluation, softmax
+from d2l_ft.experiment import Settings
 from d2l_ft.interface import Sample
 
 
@@ -394,3 +395,26 @@ def test_architectures_are_the_eight():
         'resnet18', 'resnet34', 'resnet50', 'resnet18_v2', 'mobilenet_v2', 'vgg11',
         'densenet121', 'squeezenet1_1',
     }  # fmt: skip
+
+
+def test_two_processes_may_draw_the_same_data_set():
+    def slower(path, progress):
+        path.mkdir(parents=True)
+        raise D2LFTError('the other process was faster')
+
+    def unwritable(path, progress):
+        files.write_atomic(Path('/dev/null/disk'), b'')
+
+    assert datasets._drawn('x', slower, bar=False).is_dir()
+    with pytest.raises(D2LFTError, match='disk'):
+        datasets._drawn('y', unwritable, bar=False)
+
+
+def test_settings_take_what_is_missing_from_the_data_set(folder):
+    data = datasets.load_data(str(folder), bar=False)
+    resolved = Settings(lr=0.5).resolved(data)
+    assert (resolved.lr, resolved.batch_size, resolved.image_size) == (0.5, 128, 224)
+    assert resolved.recipe('scratch').learning_rate == 5
+    own = datasets.DataSet('sample', data.train, data.test, 48, 64, 0.002)
+    resolved = Settings(batch_size=7).resolved(own)
+    assert (resolved.lr, resolved.batch_size, resolved.image_size) == (0.002, 7, 48)

@@ -1,0 +1,292 @@
+"""Look inside a net, a step and PyTorch's own transforms: what the parity proof compares."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.transforms import v2
+
+from d2l_ft.architectures import MEAN, STD
+from d2l_ft.augment import AREA, RATIO, Box
+from d2l_ft.interface import State
+from d2l_ft.recipe import Recipe
+from d2l_ft_pytorch.data import open_rgb
+from d2l_ft_pytorch.devices import home
+from d2l_ft_pytorch.model import head, train_mode
+from d2l_ft_pytorch.state import float_tensors, set_state, to_array
+from d2l_ft_pytorch.training import GluonSGD, shares
+
+
+class GluonBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm with MXNet's rule for the running statistics.
+
+    The running variance takes the biased variance of the batch, the momentum is a float32 number,
+    and the statistics move only where the net is trained through: MXNet moves them in backward,
+    so never where nothing asks for a gradient.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised input, (batch, channels, height, width)."""
+        reached = input.requires_grad or (self.affine and self.weight.requires_grad)
+        if not self.training or not torch.is_grad_enabled() or not reached:
+            return F.batch_norm(
+                input,
+                None if self.training else self.running_mean,
+                None if self.training else self.running_var,
+                self.weight,
+                self.bias,
+                self.training,
+                0.0,
+                self.eps,
+            )
+        with torch.no_grad():
+            keep = float(np.float32(1 - self.momentum))
+            variance, mean = torch.var_mean(input, (0, 2, 3), correction=0)
+            self.running_mean.mul_(keep).add_(mean, alpha=1 - keep)
+            self.running_var.mul_(keep).add_(variance, alpha=1 - keep)
+        return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+
+def prepare(net: nn.Module, dtype: str = 'float64', strict: bool = True) -> nn.Module:
+    """Make a net comparable: cast it, switch dropout off and, if strict, take MXNet's BatchNorm.
+
+    Args:
+        net: A net that is not yet placed; it is changed in place.
+        dtype: 'float32' or 'float64'.
+        strict: Whether BatchNorm keeps its statistics as MXNet does.
+
+    Returns:
+        The net.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if strict and type(module) is nn.BatchNorm2d:
+            module.__class__ = GluonBatchNorm2d
+    return net.to(getattr(torch, dtype))
+
+
+def round_rates(trainer: GluonSGD) -> None:
+    """Round rate, decay, momentum and 1 / batch size to float32, as MXNet's operators take them."""
+    trainer.rounded = True
+    for group in trainer.param_groups:
+        for key in ('lr', 'weight_decay', 'momentum'):
+            group[key] = float(np.float32(group[key]))
+
+
+def layers(net: nn.Module) -> dict[str, nn.Module]:
+    """Return canonical name -> module of every layer that has parameters or statistics."""
+    return {
+        name: module
+        for name, module in net.named_modules()
+        if list(module.parameters(recurse=False)) or list(module.buffers(recurse=False))
+    }
+
+
+def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], train: bool = False) -> State:
+    """Return the output of every layer in the order of execution; the net stays as it was.
+
+    Args:
+        net: A net on one device.
+        batch: (images, labels).
+        train: Whether BatchNorm normalises by the batch.
+
+    Returns:
+        Canonical name of a layer -> its output.
+    """
+    found: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(
+            # a copy, as the activation behind it works in place
+            lambda _module, _inputs, output, name=name: found.update({name: output.clone()})
+        )
+        for name, module in layers(net).items()
+    ]
+    device, dtype = home(net)
+    modes = [(module, module.training) for module in net.modules()]
+    kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    train_mode(net) if train else net.eval()
+    try:
+        with torch.no_grad():
+            net(batch[0].to(device, dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+        for name, buffer in net.named_buffers():
+            buffer.data.copy_(kept[name])
+    return {name: to_array(output) for name, output in found.items()}
+
+
+def losses(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[Any]:
+    """Return the cross-entropy of each example in eval mode, (batch,)."""
+    device, dtype = home(net)
+    net.eval()
+    with torch.no_grad():
+        outputs = net(batch[0].to(device, dtype))
+        return to_array(F.cross_entropy(outputs, batch[1].to(device), reduction='none'))
+
+
+def gradients(net: nn.Module, trainer: torch.optim.SGD) -> State:
+    """Return the gradients that the last step was taken from, canonical name -> array."""
+    return {
+        name: to_array(parameter.grad)
+        for name, parameter in net.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def multipliers(net: nn.Module, trainer: torch.optim.SGD) -> dict[str, tuple[float, float]]:
+    """Return canonical name -> multiples of the smallest rate and decay, of what is trained."""
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = trainer.param_groups
+    rate = min(group['lr'] for group in groups)
+    decay = min(group['weight_decay'] for group in groups)
+    return {
+        names[id(parameter)]: (group['lr'] / rate, group['weight_decay'] / decay if decay else 1.0)
+        for group in groups
+        for parameter in group['params']
+    }
+
+
+def head_layout(net: nn.Module) -> dict[str, Any]:
+    """Return the kind of the output layer, 'dense' or 'conv', and its inputs and outputs."""
+    layer = head(net)
+    outputs, inputs = layer.weight.shape[:2]
+    kind = 'conv' if isinstance(layer, nn.Conv2d) else 'dense'
+    return {'kind': kind, 'inputs': inputs, 'outputs': outputs}
+
+
+def norms(net: nn.Module) -> list[Any]:
+    """Return the BatchNorm layers."""
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+
+
+def split(net: nn.Module, batch: tuple[Tensor, Tensor]) -> list[NDArray[Any]]:
+    """Return the images that each device of a placed net takes of a batch."""
+    return [to_array(share) for share in shares(net, batch[0])]
+
+
+@contextmanager
+def other_rounding() -> Iterator[None]:
+    """Compute the same with other kernels, which round otherwise: without oneDNN."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+STACKS = ('tensor', 'tensor-antialias', 'pil')
+"""torchvision's ways to resize: uint8 tensors without and with antialias, and PIL images."""
+
+
+def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
+    """Return what torchvision's own transforms make of a file, for given draws.
+
+    Args:
+        path: An image file.
+        box: (top, left, height, width) of the crop.
+        flip: Whether to mirror.
+        size: Side of the result.
+        stack: One of ``STACKS``.
+
+    Returns:
+        'decoded': (h, w, 3) uint8; 'crop': (size, size, 3) uint8; 'float': (3, size, size).
+    """
+    image = open_rgb(path)
+    decoded = np.asarray(image)
+    given: Any = image if stack == 'pil' else torch.from_numpy(decoded.copy()).permute(2, 0, 1)
+    crop = v2.functional.resized_crop(
+        given, *box, [size, size], v2.InterpolationMode.BILINEAR, stack != 'tensor'
+    )
+    return {'decoded': decoded} | standardised(crop, flip)
+
+
+def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+    """Return what torchvision's Resize to a square makes of a file, and of it the centre."""
+    image = open_rgb(path)
+    given: Any = image if stack == 'pil' else v2.functional.pil_to_tensor(image)
+    resized = v2.Resize((side, side), antialias=stack != 'tensor')(given)
+    edge = (side - size) // 2  # where CenterCrop rounds otherwise is told by center_edges
+    return standardised(v2.functional.crop(resized, edge, edge, size, size), False)
+
+
+def center_edges(sides: Sequence[int], size: int) -> list[int]:
+    """Return where torchvision's CenterCrop begins in squares of these sides."""
+    crop = v2.CenterCrop(size)
+    return [int(crop(torch.arange(side).expand(1, side, side))[0, 0, 0]) for side in sides]
+
+
+def standardised(crop: Any, flip: bool) -> dict[str, Any]:
+    """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
+    if flip:
+        crop = v2.functional.horizontal_flip(crop)
+    tensor = v2.functional.pil_to_tensor(crop) if not isinstance(crop, Tensor) else crop
+    # as ToTensor does: to_dtype(scale=True) multiplies, which differs in the last bit
+    floats = v2.functional.normalize(tensor.float().div(255), MEAN, STD)
+    return {'crop': tensor.permute(1, 2, 0).numpy(), 'float': floats.numpy()}
+
+
+def own_draws(height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
+    """Return boxes of torchvision's RandomResizedCrop, (count, 4), and the flips of ``count``."""
+    image = torch.zeros(1, height, width, dtype=torch.uint8)
+    position = torch.arange(2, dtype=torch.uint8).reshape(1, 1, 2)
+    crop, flip = v2.RandomResizedCrop(8, AREA, RATIO), v2.RandomHorizontalFlip()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        boxes = [crop.make_params([image]) for _ in range(count)]
+        flips = sum(int(flip(position)[0, 0, 0]) for _ in range(count))
+    keys: Sequence[str] = ('top', 'left', 'height', 'width')
+    return np.array([[box[key] for key in keys] for box in boxes]), flips
+
+
+BOOK_ARCH = 'resnet18'
+"""The source model of the book's PyTorch tab."""
+
+
+def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+    """Train with the book's own package, as its PyTorch tab prints it, in float64.
+
+    Args:
+        state: Where the net begins; two classes.
+        batches: (images, labels) arrays, to train and to test on.
+        recipe: The printed rate, decay and multiplier.
+        epochs: Passes over the batches.
+
+    Returns:
+        The state after it.
+
+    Raises:
+        ImportError: The package d2l is not installed.
+    """
+    from d2l import torch as printed
+
+    printed.Animator = NoAnimator
+    net = torchvision.models.resnet18()
+    net.fc = nn.Linear(net.fc.in_features, 2)
+    net = net.double()
+    set_state(net, state)
+    lr = recipe.learning_rate
+    body = [each for name, each in net.named_parameters() if not name.startswith('fc.')]
+    groups = [{'params': body}, {'params': net.fc.parameters(), 'lr': lr * recipe.head_lr_mult}]
+    trainer = torch.optim.SGD(groups, lr=lr, weight_decay=recipe.weight_decay)
+    iterator = [(torch.from_numpy(np.float64(x)), torch.from_numpy(y)) for x, y in batches]
+    loss = nn.CrossEntropyLoss(reduction='none')
+    printed.train_ch13(net, iterator, iterator, loss, trainer, epochs, [torch.device('cpu')])
+    return {name: to_array(each) for name, each in float_tensors(net).items()}
+
+
+class NoAnimator:
+    """Stand in for the book's figure, which needs a notebook."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def add(self, *_: Any) -> None:
+        """Draw nothing."""

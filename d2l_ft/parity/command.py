@@ -1,0 +1,152 @@
+"""What ``d2l-ft parity`` does."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from d2l_ft.architectures import ARCHITECTURES
+from d2l_ft.datasets import load_data
+from d2l_ft.devices import usable_cores
+from d2l_ft.errors import ParityError
+from d2l_ft.files import write_atomic
+from d2l_ft.parity.ladder import PAIR, Result, climb
+from d2l_ft.parity.plan import Check, Plan
+from d2l_ft.parity.proof import Finding, prove
+from d2l_ft.parity.report import page
+from d2l_ft.parity.rungs import RUNGS
+from d2l_ft.parity.tolerances import TABLE
+from d2l_ft.registry import check_installed
+
+HEADS = (2, 10, 1000)
+"""Heads of the full ladder; the first is that of the quick one."""
+
+Say = Callable[[str], object]
+
+
+def make_plan(
+    data: str = 'sample',
+    arch: str = 'resnet18',
+    steps: int = 50,
+    precision: str | None = None,
+    rungs: str | None = None,
+    heads: str | None = None,
+) -> Plan:
+    """Return the plan for the command's options.
+
+    Raises:
+        D2LFTError: A framework is not installed, the data set is bad, or an option can't be read.
+    """
+    for name in PAIR:
+        check_installed(name)
+    chosen = list(RUNGS) if rungs is None else rungs.replace(' ', '').split(',')
+    if unknown := [name for name in chosen if name not in RUNGS]:
+        raise ParityError(f'no rung is named {unknown[0]!r}: choose of {", ".join(RUNGS)}')
+    default = HEADS if arch == 'all' else HEADS[:1]
+    try:
+        classes = default if heads is None else tuple(int(each) for each in heads.split(','))
+    except ValueError:
+        raise ParityError(f'cannot read the heads {heads!r}: write 2,10,1000') from None
+    if min(classes) < 2:
+        raise ParityError('a head needs at least 2 classes')
+    root = Path(load_data(data).train.root)
+    return Plan(
+        root=str(root.parent if root.name == 'train' else root),
+        archs=tuple(ARCHITECTURES) if arch == 'all' else (arch,),
+        heads=classes,
+        steps=steps,
+        rungs=tuple(name for name in RUNGS if name in chosen),
+        # float32 is judged by its distance from float64, so it never goes alone
+        precisions=('float64',) if precision == 'float64' else ('float64', 'float32'),
+        source='sample',
+        threads=max(1, usable_cores() // len(PAIR)),
+    )
+
+
+def compare_frameworks(
+    plan: Plan, precision: str | None, report: Path | None, json_file: Path | None, say: Say
+) -> int:
+    """Climb the ladder, say what each check came to, write the report; return the exit code.
+
+    Raises:
+        D2LFTError: The frameworks could not be compared.
+    """
+
+    def tell(check: Check) -> None:
+        if precision != 'float32' or 'float64' not in check.name:
+            say(line(check))
+
+    with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
+        result = climb(plan, Path(folder), tell)
+        if report:
+            write_atomic(report, page(plan, result, Path(folder)).encode())
+    if json_file:
+        write_atomic(json_file, (result.to_json() + '\n').encode())
+        say(f'numbers: {json_file}')
+    if report:
+        say(f'report: {report}')
+    return verdict(result, say)
+
+
+def line(check: Check) -> str:
+    """Return a check as a line: measured value, tolerance, verdict; then place and cause."""
+    least = f'{check.low:.0e} to ' if check.low else ''
+    text = (
+        f'{"ok  " if check.ok else "DIFF"} {check.name:52} {check.value:8.1e}  '
+        f'(at most {least}{check.tolerance:.0e} {check.unit})'
+    )
+    return text if check.ok else f'{text}\n     at {check.where}; likely cause: {check.cause}'
+
+
+def verdict(result: Result, say: Say) -> int:
+    """Say what a climb came to; return the exit code.
+
+    Raises:
+        ParityError: Nothing was compared.
+    """
+    if not result.checks:
+        raise ParityError('; '.join(result.notes) or 'nothing was compared')
+    for note in result.notes:
+        say(note)
+    wrong = [check for check in result.checks if not check.ok]
+    count = f'{len(result.checks)} checks in {result.seconds:.0f} s'
+    if wrong:
+        say(f'different: {len(wrong)} of {count}; the first is {wrong[0].name}')
+        return 1
+    say(f'equal: {count}')
+    return 0
+
+
+def find_faults(plan: Plan, json_file: Path | None, say: Say) -> int:
+    """Plant the faults and say which were found; return the exit code."""
+    with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
+        findings = prove(plan, Path(folder))
+    if json_file:
+        rows = [asdict(each) for each in findings]
+        write_atomic(json_file, (json.dumps(rows, indent=1) + '\n').encode())
+    say('\n'.join(findings_table(findings)))
+    found = sum(each.found for each in findings)
+    say(f'\n{found} of {len(findings)} planted faults found')
+    return 0 if found == len(findings) else 1
+
+
+def findings_table(findings: Iterable[Finding]) -> list[str]:
+    """Return a Markdown table of faults."""
+    rows = ['| planted fault | found by | at |', '|---|---|---|']
+    for each in findings:
+        check = each.check if each.found else f'NOT FOUND ({each.check or "no check failed"})'
+        rows.append(f'| {each.text} | {check} | {each.where} |')
+    return rows
+
+
+def tolerance_table() -> list[str]:
+    """Return the Markdown table of all tolerances."""
+    rows = ['| check | at most | worst seen | unit | why not less |', '|---|---|---|---|---|']
+    for each in TABLE:
+        least = f'{each.least:g} to ' if each.least else ''
+        rows.append(
+            f'| {each.rung}: {each.what} | {least}{each.limit:g} | {each.seen:g} | {each.unit} '
+            f'| {each.reason} |'
+        )
+    return rows

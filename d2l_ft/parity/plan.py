@@ -1,0 +1,247 @@
+"""What is traced, what a trace is, and what a comparison says."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft.augment import Pipeline
+from d2l_ft.errors import ParityError
+from d2l_ft.folder import ImageFolder, load_folders
+from d2l_ft.interface import Backend, Sample, State
+from d2l_ft.parity.probe import Probe
+
+MOST = 1 << 16
+"""Elements of a tensor that are written to a trace; the sums of all of them stand beside."""
+
+STREAM_SHAKE = 7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What both frameworks are to do; a JSON file for the processes that do it.
+
+    Attributes:
+        root: An image folder as ``load_folders`` takes it.
+        archs: Architectures.
+        heads: Numbers of classes.
+        steps: Steps of a trajectory.
+        rungs: Names of the rungs, in order.
+        precisions: Some of 'float64' and 'float32'; float32 is judged against float64.
+        batch_size: Examples a step.
+        image_size: Side of the net's input, in pixels.
+        images: How many files of the data set are used.
+        epochs: Epochs whose samples and pixels are compared.
+        run_epochs: Epochs of a whole run.
+        source: Source of a whole run, as ``load_source`` takes it.
+        seed: Seed of everything.
+        threads: Threads of each framework; the two run side by side.
+    """
+
+    root: str
+    archs: tuple[str, ...] = ('resnet18',)
+    heads: tuple[int, ...] = (2,)
+    steps: int = 50
+    rungs: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ('float64', 'float32')
+    batch_size: int = 8
+    image_size: int = 64
+    images: int = 40
+    epochs: int = 3
+    run_epochs: int = 3
+    source: str = 'none'
+    seed: int = 0
+    threads: int = 1
+
+    def to_json(self) -> str:
+        """Return the plan as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> 'Plan':
+        """Read what ``to_json`` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        for name, value in values.items():
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
+
+    def cases(self) -> list[tuple[str, int]]:
+        """Return every (architecture, classes)."""
+        return [(arch, classes) for arch in self.archs for classes in self.heads]
+
+    @cached_property
+    def parts(self) -> tuple[ImageFolder, ImageFolder]:
+        """Return the train and test part of the data set."""
+        return load_folders(self.root, self.seed)
+
+    def samples(self, count: int | None = None, part: int = 0) -> list[Sample]:
+        """Return some samples, spread evenly over the classes and the files.
+
+        Args:
+            count: How many; None is ``images``.
+            part: 0 for train, 1 for test.
+        """
+        samples = self.parts[part].samples
+        wanted = min(count or self.images, len(samples))
+        return [samples[i * len(samples) // wanted] for i in range(wanted)]
+
+    def name(self, path: str) -> str:
+        """Return the path of a file as a reader knows it, relative to the data set."""
+        return str(Path(path).relative_to(self.root))
+
+
+@dataclass
+class Context:
+    """What a rung needs to trace one framework.
+
+    Attributes:
+        plan: What to do.
+        backend: The framework.
+        probe: Its inside.
+        folder: Where the trace goes.
+    """
+
+    plan: Plan
+    backend: Backend
+    probe: Probe
+    folder: Path
+
+    def save(self, group: str, arrays: Mapping[str, Any]) -> None:
+        """Write arrays under a name such as 'forward/resnet18-2/float64'."""
+        path = self.folder / f'{group}.npz'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez(path, **kept)
+
+    def note(self, group: str, facts: Any) -> None:
+        """Write what is no array, as JSON."""
+        path = self.folder / f'{group}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(facts))
+
+    def net(
+        self, arch: str, classes: int, dtype: str, strict: bool = True, devices: str = 'cpu'
+    ) -> Any:
+        """Return a placed net with shaken weights, the same numbers in every framework."""
+        net = self.backend.build_net(arch, classes, seed=self.plan.seed)
+        self.probe.prepare(net, dtype, strict)
+        self.backend.place(net, self.backend.devices(devices), 'float32')
+        self.backend.set_state(net, shaken(self.backend.get_state(net), self.plan.seed))
+        return net
+
+    def batch(self, classes: int, size: int | None = None, skip: int = 0) -> Any:
+        """Return a batch of real pictures; labels go round the classes.
+
+        Args:
+            classes: Number of classes.
+            size: Examples; None is the plan's batch size.
+            skip: Pictures to pass over.
+        """
+        count = size or self.plan.batch_size
+        samples = self.plan.samples(count + skip)[skip:]
+        pipeline = Pipeline(self.plan.image_size, train=True, seed=self.plan.seed)
+        crops = [pipeline.crop(each.path, 0, i) for i, each in enumerate(samples)]
+        labels = np.arange(len(samples)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
+        return self.backend.to_batch(pipeline.to_float(np.stack(crops)), labels)
+
+
+def shaken(state: Mapping[str, NDArray[Any]], seed: int) -> State:
+    """Return a state whose scales, shifts and statistics are as uneven as a trained net's.
+
+    A fresh net has 1 and 0 there, which would hide an exchange or a wrong rule.
+    """
+    found = {}
+    for number, name in enumerate(sorted(state)):
+        array, kind = state[name], name.rpartition('.')[2]
+        draws = np.random.Generator(
+            np.random.Philox(key=[seed, STREAM_SHAKE], counter=[0, 0, number, 0])
+        )
+        if array.ndim == 1:
+            around = 1.0 if kind in ('weight', 'running_var') else 0.0
+            spread = 0.3 if around else 0.1
+            array = (around + spread * draws.uniform(-1, 1, array.shape)).astype(np.float32)
+        found[name] = array
+    return found
+
+
+def thin(state: Mapping[str, NDArray[Any]]) -> State:
+    """Return a state without most of its larger tensors: every k-th element, and two sums of all.
+
+    The sums are of the elements and of their squares, so a change anywhere is seen.
+    """
+    found = {}
+    for name, array in state.items():
+        if array.size > MOST:
+            flat = array.reshape(-1)
+            sums = [flat.sum(dtype=np.float64), np.square(flat, dtype=np.float64).sum()]
+            rest = flat[:: -(-flat.size // MOST)]
+            found[name] = rest
+            found[f'{name} (sums)'] = np.array(sums)
+        else:
+            found[name] = array
+    return found
+
+
+class Trace:
+    """What one framework's process wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def arrays(self, group: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a group, in the order in which they were written.
+
+        Raises:
+            ParityError: They were not written.
+        """
+        try:
+            with np.load(self.folder / f'{group}.npz', allow_pickle=False) as opened:
+                return dict(opened)
+        except (OSError, ValueError) as error:
+            raise ParityError(f'the trace {self.folder} has no {group} ({error})') from error
+
+    def facts(self, group: str) -> Any:
+        """Return what ``Context.note`` wrote.
+
+        Raises:
+            ParityError: It was not written.
+        """
+        try:
+            return json.loads((self.folder / f'{group}.json').read_text())
+        except (OSError, ValueError) as error:
+            raise ParityError(f'the trace {self.folder} has no {group} ({error})') from error
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        name: rung/case/what.
+        value: What was measured.
+        tolerance: The most it may be.
+        unit: Of both.
+        ok: Whether it is within.
+        where: The first place where the two part, if they do.
+        cause: The likely cause, if they do.
+        low: The least it may be: a known difference must still be there.
+        reason: Why the tolerance is not less.
+    """
+
+    name: str
+    value: float
+    tolerance: float
+    unit: str
+    ok: bool
+    where: str = ''
+    cause: str = ''
+    low: float = 0.0
+    reason: str = ''
+
+
+Checks = Iterator[Check]

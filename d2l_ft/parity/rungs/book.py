@@ -1,0 +1,55 @@
+"""Rung 11: our loop with the printed recipe against the book's own code, in each framework."""
+
+import contextlib
+import importlib.util
+import io
+
+import numpy as np
+
+from d2l_ft.parity.compare import each, first_beyond, largest
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace
+from d2l_ft.parity.rungs.samples import to_numpy
+from d2l_ft.parity.tolerances import check, limit
+from d2l_ft.recipe import as_printed
+from d2l_ft.training import train_ch13
+
+SIZES = (4, 4, 4, 4, 4, 3)
+"""Examples of each batch; the book's loop divides by zero below five batches."""
+
+EPOCHS = 2
+
+INSTALL = 'pip install --no-deps d2l==0.17.6'
+"""Without its pins, which admit neither framework's newer versions."""
+
+
+def trace(context: Context) -> None:
+    """Train once with the book's package and once with our loop, from the same start."""
+    if importlib.util.find_spec('d2l') is None:
+        context.note('book/missing', INSTALL)
+        return
+    backend, arch = context.backend, context.probe.BOOK_ARCH
+    recipe = as_printed(backend.NAME)
+    batches = [context.batch(2, size, skip=sum(SIZES[:i])) for i, size in enumerate(SIZES)]
+    arrays = [tuple(to_numpy(each_) for each_ in batch) for batch in batches]
+    start = backend.get_state(context.net(arch, 2, 'float64', strict=False))
+    net = context.net(arch, 2, 'float64', strict=False)
+    trainer = backend.build_trainer(net, recipe)
+    with contextlib.redirect_stdout(io.StringIO()):
+        after = context.probe.book(start, arrays, recipe, EPOCHS)
+        train_ch13(
+            net, batches, batches, None, trainer, EPOCHS, backend.devices('cpu'),
+            reduction=recipe.reduction,
+        )  # fmt: skip
+    context.save('book/printed', after)
+    context.save('book/ours', backend.get_state(net))
+    moved = [np.abs(after[name] - array).max() for name, array in start.items()]
+    context.note('book/moved', float(max(moved)))
+
+
+def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
+    """Compare our weights with the book's, for each framework."""
+    for trace_ in (a, b):
+        values = each(trace_.arrays('book/ours'), trace_.arrays('book/printed'))
+        first = first_beyond(values, limit('book', 'weights', ''))
+        name = trace_.folder.name
+        yield check('book', name, 'weights', largest(values.values()), first)

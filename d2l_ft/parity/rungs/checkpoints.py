@@ -1,0 +1,97 @@
+"""Rung 9: checkpoints written by one framework and read by the other; training goes on there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.parity.compare import each, first_beyond, largest, unequal
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
+from d2l_ft.parity.rungs.step import MOMENTUM, build_trainer
+from d2l_ft.parity.tolerances import check, limit
+
+STEPS = 3
+"""Steps before the checkpoint, and after it."""
+
+
+def trace(context: Context) -> None:
+    """Train, write a checkpoint, train on; in float32 write one more checkpoint."""
+    for arch in context.plan.archs:
+        classes = context.plan.heads[0]
+        for dtype in context.plan.precisions:
+            net = context.net(arch, classes, dtype)
+            trainer = build_trainer(context, net, MOMENTUM)
+            steps(context, net, trainer, classes, 0)
+            write(context, net, trainer, path(context.folder, arch, dtype))
+            if dtype == 'float64':
+                steps(context, net, trainer, classes, STEPS)
+                end = context.backend.get_state(net)
+                context.save(f'checkpoints/{arch}/went-on', thin(end))
+
+
+def trace_again(context: Context, other: Path) -> None:
+    """Read the other framework's checkpoints, write them again, train on from them."""
+    for arch in context.plan.archs:
+        classes = context.plan.heads[0]
+        for dtype in context.plan.precisions:
+            read = load_checkpoint(path(other, arch, dtype))
+            net = context.net(arch, classes, dtype)
+            trainer = build_trainer(context, net, MOMENTUM)
+            context.backend.set_state(net, read.model)
+            context.backend.set_trainer_state(net, trainer, read.trainer)
+            write(context, net, trainer, path(context.folder, arch, dtype, again=True))
+            if dtype == 'float64':
+                steps(context, net, trainer, classes, STEPS)
+                end = context.backend.get_state(net)
+                context.save(f'checkpoints/{arch}/resumed', thin(end))
+
+
+def steps(context: Context, net: Any, trainer: Any, classes: int, first: int) -> None:
+    """Take a few steps."""
+    for number in range(first, first + STEPS):
+        context.backend.train_step(net, trainer, context.batch(classes, skip=number))
+
+
+def path(folder: Path, arch: str, dtype: str, again: bool = False) -> Path:
+    """Return where a checkpoint is."""
+    name = 'again' if again else 'first'
+    return folder / 'checkpoints' / f'{arch}-{dtype}-{name}.safetensors'
+
+
+def write(context: Context, net: Any, trainer: Any, target: Path) -> None:
+    """Write a checkpoint."""
+    model = context.backend.get_state(net)
+    memory = context.backend.get_trainer_state(net, trainer)
+    save_checkpoint(target, Checkpoint(model, memory, {'trained_with': context.backend.NAME}))
+
+
+def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
+    """Compare what was written with what the other read and wrote again, and both ends."""
+    for arch in plan.archs:
+        for writer, reader in ((a, b), (b, a)):
+            way = f'{writer.folder.name}-to-{reader.folder.name}'
+            for dtype in plan.precisions:
+                first = load_checkpoint(path(writer.folder, arch, dtype))
+                second = load_checkpoint(path(reader.folder, arch, dtype, again=True))
+                for what in ('model', 'trainer'):
+                    pair = getattr(first, what), getattr(second, what)
+                    wrong = differing(*pair)
+                    yield check(
+                        'checkpoints', f'{arch}-{way}', f'{what}-{dtype}', len(wrong),
+                        wrong[0] if wrong else '',
+                    )  # fmt: skip
+            ends = (
+                writer.arrays(f'checkpoints/{arch}/went-on'),
+                reader.arrays(f'checkpoints/{arch}/resumed'),
+            )
+            values = each(*ends)
+            bound = first_beyond(values, limit('checkpoints', 'resumed', arch))
+            yield check('checkpoints', f'{arch}-{way}', 'resumed', largest(values.values()), bound)
+
+
+def differing(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Return the names under which two states differ in any bit."""
+    names = [*a, *(name for name in b if name not in a)]
+    return [name for name in names if name not in a or name not in b or unequal(a[name], b[name])]

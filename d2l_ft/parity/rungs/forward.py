@@ -1,0 +1,53 @@
+"""Rung 4: the same logits and losses, layer by layer, in eval and in train mode."""
+
+from d2l_ft.parity.compare import each, first_beyond, largest, relative
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace
+from d2l_ft.parity.tolerances import check, limit
+
+MODES = ('eval', 'train')
+
+
+def trace(context: Context) -> None:
+    """Write the output of every layer, the logits and the losses of every net."""
+    for arch, classes in context.plan.cases():
+        for dtype in context.plan.precisions:
+            trace_net(context, arch, classes, dtype)
+
+
+def trace_net(context: Context, arch: str, classes: int, dtype: str) -> None:
+    """Write what one net computes."""
+    net, batch = context.net(arch, classes, dtype), context.batch(classes)
+    case = f'forward/{arch}-{classes}/{dtype}'
+    scores, losses = context.backend.logits(net, batch), context.probe.losses(net, batch)
+    context.save(f'{case}/outputs', {'logits': scores, 'losses': losses})
+    for mode in MODES:
+        maps = context.probe.feature_maps(net, batch, train=mode == 'train')
+        context.save(f'{case}/{mode}', maps)
+
+
+def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
+    """Compare logits, losses and the output of every layer."""
+    for arch, classes in plan.cases():
+        case = f'{arch}-{classes}'
+        for dtype in plan.precisions:
+            for mode in MODES:
+                values = layers(a, b, case, dtype, mode)
+                what = f'layers-{mode}-{dtype}'
+                first = first_beyond(values, limit('forward', what, arch))
+                yield check('forward', case, what, largest(values.values()), first)
+            left, right = (each_.arrays(f'forward/{case}/{dtype}/outputs') for each_ in (a, b))
+            beyond = relative(left['logits'], right['logits'])
+            yield check('forward', case, f'logits-eval-{dtype}', beyond, 'the logits')
+            value = largest(
+                (
+                    relative(left['losses'], right['losses']),
+                    relative(left['losses'].mean(), right['losses'].mean()),
+                )
+            )
+            yield check('forward', case, f'losses-{dtype}', value, 'the losses')
+
+
+def layers(a: Trace, b: Trace, case: str, dtype: str, mode: str) -> dict[str, float]:
+    """Return layer -> how far apart its outputs are, in the order of execution."""
+    left, right = (trace.arrays(f'forward/{case}/{dtype}/{mode}') for trace in (a, b))
+    return each(left, right)

@@ -1,0 +1,40 @@
+"""Rung 8: a whole ``train`` command on the data, in float32, as a user would run it."""
+
+from dataclasses import asdict
+
+from d2l_ft.experiment import Settings, train
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace
+from d2l_ft.parity.tolerances import check
+
+
+def trace(context: Context) -> None:
+    """Train, and write the metrics of every epoch."""
+    plan = context.plan
+    settings = Settings(
+        data=plan.root, arch=plan.archs[0], source=plan.source, epochs=plan.run_epochs,
+        batch_size=4 * plan.batch_size, lr=0.001, image_size=plan.image_size, devices='cpu',
+        precision='float32', seed=plan.seed,
+    )  # fmt: skip
+    run, _ = train(
+        context.backend, settings, context.folder / 'runs/run', bar=False, say=lambda _line: None
+    )
+    context.note('runs/metrics', [asdict(each) for each in run.metrics()])
+    context.note('runs/examples', run.config['test_examples'])
+
+
+def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
+    """Compare the test accuracy of every epoch, in images."""
+    left, right = (trace.facts('runs/metrics') for trace in (a, b))
+    count = a.facts('runs/examples')
+    images = {
+        f'{x["net"]}, epoch {x["epoch"]}': round(abs(x['test_acc'] - y['test_acc']) * count)
+        for x, y in zip(left, right, strict=True)
+    }
+    worst = max(images, key=lambda name: images[name])
+    yield check('runs', plan.archs[0], 'test-images', images[worst], worst)
+    losses = {
+        f'{x["net"]}, epoch {x["epoch"]}': abs(x['train_loss'] / y['train_loss'] - 1)
+        for x, y in zip(left, right, strict=True)
+    }
+    worst = max(losses, key=lambda name: losses[name])
+    yield check('runs', plan.archs[0], 'train-loss', losses[worst], worst)

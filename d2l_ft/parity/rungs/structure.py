@@ -1,0 +1,56 @@
+"""Rung 3: the same head, the same shapes of everything, the same groups with the same factors."""
+
+from typing import Any
+
+from d2l_ft.architectures import architecture, is_head
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace
+from d2l_ft.parity.tolerances import check
+from d2l_ft.recipe import FINE_TUNED
+
+PARTS = ('head', 'shapes', 'maps', 'groups', 'frozen')
+
+
+def trace(context: Context) -> None:
+    """Write the structure of every net as facts."""
+    for arch, classes in context.plan.cases():
+        context.note(f'structure/{arch}-{classes}', structure(context, arch, classes))
+
+
+def structure(context: Context, arch: str, classes: int) -> dict[str, Any]:
+    """Return what a net is made of: part -> name -> fact."""
+    backend, probe = context.backend, context.probe
+    net = context.net(arch, classes, 'float32')
+    maps = probe.feature_maps(net, context.batch(classes, 2))
+    whole = groups(context, net, arch)
+    backend.freeze(net)
+    return {
+        'head': probe.head_layout(net),
+        'shapes': {name: list(array.shape) for name, array in backend.get_state(net).items()},
+        'maps': {name: list(array.shape) for name, array in maps.items()},
+        'groups': whole,
+        'frozen': groups(context, net, arch),
+    }
+
+
+def groups(context: Context, net: Any, arch: str) -> dict[str, Any]:
+    """Return name -> [group, rate multiplier, decay multiplier] of what a trainer would train."""
+    prefix = architecture(arch).head
+    trainer = context.backend.build_trainer(net, FINE_TUNED)
+    return {
+        name: ['head' if is_head(name, prefix) else 'body', *factors]
+        for name, factors in context.probe.multipliers(net, trainer).items()
+    }
+
+
+def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
+    """Compare each part of every net's structure."""
+    for arch, classes in plan.cases():
+        left, right = (each.facts(f'structure/{arch}-{classes}') for each in (a, b))
+        for part in PARTS:
+            names = [*left[part], *(name for name in right[part] if name not in left[part])]
+            wrong = [name for name in names if left[part].get(name) != right[part].get(name)]
+            where = ''
+            if wrong:
+                first = wrong[0]
+                where = f'{first}: {left[part].get(first)} and {right[part].get(first)}'
+            yield check('structure', f'{arch}-{classes}', part, len(wrong), where)

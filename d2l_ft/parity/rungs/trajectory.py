@@ -1,0 +1,166 @@
+"""Rung 7: many steps from the same start: losses, weights, velocities, test logits."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft.augment import Pipeline
+from d2l_ft.interface import State
+from d2l_ft.parity.compare import each, first_beyond, largest, relative, whole
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
+from d2l_ft.parity.rungs.samples import to_numpy
+from d2l_ft.parity.rungs.step import MOMENTUM, build_trainer
+from d2l_ft.parity.tolerances import check, limit
+
+ONE_BRANCH = 1e-5
+"""Distances below this are not told apart: they come from one ReLU that a rounding turned, or none.
+"""
+
+TESTED = 24
+"""Test images whose logits are compared at the end."""
+
+RATE = 1e-4
+RATES = {'resnet50': 1e-6, 'mobilenet_v2': 1e-5}
+"""Rate of the body. With the momentum and the head's multiplier it is as much as trains without
+oscillation, which is less for deep nets whose weights are random; where training oscillates, any
+rounding grows to 1 within a few steps."""
+
+DIGESTS = 10
+"""How often the weights are looked at on the way."""
+
+PROOF, KNOWN, ROUNDED = ('strict', 'short'), ('stock',), ('float32', 'float32-other')
+"""Runs that must agree; that differ in a known way; that are judged by their distance."""
+
+
+def trace(context: Context) -> None:
+    """Write the course of every run of every net."""
+    for arch, classes in context.plan.cases():
+        for run in runs(context.plan, classes):
+            case = f'trajectory/{arch}-{classes}/{run}'
+            dtype = 'float32' if run in ROUNDED else 'float64'
+            net = context.net(arch, classes, dtype, strict=run != 'stock')
+            other = context.probe.other_rounding() if run == 'float32-other' else nullcontext()
+            with other:
+                follow(context, net, arch, classes, run == 'short', case)
+
+
+def runs(plan: Plan, classes: int) -> list[str]:
+    """Return the runs of a head: all for the first one, the proof for the others."""
+    if classes != plan.heads[0]:
+        return ['strict']
+    found = [*PROOF, *KNOWN]
+    return found + (list(ROUNDED) if 'float32' in plan.precisions else [])
+
+
+def follow(context: Context, net: Any, arch: str, classes: int, short: bool, case: str) -> None:
+    """Train, and write losses, digests of the weights, the last state and the test logits."""
+    backend, plan = context.backend, context.plan
+    trainer = build_trainer(context, net, MOMENTUM.at_rate(RATES.get(arch, RATE)))
+    losses: list[float] = []
+    digests: dict[str, NDArray[Any]] = {}
+    for step, (batch, examples) in enumerate(batches(context, classes, short)):
+        losses.append(float(backend.train_step(net, trainer, batch).loss) / examples)
+        if step % max(1, plan.steps // DIGESTS) == 0 or step == plan.steps - 1:
+            digests |= digest(backend.get_state(net), step)
+    velocity = backend.get_trainer_state(net, trainer)
+    context.save(f'{case}/course', {'losses': np.array(losses), **digests})
+    context.save(f'{case}/state', thin(backend.get_state(net)))
+    context.save(f'{case}/velocity', thin(velocity))
+    test = plan.samples(TESTED, part=1)
+    loader = backend.loader(test, Pipeline(plan.image_size), plan.batch_size)
+    scores = [backend.logits(net, batch) for batch in loader]
+    labels = np.array([each_.label for each_ in test])
+    context.save(f'{case}/test', {'logits': np.concatenate(scores), 'labels': labels})
+
+
+def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, int]]:
+    """Yield (batch, examples) for the plan's steps; ``short``: each epoch ends with less."""
+    plan = context.plan
+    count = len(plan.samples()) // plan.batch_size * plan.batch_size - (3 if short else 0)
+    loader = context.backend.loader(
+        plan.samples(count),
+        Pipeline(plan.image_size, train=True, seed=plan.seed),
+        plan.batch_size,
+        shuffle=True,
+        seed=plan.seed,
+    )
+    for step in range(plan.steps):
+        if step % len(loader) == 0:
+            loader.set_epoch(step // len(loader))
+            iterator = iter(loader)
+        images, labels = next(iterator)
+        spread = (to_numpy(labels) + 2 * np.arange(len(labels))) % classes
+        if classes == 2:
+            spread = to_numpy(labels)
+        yield context.backend.to_batch(to_numpy(images), spread), len(labels)
+
+
+def digest(state: State, step: int) -> dict[str, NDArray[Any]]:
+    """Return a few numbers of every array, to see where and when two courses part."""
+    return {
+        f'{step:03d}/{name}': np.array([array.sum(), np.square(array).sum(), array.flat[0]])
+        for name, array in state.items()
+    }
+
+
+def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
+    """Compare every run."""
+    for arch, classes in plan.cases():
+        case = f'{arch}-{classes}'
+        for run in runs(plan, classes):
+            if run not in ROUNDED:
+                yield from exact(a, b, case, run, arch)
+        if 'float32' in runs(plan, classes):
+            yield from rounded(a, b, case)
+
+
+def exact(a: Trace, b: Trace, case: str, run: str, arch: str) -> Checks:
+    """Compare a run in float64."""
+    base = f'trajectory/{case}/{run}'
+    left, right = (t.arrays(f'{base}/course') for t in (a, b))
+    losses = {
+        f'step {step}': relative(*pair)
+        for step, pair in enumerate(zip(left.pop('losses'), right.pop('losses'), strict=True))
+    }
+    bound = limit('trajectory', f'losses-{run}', arch)
+    yield check(
+        'trajectory', case, f'losses-{run}', largest(losses.values()), first_beyond(losses, bound)
+    )
+    if run == 'stock' and not any('running_' in name for name in left):
+        return  # no BatchNorm, so nothing to differ
+    bound = limit('trajectory', f'weights-{run}', arch)
+    courses = each(left, right)
+    left, right = (t.arrays(f'{base}/state') for t in (a, b))
+    ends = each(left, right)
+    first = first_beyond(courses, bound)
+    step, _, name = first.partition('/')
+    where = f'step {int(step)}, {name}' if first else first_beyond(ends, bound)
+    yield check('trajectory', case, f'weights-{run}', largest(ends.values()), where)
+    if run == 'strict':
+        left, right = (t.arrays(f'{base}/velocity') for t in (a, b))
+        speeds = each(left, right)
+        first = first_beyond(speeds, bound)
+        yield check('trajectory', case, f'velocities-{run}', largest(speeds.values()), first)
+    ours, theirs = (t.arrays(f'{base}/test')['logits'] for t in (a, b))
+    yield check('trajectory', case, f'logits-{run}', relative(ours, theirs), 'the test logits')
+    wrong = (ours.argmax(1) != theirs.argmax(1)).sum()
+    if run != 'stock':
+        yield check('trajectory', case, f'classes-{run}', int(wrong), 'the test images')
+
+
+def rounded(a: Trace, b: Trace, case: str) -> Checks:
+    """Judge MXNet's float32 run by those of PyTorch, which differ among themselves by rounding.
+
+    All runs start from the same bits. Two runs of PyTorch, with and without oneDNN, end so far
+    from the float64 run; MXNet's may end no further than a few times that.
+    """
+    base = f'trajectory/{case}'
+    end = b.arrays(f'{base}/strict/state')
+    own = [whole(b.arrays(f'{base}/{run}/state'), end) for run in ROUNDED]
+    far = whole(a.arrays(f'{base}/float32/state'), end)
+    where = f'mxnet ends {far:.1e} from float64, pytorch {own[0]:.1e} and {own[1]:.1e}'
+    yield check('trajectory', case, 'float32', far / max(*own, ONE_BRANCH), where)
+    yield check('trajectory', case, 'distance-float32', far, 'mxnet')

@@ -1,0 +1,234 @@
+"""All tolerances of the proof, in one table: limit, unit, reason, what has been seen, likely cause.
+
+A limit is at most ten times the worst value that has been seen; ``seen`` says what that was. A
+row with ``least`` is a known difference, which must still be there.
+"""
+
+import math
+from dataclasses import dataclass
+
+from d2l_ft.errors import ParityError
+from d2l_ft.parity.plan import Check
+
+NORM_RULE = 'BatchNorm: its epsilon, its momentum or which variance it keeps'
+RECIPE_RULE = 'the recipe: rate, multiplier, decay, or what the loss is divided by'
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """One row of the table.
+
+    Attributes:
+        rung: Module of ``rungs``.
+        what: Beginning of the check's name within its case.
+        limit: The most that the value may be.
+        unit: What the value counts.
+        reason: Why not less.
+        cause: The likely cause if it is more.
+        seen: The worst value measured so far; the limit is at most ten times that, unless it
+            is exact or statistical.
+        least: The least that the value may be.
+        archs: Architectures for which the row stands; empty: all that have no row of their own.
+    """
+
+    rung: str
+    what: str
+    limit: float
+    unit: str
+    reason: str
+    cause: str
+    seen: float = 0.0
+    least: float = 0.0
+    archs: tuple[str, ...] = ()
+
+
+EXACT = 'nothing is computed that could round'
+SAME_BITS = 'both read the same bytes and compute in the same integers'
+ROUNDING = 'rounding in float64, grown by the depth of the net'
+ROUNDING_32 = 'rounding in float32'
+REL = 'of the largest value'
+
+TABLE = (
+    Tolerance('samples', 'files', 0, 'entries', EXACT,
+              'the scan of the folder, the order of files, or the names of the classes'),
+    Tolerance('samples', 'labels', 0, 'examples', EXACT,
+              'the order of the classes, or batches that are missing'),
+    Tolerance('samples', 'order', 0, 'examples', EXACT,
+              'the shuffle, the seed, or the last short batch'),
+    Tolerance('samples', 'shards', 0, 'examples', EXACT,
+              'how a batch is split over devices'),
+    Tolerance('pixels', 'crops', 0, 'bytes', SAME_BITS,
+              'the decoder, the channel order, the draw of the box, or the resize'),
+    Tolerance('pixels', 'floats', 1, 'ulp', 'both look the same table up; 0 is seen',
+              'mean and deviation, or the order of the arithmetic'),
+    Tolerance('pixels', 'workers', 0, 'bytes', 'a draw depends on seed, epoch and index alone',
+              'a draw that depends on the worker'),
+    Tolerance('pixels', 'own/train-gluon', 0, 'of 255', "Gluon resizes with OpenCV's integers",
+              'the decoder, the box, or the resize'),
+    Tolerance('pixels', 'own/test-gluon', 0, 'of 255', "Gluon resizes with OpenCV's integers",
+              'the size before the central crop, or its offset'),
+    Tolerance('pixels', 'own/train-tensor-antialias', 160, 'of 255',
+              'antialias averages over all that a pixel covers', 'another resize', 80, 2),
+    Tolerance('pixels', 'own/test-tensor-antialias', 160, 'of 255',
+              'antialias averages over all that a pixel covers', 'another resize', 80, 2),
+    Tolerance('pixels', 'own/train-tensor', 1, 'of 255',
+              "torchvision's bilinear weights have another number of bits", 'another resize',
+              1, 1),
+    Tolerance('pixels', 'own/test-tensor', 1, 'of 255',
+              "torchvision's bilinear weights have another number of bits", 'another resize',
+              1, 0),
+    Tolerance('pixels', 'own/train-pil', 160, 'of 255',
+              'PIL always antialiases', 'another resize', 80, 2),
+    Tolerance('pixels', 'own/test-pil', 160, 'of 255',
+              'PIL always antialiases', 'another resize', 80, 2),
+    Tolerance('pixels', 'own/edges-mxnet', 0, 'pixels', 'both round a half down',
+              'the central crop'),
+    Tolerance('pixels', 'own/edges-pytorch', 1, 'pixels',
+              'torchvision rounds half a pixel to even: margins of 3, 7, 11, ...',
+              'the central crop', 1, 1),
+    Tolerance('pixels', 'own/floats', 0, 'ulp',
+              'divide, subtract, divide in float32 rounds alike everywhere',
+              'mean and deviation, or the order of the arithmetic'),
+    Tolerance('pixels', 'draws/boxes', 1.95, 'Kolmogorov-Smirnov',
+              'statistical: exceeded by one in 1000 equal pairs', 'the range of area or ratio'),
+    Tolerance('pixels', 'draws/flips', 3.3, 'deviations',
+              'statistical: exceeded by one in 1000 fair coins', 'the probability of a flip'),
+    Tolerance('structure', 'head', 0, 'facts', EXACT, 'the new output layer'),
+    Tolerance('structure', 'shapes', 0, 'arrays', EXACT, 'the architecture, or a name'),
+    Tolerance('structure', 'maps', 0, 'layers', EXACT, 'stride, padding or pooling'),
+    Tolerance('structure', 'groups', 0, 'parameters', EXACT,
+              'the multiplier of the head, or what belongs to it'),
+    Tolerance('structure', 'frozen', 0, 'parameters', EXACT, 'what freezing leaves to train'),
+    Tolerance('forward', 'layers-eval-float64', 1e-13, REL, ROUNDING,
+              'the named layer: a weight or epsilon', 1.4e-14),
+    Tolerance('forward', 'layers-train-float64', 1e-12, REL, ROUNDING,
+              'the named layer: a weight or epsilon', 1.7e-13),
+    Tolerance('forward', 'logits-eval-float64', 1e-13, REL, ROUNDING,
+              'eval mode, or the output layer', 1e-14),
+    Tolerance('forward', 'losses-float64', 2e-14, REL, ROUNDING, 'the loss', 2e-15),
+    Tolerance('forward', 'layers-eval-float32', 1e-5, REL, ROUNDING_32, 'the named layer', 2e-6),
+    Tolerance('forward', 'layers-train-float32', 1e-3, REL,
+              'rounding in float32, divided by small deviations of the batch',
+              'the named layer', 1.5e-4),
+    Tolerance('forward', 'logits-eval-float32', 1e-5, REL, ROUNDING_32,
+              'eval mode, or the output layer', 1.2e-6),
+    Tolerance('forward', 'losses-float32', 2e-5, REL, ROUNDING_32, 'the loss', 4e-6),
+    Tolerance('backward', 'loss-float64', 5e-14, REL, ROUNDING, 'the loss', 6e-15),
+    Tolerance('backward', 'loss-float32', 2e-4, REL, ROUNDING_32, 'the loss', 5e-5),
+    Tolerance('backward', 'gradients-float64', 1e-11, REL,
+              'rounding in float64, divided by small deviations of the batch',
+              'the derivative of the named layer, or what the loss is divided by', 2.6e-12),
+    Tolerance('backward', 'gradients-float32', 3, 'times the other',
+              'a rounding turns some ReLU, in either framework', 'the float32 kernels', 1.8),
+    Tolerance('backward', 'distance-float32', 0.05, 'of the length of the gradient',
+              'a rounding turns some ReLU', 'the float32 kernels', 0.01),
+    Tolerance('update', 'plain', 2e-11, REL, ROUNDING, RECIPE_RULE, 5e-12),
+    Tolerance('update', 'momentum', 2e-11, REL, ROUNDING,
+              'the meaning of momentum after a change of the rate', 2e-12),
+    Tolerance('update', 'momentum', 3e-9, REL,
+              'rounding in float64, grown over three steps of a deep net with random weights',
+              'the meaning of momentum after a change of the rate', 7e-10,
+              archs=('resnet50', 'mobilenet_v2')),
+    Tolerance('update', 'short', 3e-11, REL, ROUNDING, RECIPE_RULE, 7e-12),
+    Tolerance('update', 'frozen', 3e-13, REL, ROUNDING, 'what freezing leaves to train', 4e-14),
+    Tolerance('update', 'rates-', 2e-7, 'relative to the recipe',
+              'MXNet rounds the rate to float32', RECIPE_RULE, 2.3e-8),
+    Tolerance('update', 'decay-', 2e-7, 'relative to the recipe',
+              'MXNet rounds the decay to float32', RECIPE_RULE, 2.3e-8),
+    Tolerance('update', 'statistics-corrected', 1e-6, REL,
+              'MXNet rounds the momentum of BatchNorm to float32', NORM_RULE, 2.4e-7),
+    Tolerance('update', 'statistics-unreached', 0, 'arrays',
+              'backward reaches every BatchNorm', NORM_RULE),
+    Tolerance('update', 'statistics-unreached', 2, 'arrays',
+              'MXNet moves statistics in backward, which does not reach the BatchNorm of the input',
+              NORM_RULE, 2, 2, ('resnet18_v2',)),
+    Tolerance('update', 'statistics-stock', 0.05, REL,
+              'the running variance is biased in MXNet, unbiased in PyTorch: n / (n - 1)',
+              NORM_RULE, 0.02, 1e-5),
+    Tolerance('trajectory', 'losses-strict', 1e-12, REL, ROUNDING, RECIPE_RULE, 4.2e-13),
+    Tolerance('trajectory', 'weights-strict', 1e-12, REL, ROUNDING, RECIPE_RULE, 2.9e-13),
+    Tolerance('trajectory', 'velocities-strict', 3e-11, REL, ROUNDING, RECIPE_RULE, 9e-12),
+    Tolerance('trajectory', 'velocities-strict', 1e-10, REL, ROUNDING, RECIPE_RULE, 2.5e-11,
+              archs=('resnet50',)),
+    Tolerance('trajectory', 'logits-strict', 5e-13, REL, ROUNDING, RECIPE_RULE, 7.3e-14),
+    Tolerance('trajectory', 'losses-short', 5e-12, REL, ROUNDING, RECIPE_RULE, 8e-13),
+    Tolerance('trajectory', 'weights-short', 2e-12, REL, ROUNDING, RECIPE_RULE, 2.4e-13),
+    Tolerance('trajectory', 'logits-short', 2e-12, REL, ROUNDING, RECIPE_RULE, 2.7e-13),
+    Tolerance('trajectory', 'losses-stock', 1e-12, REL,
+              'training normalises by the batch, so the running statistics do not enter',
+              RECIPE_RULE, 4.2e-13),
+    Tolerance('trajectory', 'weights-stock', 0.2, REL,
+              'the running variance: n / (n - 1)', NORM_RULE, 0.066, 1e-4),
+    Tolerance('trajectory', 'weights-stock', 2, REL,
+              'the BatchNorm of the input keeps its statistics in MXNet', NORM_RULE, 0.96, 0.1,
+              ('resnet18_v2',)),
+    Tolerance('trajectory', 'logits-stock', 0.5, REL,
+              'the running variance: n / (n - 1)', NORM_RULE, 0.084, 1e-6),
+    Tolerance('trajectory', 'logits-stock', 2, REL,
+              'the BatchNorm of the input keeps its statistics in MXNet', NORM_RULE, 0.34, 1e-3,
+              ('resnet18_v2',)),
+    Tolerance('trajectory', 'classes', 0, 'images', 'the logits agree', RECIPE_RULE),
+    Tolerance('trajectory', 'float32', 5, 'times the distance of PyTorch',
+              'roundings grow from step to step, and turn some ReLU', 'the float32 kernels', 2.7),
+    Tolerance('trajectory', 'distance-float32', 0.05, 'of the length of the weights',
+              'roundings grow from step to step, and turn some ReLU', 'the float32 kernels', 0.007),
+    Tolerance('runs', 'test-images', 4, 'images', 'roundings of float32 grow from step to step',
+              'the source, the loader, or the mode of the test', 1),
+    Tolerance('runs', 'train-loss', 0.01, 'relative',
+              'roundings of float32 grow from step to step', RECIPE_RULE, 0.002),
+    Tolerance('checkpoints', 'model', 0, 'arrays', EXACT, 'the names or the layout of the file'),
+    Tolerance('checkpoints', 'trainer', 0, 'arrays', EXACT,
+              'the meaning of the velocity, or its sign'),
+    Tolerance('checkpoints', 'resumed', 1e-12, REL, ROUNDING,
+              'something that the checkpoint does not hold', 1e-13),
+    Tolerance('devices', 'frameworks', 1e-11, REL, ROUNDING,
+              'how a batch is split, or how replicas are brought together', 1e-12),
+    Tolerance('devices', 'one', 2e-15, REL, ROUNDING,
+              "a replica's gradient that is lost or counted twice", 2e-16),
+    Tolerance('book', 'weights', 1e-15, REL, 'the same steps in the same framework; 0 is seen',
+              'a step that is not the printed one', 1e-16),
+)  # fmt: skip
+"""Rows of one rung whose names begin alike: the longest name that fits counts."""
+
+
+def row(rung: str, what: str, arch: str = '') -> Tolerance:
+    """Return the row for a check: of its architecture if there is one, otherwise the common one.
+
+    Raises:
+        ParityError: The table has none.
+    """
+    fitting = [
+        each
+        for each in TABLE
+        if each.rung == rung
+        and what.startswith(each.what)
+        and (not each.archs or arch in each.archs)
+    ]
+    if not fitting:
+        raise ParityError(f'the table of tolerances has no row for {rung}, {what}')
+    return max(fitting, key=lambda each: (len(each.what), bool(each.archs)))
+
+
+def limit(rung: str, what: str, arch: str = '') -> float:
+    """Return the limit of a check."""
+    return row(rung, what, arch).limit
+
+
+def check(rung: str, case: str, what: str, value: float, where: str = '') -> Check:
+    """Return a check with its verdict.
+
+    Args:
+        rung: Module of ``rungs``.
+        case: Architecture and head, or what else is compared.
+        what: Name within the case.
+        value: What was measured; not-a-number fails.
+        where: The first place where the two part.
+    """
+    key = f'{case}/{what}' if case in ('own', 'draws') else what
+    found = row(rung, key, case.partition('-')[0])
+    value = float(value)
+    ok = math.isfinite(value) and found.least <= value <= found.limit
+    return Check(
+        f'{rung}/{case}/{what}', value, found.limit, found.unit, ok,
+        '' if ok else where, '' if ok else found.cause, found.least, found.reason,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Trace one framework: the process that ``ladder`` starts for each.
+
+    python -m d2l_ft.parity.trace BACKEND FOLDER [--again OTHER] [--source]
+    python -m d2l_ft.parity.trace BACKEND FOLDER --faults NAME,NAME,... --again OTHER
+
+FOLDER/plan.json says what to do; the trace goes to FOLDER/BACKEND, of a fault to
+FOLDER/NAME/BACKEND. A line of JSON on standard output tells of each finished rung.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from d2l_ft.errors import D2LFTError, ParityError
+from d2l_ft.parity.faults import FAULTS, planted
+from d2l_ft.parity.plan import Context, Plan
+from d2l_ft.parity.probe import get_probe
+from d2l_ft.parity.rungs import RUNGS, checkpoints
+from d2l_ft.registry import get_backend
+from d2l_ft.source import load_source
+
+
+def main() -> None:
+    """Trace; exit with code 2 and one line on an error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('backend')
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--again', type=Path, help="read this trace's checkpoints")
+    parser.add_argument('--faults', default='', help='plant each of these in turn')
+    parser.add_argument('--source', action='store_true', help='only make the source of whole runs')
+    options = parser.parse_args()
+    try:
+        context = begin(options.folder, options.backend)
+        if options.source:
+            load_source(context.plan.source, context.plan.archs[0], context.backend)
+        elif options.faults:
+            trace_faults(context, options.folder, options.faults.split(','), options.again)
+        elif options.again:
+            checkpoints.trace_again(context, options.again)
+        else:
+            trace(context)
+    except D2LFTError as error:
+        print(f'{options.backend}: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+def begin(folder: Path, name: str) -> Context:
+    """Return the context of a framework.
+
+    Raises:
+        ParityError: There is no good plan.
+    """
+    try:
+        plan = Plan.from_json((folder / 'plan.json').read_text())
+    except (OSError, ValueError, TypeError) as error:
+        raise ParityError(f'{folder} has no good plan.json ({error})') from error
+    backend = get_backend(name)
+    return Context(plan, backend, get_probe(backend), folder / name)
+
+
+def trace(context: Context) -> None:
+    """Trace every rung of the plan."""
+    for rung in context.plan.rungs:
+        begun = time.perf_counter()
+        trace_rung(context, rung)
+        tell(rung, time.perf_counter() - begun)
+
+
+def trace_rung(context: Context, rung: str) -> None:
+    """Trace one rung, in place of an earlier trace of it."""
+    shutil.rmtree(context.folder / rung, ignore_errors=True)
+    RUNGS[rung].trace(context)
+
+
+def trace_faults(context: Context, folder: Path, names: list[str], other: Path) -> None:
+    """Trace once for each fault, with the rungs that are to find it."""
+    for name in names:
+        begun = time.perf_counter()
+        plan = dataclasses.replace(context.plan, rungs=FAULTS[name].rungs)
+        place = folder / name / context.backend.NAME
+        with planted(name, dataclasses.replace(context, plan=plan, folder=place)) as changed:
+            for rung in plan.rungs:
+                trace_rung(changed, rung)
+            if 'checkpoints' in plan.rungs:
+                checkpoints.trace_again(changed, other)
+        tell(name, time.perf_counter() - begun)
+
+
+def tell(what: str, seconds: float) -> None:
+    """Tell the parent that something is done."""
+    print(json.dumps({'done': what, 'seconds': round(seconds, 2)}), flush=True)
+
+
+if __name__ == '__main__':
+    main()
