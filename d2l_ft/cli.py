@@ -40,7 +40,7 @@ class Commands(click.Group):
 @click.option('--debug', is_flag=True, help='Show the traceback of an error.')
 @click.version_option(__version__, prog_name='d2l-ft')
 def main(debug: bool) -> None:
-    r"""Fine-tune an image classifier on MXNet Gluon or on PyTorch.
+    """Fine-tune an image classifier on MXNet Gluon or on PyTorch.
 
     \b
     Examples:
@@ -140,7 +140,7 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def train(
     ctx: click.Context, /, backend: str | None, out: Path | None, resume: bool, **options: Any
 ) -> None:
-    r"""Fine-tune a net; without options ResNet-18 on the built-in sample.
+    """Fine-tune a net; without options ResNet-18 on the built-in sample.
 
     \b
     Examples:
@@ -214,7 +214,7 @@ def _default_out(backend: str, data: str) -> Path:
 @backend_option
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) -> None:
-    r"""Test the net of a run directory, with either framework.
+    """Test the net of a run directory, with either framework.
 
     \b
     Example:
@@ -270,7 +270,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
 def predict(
     run: Path, images: tuple[str, ...], backend: str | None, top: int, as_json: bool
 ) -> None:
-    r"""Classify image files with the net of a run directory, with either framework.
+    """Classify image files with the net of a run directory, with either framework.
 
     \b
     Example:
@@ -310,7 +310,7 @@ def predict(
     help='The figure to write.',
 )
 def compare(runs: tuple[Path, ...], out: Path) -> None:
-    r"""Draw the learning curves of several runs into one figure.
+    """Draw the learning curves of several runs into one figure.
 
     \b
     Example:
@@ -340,12 +340,18 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     type=click.Choice([*ARCHITECTURES, 'all']),
     help='Architecture.',
 )
-@click.option('--steps', default=50, show_default=True, type=click.IntRange(8))
+@click.option(
+    '--steps',
+    default=50,
+    show_default=True,
+    type=click.IntRange(1),
+    help='Steps that are followed from the same start.',
+)
 @click.option(
     '--precision',
     type=click.Choice(['float32', 'float64']),
     default=None,
-    help='Compare in this precision alone.  [default: both; float32 is judged by float64]',
+    help='Compare in this precision alone.  [default: both]',
 )
 @click.option('--report', type=click.Path(path_type=Path), help='Write an HTML page.')
 @click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
@@ -364,7 +370,7 @@ def parity(
     tolerances: bool,
     **options: Any,
 ) -> None:
-    r"""Prove that both frameworks see the same bytes and compute the same numbers.
+    """Prove that both frameworks see the same bytes and compute the same numbers.
 
     \b
     Examples:
@@ -397,7 +403,7 @@ def data() -> None:
 @click.argument('directory', type=click.Path(path_type=Path))
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
 def data_sample(directory: Path, seed: int) -> None:
-    r"""Write the built-in sample as image files.
+    """Write the built-in sample as image files.
 
     \b
     Example:
@@ -415,7 +421,7 @@ def data_sample(directory: Path, seed: int) -> None:
 @data.command('check')
 @click.argument('directory', type=click.Path(path_type=Path))
 def data_check(directory: Path) -> None:
-    r"""Look for anything in an image folder that training would refuse or skip.
+    """Look for anything in an image folder that training would refuse or skip.
 
     \b
     Example:
@@ -443,7 +449,7 @@ def data_check(directory: Path) -> None:
 @data.command('fetch')
 @click.argument('name')
 def data_fetch(name: str) -> None:
-    r"""Download, verify and unpack a named data set.
+    """Download, verify and unpack a named data set.
 
     \b
     Example:
@@ -457,7 +463,7 @@ def data_fetch(name: str) -> None:
 @main.command()
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 def doctor(as_json: bool) -> None:
-    r"""Tell what is installed, on which devices and threads it computes, and what is missing.
+    """Tell what is installed, on which devices and threads it computes, and what is missing.
 
     \b
     Example:

@@ -20,7 +20,7 @@ def line_chart(
     """Return a chart of several series over a common index.
 
     Args:
-        title: For readers who can't see it.
+        title: Stands above, and for readers who can't see the chart.
         series: Name -> values; in a logarithmic chart 0 is drawn at the bottom.
         names: What each index stands for, shown when it is pointed at.
         log: Whether the vertical axis is logarithmic.
@@ -59,8 +59,9 @@ def line_chart(
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{html.escape(axis)}</text>'
     )
     return (
+        f'<figure><figcaption>{html.escape(title)}</figcaption><div class="wide">'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">'
-        f'{"".join(parts)}{label}</svg><p class="legend">{legend}</p>'
+        f'{"".join(parts)}{label}</svg></div><p class="legend">{legend}</p></figure>'
     )
 
 

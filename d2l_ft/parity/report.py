@@ -31,7 +31,9 @@ table{border-collapse:collapse;font-size:.85rem}.wide{overflow-x:auto}
 td,th{border:1px solid var(--line);padding:.2rem .5rem;text-align:left;vertical-align:top}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}.verdict{font-size:1.3rem;font-weight:600}
-svg{width:100%;height:auto}svg text{fill:currentColor;font-size:12px}.legend{margin:.2rem 0 1rem}
+svg{width:100%;min-width:34rem;height:auto}
+figure{margin:1rem 0}figcaption{font-weight:600}
+svg text{fill:currentColor;font-size:12px}.legend{margin:.2rem 0 1rem}
 .crops img{width:6rem;height:6rem;image-rendering:pixelated;display:block}
 .crops td{border:0;padding:2px}code{overflow-wrap:anywhere}
 """
@@ -155,7 +157,6 @@ def layer_errors(plan: Plan, traces: Sequence[Trace]) -> str:
             values = forward.layers(traces[0], traces[1], f'{arch}-{plan.heads[0]}', dtype, 'train')
             series[dtype], names = list(values.values()), list(values)
         title = f'{arch}, train mode: largest difference / largest value of each layer'
-        parts += [f'<h3>{html.escape(title)}</h3>']
         parts += [line_chart(title, series, names, log=True, axis='layer, in order of execution')]
     return ''.join(parts)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,8 +126,11 @@ def test_data_commands(tmp_path, folder):
 
 
 def test_help_and_doctor(framework):
-    for arguments in ([], ['train'], ['evaluate'], ['predict'], ['data'], ['doctor'], ['compare']):
-        assert 'Usage' in command(*arguments, '--help')[0]
+    names = ['train', 'evaluate', 'predict', 'doctor', 'compare', 'parity']
+    for arguments in ([], *([name] for name in names), ['data', 'check']):
+        text, _ = command(*arguments, '--help')
+        assert 'Usage' in text
+        assert re.search(r'\n  Examples?:\n    d2l-ft ', text), 'an example has a line of its own'
     found = json.loads(command('doctor', '--json')[0])
     state = found['backends'][framework.NAME]
     assert state['threads'] == found['cores'] or os.environ.get('OMP_NUM_THREADS')

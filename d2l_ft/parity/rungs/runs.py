@@ -1,4 +1,4 @@
-"""Rung 8: a whole ``train`` command on the data, in float32, as a user would run it."""
+"""Rung 8: a whole training run on the data, in float32, as a user would start it."""
 
 from dataclasses import asdict
 
