@@ -18,6 +18,7 @@ from d2l_ft.architectures import MEAN, STD
 from d2l_ft.augment import AREA, RATIO, Box
 from d2l_ft.interface import State
 from d2l_ft.naming import canonical_name
+from d2l_ft.parity.probe import NoAnimator
 from d2l_ft.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
 from d2l_ft_mxnet.devices import parameters
@@ -250,13 +251,3 @@ def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State
         loss = gluon.loss.SoftmaxCrossEntropyLoss()
         printed.train_ch13(net, iterator, iterator, loss, trainer, epochs, [mx.cpu(0)])
         return {name: to_array(each.data()) for name, each in canonical_parameters(net).items()}
-
-
-class NoAnimator:
-    """Stand in for the book's figure, which needs a notebook."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def add(self, *_: Any) -> None:
-        """Draw nothing."""

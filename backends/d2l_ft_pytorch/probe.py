@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from d2l_ft.architectures import MEAN, STD
 from d2l_ft.augment import AREA, RATIO, Box
 from d2l_ft.interface import State
+from d2l_ft.parity.probe import NoAnimator
 from d2l_ft.recipe import Recipe
 from d2l_ft_pytorch.data import open_rgb
 from d2l_ft_pytorch.devices import home
@@ -280,13 +281,3 @@ def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State
     loss = nn.CrossEntropyLoss(reduction='none')
     printed.train_ch13(net, iterator, iterator, loss, trainer, epochs, [torch.device('cpu')])
     return {name: to_array(each) for name, each in float_tensors(net).items()}
-
-
-class NoAnimator:
-    """Stand in for the book's figure, which needs a notebook."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def add(self, *_: Any) -> None:
-        """Draw nothing."""

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from d2l_ft.devices import usable_cores
 from d2l_ft.errors import ParityError
 from d2l_ft.experiment import versions
 from d2l_ft.parity.plan import Check, Plan, Trace
@@ -98,7 +99,8 @@ def trace_pair(plan: Plan, folder: Path, bar: bool = True) -> None:
         and plan.source == 'sample'
         and not source_path(plan.archs[0]).is_file()
     ):
-        wait([start(plan, folder, PAIR[1], '--source')], 'pre-train', 1, bar)
+        alone = replace(plan, threads=usable_cores())
+        wait([start(alone, folder, PAIR[1], '--source')], 'pre-train', 1, bar)
     total = len(PAIR) * len(plan.rungs)
     wait([start(plan, folder, name) for name in PAIR], 'trace', total, bar)
     if 'checkpoints' in plan.rungs:
@@ -129,18 +131,19 @@ def wait(processes: Sequence[Process], title: str = '', total: int = 0, bar: boo
     Raises:
         ParityError: One failed; the last line that it wrote is the cause.
     """
-    with tqdm(desc=title, total=total, unit='rung', disable=None if bar else True) as progress:
+    with (
+        tqdm(desc=title, total=total, unit='rung', disable=None if bar else True) as progress,
+        ThreadPoolExecutor(2 * len(processes)) as pool,
+    ):
         try:
-            with ThreadPoolExecutor(2 * len(processes)) as pool:
-                waiting = [pool.submit(follow, each, progress, pool) for each in processes]
-                for done in as_completed(waiting):
-                    code, error = done.result()
-                    if code:
-                        end(processes)
-                        lines = [line for line in error.splitlines() if line.strip()]
-                        cause = lines[-1] if lines else f'exit code {code}'
-                        raise ParityError(f'a framework could not be traced: {cause}')
-        finally:
+            waiting = [pool.submit(follow, each, progress, pool) for each in processes]
+            for done in as_completed(waiting):
+                code, error = done.result()
+                if code:
+                    lines = [line for line in error.splitlines() if line.strip()]
+                    cause = lines[-1] if lines else f'exit code {code}'
+                    raise ParityError(f'a framework could not be traced: {cause}')
+        finally:  # before the pool waits for its threads, which wait for the processes
             end(processes)
 
 

@@ -83,6 +83,16 @@ class Probe(Protocol):
         ...
 
 
+class NoAnimator:
+    """Stand in for the book's figure, which needs a notebook."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def add(self, *_: Any) -> None:
+        """Draw nothing."""
+
+
 def get_probe(backend: Backend) -> Probe:
     """Return the probe of a backend.
 

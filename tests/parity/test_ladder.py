@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
-from test_command import command
+from test_command import command, start
 
 from d2l_ft.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.errors import ParityError
@@ -85,6 +87,19 @@ def test_a_framework_that_cannot_be_traced_is_an_error_and_no_verdict(plan, tmp_
     bad = Plan(str(tmp_path / 'nowhere'), rungs=('samples',))
     with pytest.raises(ParityError, match='could not be traced'):
         ladder.climb(bad, tmp_path, bar=False)
+
+
+def test_an_interrupt_leaves_no_process(plan, tmp_path):
+    process = start('parity', '--data', plan.root, '--rungs', 'trajectory', start_new_session=True)
+    time.sleep(6)  # both children are at work
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)  # to the parent alone
+    assert process.wait(timeout=30) == 130
+    process.communicate()
+    left = subprocess.run(
+        ['pgrep', '-s', str(process.pid)], capture_output=True, text=True, check=False
+    )
+    assert left.stdout == ''
 
 
 def test_the_command(plan, tmp_path):
