@@ -15,7 +15,7 @@ help:
 	@echo 'make demo    fine-tune on the built-in sample with both frameworks, draw the comparison'
 	@echo 'make test    lint, types and all tests'
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
-	@echo 'make parity  the whole proof, every architecture (about an hour); writes docs/parity.md'
+	@echo 'make parity  the whole proof, every architecture (hours, 24 GB); writes docs/parity.md'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  format the code'
 	@echo 'make lock    write requirements.lock from the environment'

@@ -43,6 +43,8 @@ def make_plan(
     chosen = list(RUNGS) if rungs is None else rungs.replace(' ', '').split(',')
     if unknown := [name for name in chosen if name not in RUNGS]:
         raise ParityError(f'no rung is named {unknown[0]!r}: choose of {", ".join(RUNGS)}')
+    if 'update' in chosen:
+        chosen.append('backward')  # which takes the step whose changes are looked at
     default = HEADS if arch == 'all' else HEADS[:1]
     try:
         classes = default if heads is None else tuple(int(each) for each in heads.split(','))

@@ -172,13 +172,14 @@ def shaken(state: Mapping[str, NDArray[Any]], seed: int) -> State:
 def thin(state: Mapping[str, NDArray[Any]]) -> State:
     """Return a state without most of its larger tensors: every k-th element, and two sums of all.
 
-    The sums are of the elements and of their squares, so a change anywhere is seen.
+    The sums are of the magnitudes and of the squares, which do not cancel, so a change anywhere
+    is seen.
     """
     found = {}
     for name, array in state.items():
         if array.size > MOST:
             flat = array.reshape(-1)
-            sums = [flat.sum(dtype=np.float64), np.square(flat, dtype=np.float64).sum()]
+            sums = [np.abs(flat).sum(dtype=np.float64), np.square(flat, dtype=np.float64).sum()]
             rest = flat[:: -(-flat.size // MOST)]
             found[name] = rest
             found[f'{name} (sums)'] = np.array(sums)

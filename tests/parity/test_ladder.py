@@ -105,10 +105,11 @@ def test_an_interrupt_leaves_no_process(plan, tmp_path):
 def test_the_command(plan, tmp_path):
     report, numbers = tmp_path / 'parity.html', tmp_path / 'parity.json'
     out, _ = command(
-        'parity', '--data', plan.root, '--rungs', 'samples,forward', '--heads', '2,10',
+        'parity', '--data', plan.root, '--rungs', 'samples,update', '--heads', '2,10',
         '--report', report, '--json', numbers,
     )  # fmt: skip
-    assert 'ok   forward/resnet18-10/logits-eval-float64' in out
+    assert 'ok   backward/resnet18-10/gradients-float64' in out
+    assert 'ok   update/resnet18-2/momentum' in out
     assert 'equal: ' in out
     assert json.loads(numbers.read_text())['equal'] is True
     assert report.read_text().startswith('<!doctype html>')

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.parity.compare import each, first_beyond, largest, unequal
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
-from d2l_ft.parity.rungs.step import MOMENTUM, build_trainer
+from d2l_ft.parity.rungs.step import build_trainer, calm
 from d2l_ft.parity.tolerances import check, limit
 
-STEPS = 3
+STEPS, RATE = 3, 0.001
 """Steps before the checkpoint, and after it."""
 
 
@@ -22,7 +22,7 @@ def trace(context: Context) -> None:
         classes = context.plan.heads[0]
         for dtype in context.plan.precisions:
             net = context.net(arch, classes, dtype)
-            trainer = build_trainer(context, net, MOMENTUM)
+            trainer = build_trainer(context, net, calm(arch, RATE))
             steps(context, net, trainer, classes, 0)
             write(context, net, trainer, path(context.folder, arch, dtype))
             if dtype == 'float64':
@@ -38,7 +38,7 @@ def trace_again(context: Context, other: Path) -> None:
         for dtype in context.plan.precisions:
             read = load_checkpoint(path(other, arch, dtype))
             net = context.net(arch, classes, dtype)
-            trainer = build_trainer(context, net, MOMENTUM)
+            trainer = build_trainer(context, net, calm(arch, RATE))
             context.backend.set_state(net, read.model)
             context.backend.set_trainer_state(net, trainer, read.trainer)
             write(context, net, trainer, path(context.folder, arch, dtype, again=True))

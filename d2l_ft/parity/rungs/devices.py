@@ -3,10 +3,10 @@
 from d2l_ft.interface import State
 from d2l_ft.parity.compare import each, first_beyond, largest
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
-from d2l_ft.parity.rungs.step import MOMENTUM, build_trainer
+from d2l_ft.parity.rungs.step import build_trainer, calm
 from d2l_ft.parity.tolerances import check, limit
 
-COUNTS = (1, 2, 3)
+COUNTS, RATE = (1, 2, 3), 0.001
 SIZES = (8, 7, 2)
 """Examples of the batches: uneven shares, and fewer examples than devices."""
 
@@ -33,7 +33,7 @@ def architectures(plan: Plan) -> list[str]:
 def train(context: Context, arch: str, count: int) -> State:
     """Return the state after a few uneven steps, in float64."""
     net = context.net(arch, 2, 'float64', devices=f'cpu:{count}')
-    trainer = build_trainer(context, net, MOMENTUM.at_rate(0.001))
+    trainer = build_trainer(context, net, calm(arch, RATE))
     for number, size in enumerate(SIZES):
         if arch != PLAIN_ARCH:  # BatchNorm amplifies any rounding over too few values
             size = 4 * count + size % 3

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import AREA, RATIO, RESIZE_RATIO, Pipeline, decode, generator, random_box
+from d2l_ft.augment import AREA, RESIZE_RATIO, Pipeline, decode, generator, random_box
 from d2l_ft.parity.compare import kolmogorov_smirnov, ulps, unequal
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace
 from d2l_ft.parity.rungs.samples import to_numpy
@@ -175,6 +175,3 @@ def features(boxes: NDArray[Any]) -> list[NDArray[Any]]:
     top, left, height, width = boxes.astype(float).T
     free = np.maximum(HEIGHT - height, 1), np.maximum(WIDTH - width, 1)
     return [height * width, np.log(width / height), top / free[0], left / free[1]]
-
-
-__all__ = ['RATIO', 'compare', 'trace']

@@ -15,6 +15,10 @@ PLAIN = Recipe(0.01, head_lr_mult=10, weight_decay=0.02)
 MOMENTUM = Recipe(0.001, head_lr_mult=10, weight_decay=0.02, momentum=0.9)
 LATER_RATE = 0.0003
 
+RATES = {'resnet50': 1e-6, 'mobilenet_v2': 1e-5}
+"""Highest rates of deep nets where several steps are compared. Their random weights make gradients
+so large that training oscillates at more, and then any rounding grows to 1 within a few steps."""
+
 KINDS = ('plain', 'momentum', 'short', 'frozen', 'stock')
 """One step; three with momentum and a rate that falls in between; one with a short batch; one
 with a frozen body; one with the framework's own BatchNorm."""
@@ -70,6 +74,11 @@ def trace_kind(context: Context, arch: str, classes: int, kind: str) -> None:
         counts = {name: int(array[:, 0].size) for name, array in maps.items()}
         context.note(f'step/{arch}-{classes}/counts', counts)
     context.save(f'step/{arch}-{classes}/float64/{kind}', thin(changes))
+
+
+def calm(arch: str, rate: float) -> Recipe:
+    """Return the recipe with momentum at a rate, or at the highest that the net bears."""
+    return MOMENTUM.at_rate(min(rate, RATES.get(arch, rate)))
 
 
 def build_trainer(context: Context, net: Any, recipe: Recipe) -> Any:

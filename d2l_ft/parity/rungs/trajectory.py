@@ -12,7 +12,7 @@ from d2l_ft.interface import State
 from d2l_ft.parity.compare import each, first_beyond, largest, relative, whole
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
 from d2l_ft.parity.rungs.samples import to_numpy
-from d2l_ft.parity.rungs.step import MOMENTUM, build_trainer
+from d2l_ft.parity.rungs.step import build_trainer, calm
 from d2l_ft.parity.tolerances import check, limit
 
 ONE_BRANCH = 1e-5
@@ -23,10 +23,8 @@ TESTED = 24
 """Test images whose logits are compared at the end."""
 
 RATE = 1e-4
-RATES = {'resnet50': 1e-6, 'mobilenet_v2': 1e-5}
 """Rate of the body. With the momentum and the head's multiplier it is as much as trains without
-oscillation, which is less for deep nets whose weights are random; where training oscillates, any
-rounding grows to 1 within a few steps."""
+oscillation."""
 
 DIGESTS = 10
 """How often the weights are looked at on the way."""
@@ -58,7 +56,7 @@ def runs(plan: Plan, classes: int) -> list[str]:
 def follow(context: Context, net: Any, arch: str, classes: int, short: bool, case: str) -> None:
     """Train, and write losses, digests of the weights, the last state and the test logits."""
     backend, plan = context.backend, context.plan
-    trainer = build_trainer(context, net, MOMENTUM.at_rate(RATES.get(arch, RATE)))
+    trainer = build_trainer(context, net, calm(arch, RATE))
     losses: list[float] = []
     digests: dict[str, NDArray[Any]] = {}
     for step, (batch, examples) in enumerate(batches(context, classes, short)):
