@@ -191,4 +191,5 @@ def compare(
 
 def environment(plan: Plan) -> dict[str, Any]:
     """Return what a reader of the result must know of where it was made."""
-    return {'versions': versions(), 'system': platform.platform(), 'plan': asdict(plan)}
+    plain = asdict(plan) | {'root': Path(plan.root).name}  # a reader has other folders
+    return {'versions': versions(), 'system': platform.platform(), 'plan': plain}
