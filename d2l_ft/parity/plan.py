@@ -14,6 +14,7 @@ from d2l_ft.augment import Pipeline
 from d2l_ft.errors import ParityError
 from d2l_ft.folder import ImageFolder, load_folders
 from d2l_ft.interface import Backend, Sample, State
+from d2l_ft.parity.compare import SUMS
 from d2l_ft.parity.probe import Probe
 
 MOST = 1 << 16
@@ -182,7 +183,7 @@ def thin(state: Mapping[str, NDArray[Any]]) -> State:
             sums = [np.abs(flat).sum(dtype=np.float64), np.square(flat, dtype=np.float64).sum()]
             rest = flat[:: -(-flat.size // MOST)]
             found[name] = rest
-            found[f'{name} (sums)'] = np.array(sums)
+            found[name + SUMS] = np.array(sums)
         else:
             found[name] = array
     return found

@@ -8,6 +8,7 @@ import pytest
 from d2l_ft.errors import ParityError
 from d2l_ft.parity import tolerances
 from d2l_ft.parity.compare import (
+    SUMS,
     each,
     first_beyond,
     first_unequal,
@@ -42,6 +43,8 @@ def test_whole():
     assert whole({'a': ONE, 'b': 2 * ONE}, {'a': ONE, 'b': ONE}) == pytest.approx(math.sqrt(0.5))
     assert whole({'a': ONE}, {'b': ONE}) == math.inf
     assert whole({}, {}) == math.inf
+    sums = {f'a{SUMS}': 1e9 * ONE}
+    assert whole({'a': 2 * ONE, **sums}, {'a': ONE, **sums}) == pytest.approx(1)
     assert whole({'a': ONE * np.nan}, {'a': ONE}) == math.inf
 
 
