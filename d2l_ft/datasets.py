@@ -1,5 +1,6 @@
 """Data sets by name: the built-in sample, the hot dogs of the book, or a folder of one's own."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ oscillates."""
 PHOTO_SIZE, PHOTO_BATCH, PHOTO_LR = 224, 128, FINE_TUNED.learning_rate
 """The same for photographs: the chapter's."""
 
+DATA_VARIABLE = 'D2L_FT_DATA'
+"""Environment variable with the name of the data set, where the caller gives none."""
+
 MOST_WORKERS = 8
 
 
@@ -49,6 +53,17 @@ class DataSet:
     batch_size: int = PHOTO_BATCH
     lr: float = PHOTO_LR
     area: tuple[float, float] = AREA
+
+    @property
+    def root(self) -> str:
+        """The folder of the data set; it has train/ and test/, unless a part was held out."""
+        path = Path(self.train.root)
+        return str(path.parent if path.name == 'train' else path)
+
+    @property
+    def source(self) -> str:
+        """The source to fine-tune from, as ``load_source`` takes it: 'sample' or 'imagenet'."""
+        return 'sample' if self.name == 'sample' else 'imagenet'
 
     @property
     def classes(self) -> list[str]:
@@ -77,17 +92,20 @@ class DataSet:
         return train, test
 
 
-def load_data(name: str, seed: int = 0, bar: bool = True) -> DataSet:
+def load_data(name: str | None = None, seed: int = 0, bar: bool = True) -> DataSet:
     """Find a data set, make or download it if need be, and check every image.
 
     Args:
-        name: 'sample', a key of DATA_HUB such as 'hotdog', or a folder.
+        name: 'sample', a key of DATA_HUB such as 'hotdog', or a folder; None reads D2L_FT_DATA,
+            which defaults to 'sample'.
         seed: Seed of the split, for a folder without a test part.
         bar: Whether to show progress; it needs a terminal too.
 
     Raises:
         DataError: The data set cannot be had, or an image in it is bad.
     """
+    if name is None:
+        name = os.environ.get(DATA_VARIABLE, '').strip() or 'sample'
     if name == 'sample':
         train, test = load_folders(sample_folder(bar))
         # drawn by us, so not checked again

@@ -39,3 +39,7 @@ class TrainingDiverged(D2LFTError):
 
 class ParityError(D2LFTError):
     """The two frameworks could not be compared."""
+
+
+class ChapterError(D2LFTError):
+    """A chapter holds what is not supported, can't be executed, or does not keep its word."""

@@ -17,8 +17,9 @@ from d2l_ft.files import cache_dir, new_directory, write_atomic
 DATA_URL = 'http://d2l-data.s3-accelerate.amazonaws.com/'
 """The bucket of Dive into Deep Learning."""
 
-DATA_HUB = {'hotdog': (DATA_URL + 'hotdog.zip', 'fba480ffa8aa7e0febbb511d181409f899b9baa5')}
-"""Name -> (URL of a zip archive, its SHA-1 in hexadecimal). Add your own entries."""
+DATA_HUB: dict[str, tuple[str, str]] = {}
+"""Name -> (URL of a zip archive, its SHA-1 in hexadecimal). The chapters' are in ``saved.py``; add
+your own."""
 
 TIMEOUT = 20
 """Seconds to wait for a server before the download is given up."""
@@ -176,3 +177,6 @@ def copy_folder(path: Path, target: Path) -> Path:
     with new_directory(target) as temporary:
         shutil.copytree(path, temporary, dirs_exist_ok=True)
     return target
+
+
+from d2l_ft import saved  # noqa: E402, F401  (last, as it adds the chapters' entries to DATA_HUB)

@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 import d2l_ft.sample as sample
+from d2l_ft.architectures import architecture
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
 from d2l_ft.errors import ModelError
@@ -80,6 +81,26 @@ def load_source(
     if not path.is_file():
         raise ModelError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     return read_weights(path, arch)
+
+
+def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = None) -> Any:
+    """Return a source model as a net of the framework, its output layer included.
+
+    Args:
+        arch: Architecture.
+        source: 'sample', 'imagenet' or a file, as ``load_source`` takes it.
+        backend: The framework; None is that of D2L_FT_BACKEND.
+
+    Raises:
+        D2LFTError: As ``load_source``; and ModelError for the source 'none'.
+    """
+    backend = backend or get_backend()
+    state = load_source(source, arch, backend)
+    if state is None:
+        raise ModelError("the source 'none' is no model: give sample, imagenet or a file")
+    net = backend.build_net(arch, len(state[f'{architecture(arch).head}.weight']))
+    backend.set_state(net, state)
+    return net
 
 
 def read_weights(path: Path, arch: str) -> State:

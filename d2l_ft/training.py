@@ -310,6 +310,7 @@ def train_ch13(
     devices: Sequence[Any] | None = None,
     *,
     reduction: str = 'mean',
+    quiet: bool = False,
 ) -> list[EpochMetrics]:
     """Train a net on several devices and print the book's summary.
 
@@ -326,6 +327,7 @@ def train_ch13(
         devices: Devices of the framework; None takes all GPUs, or the CPU.
         reduction: 'mean': the gradient is that of the mean over the batch, in both frameworks;
             'sum': of the sum, as the book's PyTorch tab has it.
+        quiet: Whether to leave out curves and summary.
 
     Returns:
         The metrics of each epoch.
@@ -342,10 +344,10 @@ def train_ch13(
     fit = Fit(
         backend, net, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
     )
-    history = fit.run(LiveCurves().add)
+    history = fit.run(None if quiet else LiveCurves().add)
     if fit.interrupted:
         raise KeyboardInterrupt
-    if history:
+    if history and not quiet:
         print(summary(history[-1], devices))
     return history
 
@@ -357,10 +359,11 @@ def train_fine_tuning(
     num_epochs: int = 5,
     param_group: bool = True,
     *,
-    data: str = 'sample',
+    data: str | None = None,
     image_size: int | None = None,
     devices: str = 'auto',
     seed: int = 0,
+    quiet: bool = False,
 ) -> list[EpochMetrics]:
     """Fine-tune a net on an image folder, as the chapter does.
 
@@ -370,10 +373,11 @@ def train_fine_tuning(
         batch_size: Examples a step.
         num_epochs: Passes over the training part.
         param_group: Whether the output layer learns with ten times the rate.
-        data: 'sample', 'hotdog' or an image folder.
+        data: 'sample', 'hotdog' or an image folder, as ``load_data`` takes it.
         image_size: Side of the net's input, in pixels; None is the data set's own.
         devices: As ``Backend.devices`` reads it.
         seed: Seed of order, crops and flips.
+        quiet: Whether to leave out curves and summary.
 
     Returns:
         The metrics of each epoch.
@@ -391,7 +395,9 @@ def train_fine_tuning(
     chosen = backend.devices(devices)
     backend.place(net, chosen)  # before the trainer: Gluon's keeps the contexts it finds
     trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
-    return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen)
+    return train_ch13(
+        net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet
+    )
 
 
 __all__ = [

@@ -52,9 +52,8 @@ def make_plan(
         raise ParityError(f'cannot read the heads {heads!r}: write 2,10,1000') from None
     if min(classes) < 2:
         raise ParityError('a head needs at least 2 classes')
-    root = Path(load_data(data).train.root)
     return Plan(
-        root=str(root.parent if root.name == 'train' else root),
+        root=load_data(data).root,
         archs=tuple(ARCHITECTURES) if arch == 'all' else (arch,),
         heads=classes,
         steps=steps,
