@@ -12,6 +12,7 @@ import click
 
 from d2l_ft import __version__
 from d2l_ft.architectures import ARCHITECTURES
+from d2l_ft.chapter.cli import chapter
 from d2l_ft.errors import CheckpointError, D2LFTError, DataError
 from d2l_ft.registry import VARIABLE, backend_name, backend_names, get_backend
 
@@ -392,6 +393,9 @@ def parity(
     if prove:
         ctx.exit(command.find_faults(plan, json_file, click.echo))
     ctx.exit(command.compare_frameworks(plan, precision, report, json_file, click.echo))
+
+
+main.add_command(chapter)
 
 
 @main.group()

@@ -395,9 +395,7 @@ def train_fine_tuning(
     chosen = backend.devices(devices)
     backend.place(net, chosen)  # before the trainer: Gluon's keeps the contexts it finds
     trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
-    return train_ch13(
-        net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet
-    )
+    return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)
 
 
 __all__ = [

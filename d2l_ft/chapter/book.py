@@ -1,0 +1,264 @@
+"""The chapters of a folder with their settings: languages, tabs, numbers, labels."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from d2l_ft.chapter.reader import (
+    Block,
+    Chapter,
+    Code,
+    Equation,
+    Figure,
+    Heading,
+    Table,
+    read_chapter,
+)
+from d2l_ft.chapter.words import WORDS
+from d2l_ft.errors import ChapterError
+
+SETTINGS = 'book.json'
+CLAIMS = '.claims.json'
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a label stands for.
+
+    Attributes:
+        kind: 'section', 'figure', 'table' or 'equation'.
+        number: Such as '13.2.1'.
+        title: A heading's text or a caption.
+        page: Stem of the file that has it.
+    """
+
+    kind: str
+    number: str
+    title: str
+    page: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``book.json`` says.
+
+    Attributes:
+        title: Language -> title of the site.
+        tabs: Name of a tab -> its title, in the order in which they are shown.
+        default_tab: The tab of a cell without a mark.
+        languages: Language -> suffix of its files' stems; the one with '' is the origin.
+        chapters: Stem of the origin's file -> number of the chapter, in the book's order.
+        install: The pip line of a Colab notebook; {tab} and {pins} are put in.
+        discussions: Stem -> tab -> address of the forum's thread.
+    """
+
+    title: dict[str, str] = field(default_factory=lambda: {'en': 'Chapters'})
+    tabs: dict[str, str] = field(default_factory=lambda: {'mxnet': 'MXNet', 'pytorch': 'PyTorch'})
+    default_tab: str = 'mxnet'
+    languages: dict[str, str] = field(default_factory=lambda: {'en': ''})
+    chapters: dict[str, str] = field(default_factory=dict)
+    install: str = 'd2l-ft[{tab}]'
+    discussions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> 'Settings':
+        """Read a file; without it the defaults hold.
+
+        Raises:
+            ChapterError: The file can't be read, or has a setting that is unknown or not possible.
+        """
+        if not path.is_file():
+            return cls()
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+            found = cls(**values)
+        except (OSError, ValueError, TypeError) as error:
+            raise ChapterError(f'cannot read the settings {path}: {error}') from error
+        if found.default_tab not in found.tabs:
+            raise ChapterError(f'{path}: default_tab is {found.default_tab!r}, which is no tab')
+        if unknown := [name for name in found.languages if name not in WORDS]:
+            raise ChapterError(f'{path}: no words of the language {unknown[0]!r} are known')
+        if '' not in found.languages.values():
+            raise ChapterError(f'{path}: one language must have no suffix: the origin')
+        return found
+
+
+@dataclass(frozen=True)
+class Page:
+    """A chapter in one language.
+
+    Attributes:
+        chapter: Its tree.
+        origin: Stem of the file of which it is a translation; its own, if it is the origin.
+        language: Such as 'en'.
+        number: Of the chapter, such as '13.2'.
+    """
+
+    chapter: Chapter
+    origin: str
+    language: str
+    number: str
+
+    @property
+    def path(self) -> Path:
+        """The chapter's file."""
+        return self.chapter.path
+
+    @property
+    def stem(self) -> str:
+        """Name of the chapter's file without suffix."""
+        return self.path.stem
+
+    @property
+    def title(self) -> str:
+        """The first heading."""
+        headings = (each for each in self.chapter.blocks if isinstance(each, Heading))
+        first = next(headings, None)
+        return first.text if first else self.stem
+
+    @cached_property
+    def numbered(self) -> list[tuple[Block, Target]]:
+        """Every block that has a number, with it."""
+        return list(number_blocks(self.chapter, self.number, self.stem))
+
+
+class Book:
+    """The chapters of a folder.
+
+    Args:
+        root: The folder with ``book.json``.
+        files: Chapters to read; None is every one that the settings name.
+
+    Raises:
+        ChapterError: A file can't be read or is not supported.
+    """
+
+    def __init__(self, root: Path, files: Sequence[Path] | None = None) -> None:
+        self.root = root
+        self.settings = Settings.read(root / SETTINGS)
+        self.pages = [self.page(path) for path in (self.files() if files is None else files)]
+        if not self.pages:
+            raise ChapterError(f'{root} has no chapter: name some in {root / SETTINGS}')
+
+    @property
+    def tabs(self) -> list[str]:
+        """Names of the tabs."""
+        return list(self.settings.tabs)
+
+    def files(self) -> list[Path]:
+        """Return the files of every chapter and language that are there."""
+        settings = self.settings
+        stems = settings.chapters or [path.stem for path in sorted(self.root.glob('*.md'))]
+        paths = [
+            self.root / f'{stem}{suffix}.md'
+            for suffix in settings.languages.values()
+            for stem in stems
+        ]
+        return [path for path in paths if path.is_file()] if not settings.chapters else paths
+
+    def page(self, path: Path) -> Page:
+        """Read a file, and find out of what it is a translation."""
+        chapter = read_chapter(path, self.tabs, self.settings.default_tab)
+        origin, language = self.identify(path.stem)
+        return Page(chapter, origin, language, self.settings.chapters.get(origin, '1'))
+
+    def identify(self, stem: str) -> tuple[str, str]:
+        """Return the origin's stem and the language of a file's stem."""
+        for language, suffix in self.settings.languages.items():
+            if suffix and stem.endswith(suffix):
+                return stem.removesuffix(suffix), language
+        return stem, next(name for name, suffix in self.settings.languages.items() if not suffix)
+
+    def origins(self) -> list[Page]:
+        """Return the pages that are no translation, or whose origin is not here.
+
+        Their cells are those that are run; a translation shows the same outputs.
+        """
+        mine = [page for page in self.pages if page.stem == page.origin]
+        stems = {page.origin for page in mine}
+        return mine + [page for page in self.pages if page.origin not in stems]
+
+    def in_language(self, language: str) -> list[Page]:
+        """Return the pages of a language."""
+        return [page for page in self.pages if page.language == language]
+
+    def labels(self, language: str) -> dict[str, Target]:
+        """Return label -> target over all pages of a language.
+
+        Raises:
+            ChapterError: A label is used twice.
+        """
+        found: dict[str, Target] = {}
+        for page in self.in_language(language):
+            for block, target in page.numbered:
+                name = getattr(block, 'label', '')
+                if name in found:
+                    raise ChapterError(f'{page.path}:{block.line}: the label {name} is used twice')
+                if name:
+                    found[name] = target
+        return found
+
+
+def number_blocks(chapter: Chapter, number: str, stem: str) -> Iterable[tuple[Block, Target]]:
+    """Yield each heading, figure, table and labelled formula with its number.
+
+    Headings below the second level have none, as in the book.
+    """
+    counts = {'section': 0, 'figure': 0, 'table': 0, 'equation': 0}
+    kinds = {Figure: 'figure', Table: 'table', Equation: 'equation'}
+    for block in chapter.walk():
+        if isinstance(block, Heading):
+            if block.level == 1:
+                yield block, Target('section', number, block.text, stem)
+            elif block.level == 2:
+                counts['section'] += 1
+                yield block, Target('section', f'{number}.{counts["section"]}', block.text, stem)
+            elif block.label:
+                here = f'{number}.{counts["section"]}'
+                yield block, Target('section', here, block.text, stem)
+        elif (kind := kinds.get(type(block))) and (kind == 'figure' or getattr(block, 'label', '')):
+            counts[kind] += 1
+            title = getattr(block, 'caption', '')
+            yield block, Target(kind, f'{number}.{counts[kind]}', title, stem)
+
+
+def cell_ids(chapter: Chapter) -> dict[int, str]:
+    """Return line of a code cell -> its id, the same for the variants of one cell.
+
+    Code cells that follow each other without prose between, in tabs that do not meet, are
+    variants of one cell. One without an id is named after its place.
+    """
+    found: dict[int, str] = {}
+    for number, group in enumerate(tabsets(chapter), 1):
+        name = next((each.id for each in group if each.id), f'cell-{number}')
+        found |= {each.line: name for each in group}
+    return found
+
+
+def tabsets(chapter: Chapter) -> list[list[Code]]:
+    """Return the code cells, variants of one cell together."""
+    groups: list[list[Code]] = []
+    last: Block | None = None
+    for block in chapter.blocks:
+        if isinstance(block, Code):
+            if isinstance(last, Code) and goes_with(groups[-1], block):
+                groups[-1].append(block)
+            else:
+                groups.append([block])
+        last = block
+    return groups
+
+
+def goes_with(group: list[Code], cell: Code) -> bool:
+    """Tell whether a cell is a variant of those of a group."""
+    taken = {tab for each in group for tab in each.tabs}
+    apart = 'all' not in taken and 'all' not in cell.tabs and not taken & set(cell.tabs)
+    return apart and (not cell.id or cell.id in {each.id for each in group})
+
+
+def without_line(cell: Code) -> Code:
+    """Return a cell as it is compared: where it stands does not count."""
+    return replace(cell, line=0)

@@ -1,0 +1,173 @@
+"""Run a chapter's cells in a tab's own kernel, and keep what comes out."""
+
+import datetime
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell
+from tqdm import tqdm
+
+from d2l_ft.chapter.book import Book, Page
+from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
+from d2l_ft.chapter.notebooks import cell_id, make_notebook
+from d2l_ft.chapter.outputs import CellRun, Run, collect, load_run, rank, save_run
+from d2l_ft.datasets import DATA_VARIABLE
+from d2l_ft.registry import VARIABLE
+
+FACTS = 'from d2l_ft.chapter.kernel import facts\nprint(facts())'
+FACTS_ID = 'd2l-ft-facts'
+DEFAULT_DATA = 'sample'
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a tab: 'fresh', 'run', 'failed' or 'kept', and a line that says more."""
+
+    page: str
+    tab: str
+    what: str
+    text: str
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel of this Python for one tab, without the frameworks of the others."""
+
+    tab = ''
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """Return how to start it."""
+        command = [sys.executable, '-m', 'd2l_ft.chapter.kernel', self.tab]
+        # below errors it only says that messages on this machine are signed, not encrypted
+        options = ['-f', '{connection_file}', '--log-level=ERROR']
+        return KernelSpec(argv=[*command, *options], language='python')
+
+
+class Failed(Exception):
+    """A cell failed: its id and the error's last line."""
+
+    def __init__(self, cell: str, error: str) -> None:
+        super().__init__(error)
+        self.cell, self.error = cell, error
+
+
+def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool) -> Outcome:
+    """Run a tab if a cell of it is stale, or better data were asked for; store the outputs.
+
+    Args:
+        book: The chapters.
+        page: One that is no translation.
+        tab: A tab.
+        data: 'sample' or 'hotdog'; None takes that of the stored outputs.
+        overwrite: Whether outputs of real data or of a GPU may be replaced by lesser ones.
+
+    Raises:
+        ChapterError: The stored outputs are damaged, or can't be written.
+    """
+    stored = load_run(book.root, page.origin, tab)
+    before = stored.made.get('data', DEFAULT_DATA) if stored else DEFAULT_DATA
+    wanted = data or before
+    states = cell_states(page, tab, stored)
+    stale = [each for each in states if each.state != 'fresh']
+    if stored and not stale and rank(wanted, '')[0] <= stored.rank[0] and not overwrite:
+        return Outcome(page.stem, tab, 'fresh', f'all {len(states)} cells are fresh')
+    begun = time.perf_counter()
+    try:
+        run, pictures = execute(book, page, tab, wanted)
+    except Failed as failed:
+        if stored:
+            code = code_digests(page, tab).get(failed.cell, '')
+            failure = {'cell': failed.cell, 'code': code, 'error': failed.error}
+            save_run(book.root, page.origin, tab, replace(stored, failure=failure), {})
+        return Outcome(page.stem, tab, 'failed', f'cell {failed.cell}: {failed.error}')
+    if stored and any(a < b for a, b in zip(run.rank, stored.rank, strict=True)) and not overwrite:
+        text = (
+            f'the stored outputs ({stored.made.get("data")}, {stored.made.get("device")}) are '
+            f'worth more than these ({wanted}, {run.made["device"]}): --overwrite replaces them'
+        )
+        return Outcome(page.stem, tab, 'kept', text)
+    save_run(book.root, page.origin, tab, run, pictures)
+    seconds = time.perf_counter() - begun
+    return Outcome(page.stem, tab, 'run', f'{len(states)} cells in {seconds:.0f} s')
+
+
+def execute(book: Book, page: Page, tab: str, data: str) -> tuple[Run, dict[str, bytes]]:
+    """Run all cells of a tab; return what they left, and the bytes of the pictures.
+
+    Raises:
+        Failed: A cell raised an error, or the kernel died.
+    """
+    notebook = make_notebook(page, tab, book.labels(page.language))
+    notebook.cells.insert(0, new_code_cell(FACTS, id=FACTS_ID))
+    seconds = run_notebook(notebook, tab, data, book.root, f'{page.stem} {tab}')
+    made = json.loads(notebook.cells.pop(0).outputs[0]['text'])
+    made = {'date': datetime.date.today().isoformat(), 'data': data, **made}
+    left = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == 'code'}
+    cells: dict[str, CellRun] = {}
+    pictures: dict[str, bytes] = {}
+    for name, code in code_digests(page, tab).items():
+        outputs, drawn = collect(name, left[cell_id(name)])
+        cells[name] = CellRun(code, outputs, round(seconds.get(cell_id(name), 0.0), 1))
+        pictures |= drawn
+    uses = library_digests(page, tab).values()
+    library = {name: value for each in uses for name, value in each.items()}
+    return Run(made, cells, dict(sorted(library.items()))), pictures
+
+
+def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> dict[str, float]:
+    """Execute a notebook in place; return id of a code cell -> its seconds.
+
+    Raises:
+        Failed: A cell raised an error, or the kernel died.
+    """
+    manager = Kernel()
+    manager.tab = tab
+    seconds: dict[str, float] = {}
+    begun: dict[str, float] = {}
+    count = sum(cell.cell_type == 'code' for cell in notebook.cells)
+    with tqdm(total=count, desc=title, unit='cell', disable=None) as bar:
+
+        def on_start(cell: Any, cell_index: int) -> None:
+            begun[cell.id] = time.perf_counter()
+
+        def on_end(cell: Any, cell_index: int, **_: Any) -> None:
+            if cell.cell_type == 'code':
+                seconds[cell.id] = time.perf_counter() - begun[cell.id]
+                bar.update()
+
+        client = NotebookClient(
+            notebook,
+            km=manager,
+            timeout=None,
+            resources={'metadata': {'path': str(cwd)}},
+            on_cell_start=on_start,
+            on_cell_executed=on_end,
+        )
+        environment = {name: value for name, value in os.environ.items() if name != 'MPLBACKEND'}
+        environment |= {DATA_VARIABLE: data, VARIABLE: tab}
+        try:
+            client.execute(env=environment, cleanup_kc=True)
+        except CellExecutionError as error:
+            raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
+        except (DeadKernelError, CellTimeoutError) as error:
+            raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
+    return seconds
+
+
+def last(begun: dict[str, float]) -> str:
+    """Return the id of the cell that was begun last."""
+    return next(reversed(begun), FACTS_ID)
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text that is not empty."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), '')

@@ -1,0 +1,114 @@
+"""Make notebooks of a chapter, one for each tab."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from d2l_ft import __version__
+from d2l_ft.chapter.book import Book, Page, Target, cell_ids
+from d2l_ft.chapter.outputs import Run, folder, to_notebook
+from d2l_ft.chapter.reader import Block, Code, Tab
+from d2l_ft.chapter.render import Plain
+from d2l_ft.chapter.words import WORDS
+
+PINNED = {'mxnet': ('mxnet', 'gluoncv', 'numpy'), 'pytorch': ('torch', 'torchvision')}
+"""Tab -> the packages whose versions a Colab notebook pins."""
+
+
+def make_notebook(
+    page: Page, tab: str, labels: Mapping[str, Target], run: Run | None = None, root: Path = Path()
+) -> Any:
+    """Return the notebook of a tab.
+
+    Args:
+        page: A chapter.
+        tab: Its tab.
+        labels: Label -> target, for the references.
+        run: Outputs to put in.
+        root: The folder of the chapters, where the outputs' pictures are.
+
+    Returns:
+        A notebook of nbformat 4.5. The ids of its code cells are the same in every tab.
+    """
+    plain, ids, cells = Plain(page, labels), cell_ids(page.chapter), []
+    prose: list[str] = []
+    for block in visible(page, tab):
+        if not isinstance(block, Code):
+            prose.append(plain.block(block))
+            continue
+        if prose:
+            cells.append(markdown_cell(prose, block.line))
+        prose = []
+        name = ids[block.line]
+        cell = new_code_cell(block.of_tab(tab), id=cell_id(name))
+        if run and name in run.cells:
+            place = folder(root, page.origin, tab)
+            outputs = to_notebook(run.cells[name].outputs, place)
+            cell.outputs = [nbformat.from_dict(each) for each in outputs]
+        cells.append(cell)
+    if prose:
+        cells.append(markdown_cell(prose, 0))
+    kernel = {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
+    metadata = {'kernelspec': kernel, 'language_info': {'name': 'python'}, 'd2l_ft': {'tab': tab}}
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def visible(page: Page, tab: str) -> list[Block]:
+    """Return the blocks that a tab shows, in order."""
+    found: list[Block] = []
+    for block in page.chapter.blocks:
+        if isinstance(block, Tab):
+            if tab in block.tabs or block.tabs == ('all',):
+                found += block.blocks
+        elif not isinstance(block, Code) or block.runs_in(tab):
+            found.append(block)
+    return found
+
+
+def markdown_cell(prose: list[str], line: int) -> Any:
+    """Return a cell of prose; its id comes from the line of the code cell that follows."""
+    text = '\n\n'.join(each for each in prose if each.strip())
+    return new_markdown_cell(text, id=f'text-{line or "end"}')
+
+
+def cell_id(name: str) -> str:
+    """Return a name as nbformat takes ids: letters, digits, - and _, at most 64."""
+    return re.sub(r'[^A-Za-z0-9_-]', '-', name)[:64]
+
+
+def colab(notebook: Any, book: Book, tab: str, language: str, pins: Mapping[str, str]) -> Any:
+    """Return a copy of a notebook that begins by installing what it needs.
+
+    Args:
+        notebook: Of ``make_notebook``.
+        book: For the pip line of its settings.
+        tab: The notebook's tab.
+        language: Of the comment.
+        pins: Package -> version.
+    """
+    words = WORDS[language]
+    versions = ' '.join(f'"{name}=={pins[name]}"' for name in PINNED.get(tab, ()) if name in pins)
+    package = book.settings.install.format(tab=tab, version=__version__)
+    lines = [f'# {words["pip"]}', f'%pip install -q "{package}" {versions}'.rstrip()]
+    if tab == 'mxnet':
+        check = f"assert sys.version_info < (3, 12), '{words['python']}'"
+        lines = ['import sys', check, *lines]
+    copied = nbformat.from_dict(notebook)
+    copied.cells = [new_code_cell('\n'.join(lines), id='install'), *notebook.cells]
+    for cell in copied.cells:
+        if cell.cell_type == 'code':
+            cell.outputs, cell.execution_count = [], None
+    return copied
+
+
+def read_pins(lock: Path) -> dict[str, str]:
+    """Return package -> version of a lock file; nothing where there is none."""
+    lines = lock.read_text().splitlines() if lock.is_file() else []
+    pairs = (line.partition('==') for line in lines if '==' in line)
+    return {name.strip(): version.strip() for name, _, version in pairs}

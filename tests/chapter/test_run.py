@@ -1,0 +1,126 @@
+"""Cells are run in a kernel of their own framework, and what comes out is kept or not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from d2l_ft.chapter import execute
+from d2l_ft.chapter.book import Book
+from d2l_ft.chapter.execute import refresh
+from d2l_ft.chapter.freshness import cell_states
+from d2l_ft.chapter.kernel import HIDDEN
+from d2l_ft.chapter.outputs import load_run
+from d2l_ft.registry import BACKENDS
+
+CHAPTER = """# Runs
+
+```{.python .input #framework}
+#@tab all
+%matplotlib inline
+import importlib.util
+import d2l_ft as d2l
+backend = d2l.get_backend()
+names = ['mxnet', 'gluoncv', 'torch', 'torchvision']
+print(backend.NAME, [name for name in names if importlib.util.find_spec(name)])
+```
+
+```{.python .input #picture}
+#@tab all
+import numpy as np
+d2l.show_images([np.zeros((4, 4, 3), np.uint8)], 1, 1);
+```
+
+```{.python .input #value}
+#@tab all
+6 * 7
+```
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a folder with a chapter."""
+    folder = tmp_path / 'chapters'
+    folder.mkdir()
+    (folder / 'book.json').write_text(json.dumps({'chapters': {'runs': '1'}}))
+    (folder / 'runs.md').write_text(CHAPTER)
+    return folder
+
+
+def run(root, tab, data=None, overwrite=False):
+    """Bring a tab up to date."""
+    book = Book(root)
+    return refresh(book, book.pages[0], tab, data, overwrite)
+
+
+def snapshot(root):
+    """Return path -> (bytes, inode) of every stored file."""
+    files = sorted(path for path in (root / 'outputs').rglob('*') if path.is_file())
+    return {str(path): (path.read_bytes(), path.stat().st_ino) for path in files}
+
+
+def test_a_tab_runs_with_its_own_framework_and_again_only_when_it_must(
+    framework, root, monkeypatch
+):
+    tab = framework.NAME
+    assert run(root, tab).what == 'run'
+    stored = load_run(root, 'runs', tab)
+    first = stored.cells['framework'].outputs[0].text
+    assert first.startswith(tab)
+    others = [name for other, names in HIDDEN.items() if other != tab for name in names]
+    assert BACKENDS[tab][1] in first
+    assert not any(repr(name) in first for name in others)
+    assert stored.cells['value'].outputs[0].text == '42'
+    assert stored.made['data'] == 'sample'
+    assert 'cpu' in stored.made['device']
+    before = snapshot(root)
+    assert any(name.endswith('picture-1.png') for name in before)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, 'run_notebook', None)  # nothing may be run
+        assert run(root, tab).what == 'fresh'
+        (root / 'runs.md').write_text(CHAPTER.replace('# Runs', '# Runs\n\nMore prose.'))
+        assert run(root, tab).what == 'fresh'
+    assert snapshot(root) == before
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', '6 * 8'))
+    assert run(root, tab).what == 'run'
+    after = snapshot(root)
+    picture = next(name for name in after if name.endswith('.png'))
+    assert after[picture] == before[picture]  # the same file, not only the same bytes
+    assert load_run(root, 'runs', tab).cells['value'].outputs[0].text == '48'
+
+
+def test_a_failing_cell_keeps_the_outputs_and_is_named(framework, root):
+    tab = framework.NAME
+    assert run(root, tab).what == 'run'
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', "raise ValueError('on purpose')"))
+    outcome = run(root, tab)
+    assert (outcome.what, outcome.text) == ('failed', 'cell value: ValueError: on purpose')
+    stored = load_run(root, 'runs', tab)
+    assert stored.cells['value'].outputs[0].text == '42'
+    states = {each.cell: each.state for each in cell_states(Book(root).pages[0], tab, stored)}
+    assert states == {'framework': 'fresh', 'picture': 'fresh', 'value': 'failed'}
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', 'import os; os._exit(1)'))
+    assert run(root, tab).text.startswith('cell value: the kernel died')
+
+
+def test_outputs_of_real_data_stay_unless_they_are_to_go(framework, root):
+    tab = framework.NAME
+    run(root, tab)
+    path = root / f'outputs/runs/{tab}/run.json'
+    values = json.loads(path.read_text())
+    values['made'] |= {'data': 'hotdog', 'device': 'gpu(0)'}
+    path.write_text(json.dumps(values))
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', '6 * 8'))
+    outcome = run(root, tab, data='sample')
+    assert outcome.what == 'kept'
+    assert '--overwrite' in outcome.text
+    assert json.loads(path.read_text()) == values
+    assert run(root, tab, data='sample', overwrite=True).what == 'run'
+    assert load_run(root, 'runs', tab).made['data'] == 'sample'
+
+
+def test_what_is_printed_while_a_tab_runs_is_nothing(framework, root, capfd):
+    run(root, framework.NAME)
+    assert capfd.readouterr() == ('', '')
+    assert not list(Path.cwd().glob('kernel-*'))
