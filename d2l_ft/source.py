@@ -1,6 +1,7 @@
 """Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     Raises:
         KeyboardInterrupt: After Ctrl-C; nothing is kept.
     """
-    tqdm.write(f'pre-training {arch} on the source task of the sample (once; it is cached)')
+    tell(f'pre-training {arch} on the source task of the sample (once; it is cached)')
     train, test = load_folders(sample_source_folder(bar))
     data = DataSet('sample-source', train, test, SAMPLE_SIZE, area=SAMPLE_AREA)
     train_iter, test_iter = data.loaders(backend, SOURCE_BATCH_SIZE)
@@ -179,9 +180,15 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
             raise KeyboardInterrupt
         velocity = backend.get_trainer_state(net, fit.trainer)
     reached = accuracy(backend.evaluate(net, test_iter))
-    tqdm.write(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
+    tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
     meta = {
         'arch': arch, 'classes': data.classes, 'image_size': SAMPLE_SIZE,
         'trained_with': backend.NAME, 'test_acc': reached,
     }  # fmt: skip
     return Checkpoint(backend.get_state(net), meta=meta)
+
+
+def tell(text: str) -> None:
+    """Print a line above the progress bar; nothing in a notebook, whose output would vary by it."""
+    if 'ipykernel' not in sys.modules:
+        tqdm.write(text)

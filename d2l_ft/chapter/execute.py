@@ -12,7 +12,7 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell
 from tqdm import tqdm
 
@@ -128,6 +128,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
 
     Raises:
         Failed: A cell raised an error, or the kernel died.
+        KeyboardInterrupt: After Ctrl-C; the kernel is ended.
     """
     manager = Kernel()
     manager.tab = tab
@@ -156,10 +157,14 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         environment |= {DATA_VARIABLE: data, VARIABLE: tab}
         try:
             client.execute(env=environment, cleanup_kc=True)
-        except CellExecutionError as error:
-            raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
-        except (DeadKernelError, CellTimeoutError) as error:
-            raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
+        except Exception as error:
+            if getattr(client, '_async_cleanup_kernel_future', None):  # its answer to Ctrl-C
+                raise KeyboardInterrupt from error
+            if isinstance(error, CellExecutionError):
+                raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
+            if isinstance(error, DeadKernelError):
+                raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
+            raise
     return seconds
 
 

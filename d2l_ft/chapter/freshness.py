@@ -1,26 +1,31 @@
 """Tell which outputs are stale and why, without running anything.
 
 The code of a cell and of all cells before it in its tab is hashed as a syntax tree, so comments
-and layout don't count. The library is looked at by names: a cell depends on every function, class
-and constant of d2l_ft, and of its tab's backend, whose name is reachable from the names that the
-cell uses. Names stand for whatever has them, so this errs on the side of too much.
+and layout don't count. Of the library a cell uses what its names lead to: through the imports of
+each module, from function to function. A call such as ``backend.train_step`` leads to the function
+of that name in the tab's backend, whatever ``backend`` is.
 """
 
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from d2l_ft import _NAMES
 from d2l_ft.chapter.book import Page, cell_ids
 from d2l_ft.chapter.outputs import Run
+from d2l_ft.interface import Backend
 from d2l_ft.registry import BACKENDS
 
 OWN = 'd2l_ft'
-NOT_USED_BY_CELLS = ('chapter', 'parity', 'cli.py', 'report.py')
-"""Parts of the package that no cell runs."""
+NOT_USED_BY_CELLS = ('chapter', 'parity', 'probe.py', 'cli.py', 'report.py')
+"""Parts of the packages that no cell runs."""
+
+SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
+"""Names of a backend's functions."""
 
 DIGITS = 12
 """Hexadecimal digits that are kept of a hash."""
@@ -31,12 +36,10 @@ class Definition:
     """A function, class or constant of the library.
 
     Attributes:
-        name: Module and name, such as 'd2l_ft.training.train_ch13'.
-        digest: Of its code without docstrings.
-        uses: The names in its code.
+        digest: Of its code without docstrings; '' for a name that is imported from elsewhere.
+        uses: What its code may lead to, such as 'd2l_ft.training.Fit'.
     """
 
-    name: str
     digest: str
     uses: frozenset[str]
 
@@ -93,38 +96,96 @@ def code_digests(page: Page, tab: str) -> dict[str, str]:
 
 
 @cache
-def library(tab: str) -> Mapping[str, tuple[Definition, ...]]:
-    """Return name -> its definitions in d2l_ft and in the tab's backend."""
-    found: dict[str, list[Definition]] = {}
-    packages = [OWN] + ([BACKENDS[tab][0]] if tab in BACKENDS else [])
-    for package in packages:
+def library(tab: str) -> Mapping[str, Definition]:
+    """Return full name -> definition, for d2l_ft and the tab's backend."""
+    found: dict[str, Definition] = {}
+    for package in packages(tab):
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             continue
         root = Path(spec.origin).parent
         for path in sorted(root.rglob('*.py')):
-            parts = path.relative_to(root).parts
-            if package == OWN and parts[0] in NOT_USED_BY_CELLS:
+            parts = path.relative_to(root).with_suffix('').parts
+            if parts[0] in NOT_USED_BY_CELLS:
                 continue
-            module = '.'.join((package, *parts)).removesuffix('.py')
-            for name, each in definitions(module, path.read_text(encoding='utf-8')):
-                found.setdefault(name, []).append(each)
-    return {name: tuple(each) for name, each in found.items()}
+            module = '.'.join((package, *parts)).removesuffix('.__init__')
+            found |= definitions(module, ast.parse(path.read_text(encoding='utf-8')), tab)
+    return found
 
 
-def definitions(module: str, source: str) -> Iterator[tuple[str, Definition]]:
-    """Yield the name and definition of every function, class and constant of a module."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names = [node.name]
-        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [each for target in targets for each in stored(target)]
-        else:
-            continue
-        plain = digest(ast.dump(without_docstrings(node)))
-        for name in names:
-            yield name, Definition(f'{module}.{name}', plain, frozenset(names_in(node)))
+def packages(tab: str) -> list[str]:
+    """Return the packages whose code a tab's cells run."""
+    return [OWN] + ([BACKENDS[tab][0]] if tab in BACKENDS else [])
+
+
+def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition]:
+    """Return full name -> definition of every function, class and constant of a module.
+
+    A name that a package only hands on is a definition too, which uses what it stands for.
+    """
+    known = {name: f'{module}.{name}' for node in tree.body for name in defined(node)}
+    imports = imported(tree)
+    names = imports | known
+    found = {
+        f'{module}.{name}': Definition('', frozenset({target})) for name, target in imports.items()
+    }
+    for node in tree.body:
+        for name in defined(node):
+            plain = digest(ast.dump(without_docstrings(node)))
+            uses = frozenset(targets(node, names, tab))
+            found[f'{module}.{name}'] = Definition(plain, uses - {f'{module}.{name}'})
+    return found
+
+
+def defined(node: ast.stmt) -> set[str]:
+    """Return the names that a statement of a module defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        places = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return {name for place in places for name in stored(place)}
+    return set()
+
+
+def imported(tree: ast.AST) -> dict[str, str]:
+    """Return name -> what it stands for, of everything that is imported anywhere in a tree."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                root = each.name.partition('.')[0]
+                found[each.asname or root] = each.name if each.asname else root
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for each in node.names:
+                found[each.asname or each.name] = f'{node.module}.{each.name}'
+    return found
+
+
+def targets(node: ast.AST, names: Mapping[str, str], tab: str) -> set[str]:
+    """Return what the names in a tree may lead to.
+
+    Args:
+        node: The tree.
+        names: Name -> full name of what is known there.
+        tab: Whose backend the methods of a backend belong to.
+    """
+    found = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            if each.id in names:
+                found.add(names[each.id])
+        elif isinstance(each, ast.Attribute):
+            if isinstance(each.value, ast.Name) and each.value.id in names:
+                found.add(public(f'{names[each.value.id]}.{each.attr}'))
+            if each.attr in SEAM and tab in BACKENDS:
+                found.add(f'{BACKENDS[tab][0]}.{each.attr}')
+    return found
+
+
+def public(name: str) -> str:
+    """Return where a name of the package lies, which imports it when it is first used."""
+    package, _, last = name.rpartition('.')
+    return f'{OWN}.{_NAMES[last]}.{last}' if package == OWN and last in _NAMES else name
 
 
 def without_docstrings(node: ast.AST) -> ast.AST:
@@ -143,17 +204,6 @@ def is_docstring(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-def names_in(node: ast.AST) -> set[str]:
-    """Return every name and attribute in a tree."""
-    found = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name):
-            found.add(each.id)
-        elif isinstance(each, ast.Attribute):
-            found.add(each.attr)
-    return found
 
 
 def stored(node: ast.AST) -> set[str]:
@@ -186,45 +236,43 @@ def changed_by(tree: ast.Module) -> set[str]:
     return found
 
 
-def imported(tree: ast.Module) -> set[str]:
-    """Return the names that a cell imports; they are not changed by being used."""
-    nodes = [each for each in ast.walk(tree) if isinstance(each, ast.Import | ast.ImportFrom)]
-    return {(each.asname or each.name).partition('.')[0] for node in nodes for each in node.names}
+def names_in(tree: ast.AST) -> set[str]:
+    """Return every name in a tree."""
+    return {each.id for each in ast.walk(tree) if isinstance(each, ast.Name)}
 
 
-def names_of_cells(page: Page, tab: str) -> dict[str, set[str]]:
-    """Return id -> the names that a cell uses, itself or through what earlier cells made."""
+def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
+    """Return id -> (full name -> hash) of what each cell uses of the library.
+
+    A cell uses it itself, or through what earlier cells made or may have changed.
+    """
     ids = cell_ids(page.chapter)
     made: dict[str, set[str]] = {}
-    modules: set[str] = set()
+    modules: dict[str, str] = {}
     found = {}
     for cell in page.chapter.cells(tab):
         tree = parse_cell(cell.of_tab(tab)) or ast.Module([], [])
         modules |= imported(tree)
-        used = names_in(tree)
-        reached = used.union(*(made.get(name, set()) for name in used))
-        for name in changed_by(tree) - modules:
-            made[name] = made.get(name, set()) | reached
-        found[ids[cell.line]] = reached
+        used = targets(tree, modules, tab)
+        used = used.union(*(made.get(name, set()) for name in names_in(tree)))
+        for name in changed_by(tree) - set(modules):
+            made[name] = made.get(name, set()) | used
+        found[ids[cell.line]] = reached(used, tab)
     return found
 
 
 def reached(names: Iterable[str], tab: str) -> dict[str, str]:
-    """Return name -> hash of every definition that is reachable from some names."""
-    known, found = library(tab), {}
-    waiting, seen = list(names), set(names)
+    """Return full name -> hash of every definition to which some names lead."""
+    known, seen = library(tab), set(names)
+    waiting = list(seen)
     while waiting:
-        for each in known.get(waiting.pop(), ()):
-            found[each.name] = each.digest
-            fresh = each.uses - seen
-            seen |= fresh
-            waiting += fresh
-    return found
-
-
-def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
-    """Return id -> (name -> hash) of what each cell uses of the library."""
-    return {cell: reached(names, tab) for cell, names in names_of_cells(page, tab).items()}
+        each = known.get(waiting.pop())
+        fresh = each.uses - seen if each else frozenset()
+        seen |= fresh
+        waiting += fresh
+    return {
+        name: known[name].digest for name in sorted(seen) if name in known and known[name].digest
+    }
 
 
 def cell_states(page: Page, tab: str, run: Run | None) -> list[CellState]:

@@ -1,6 +1,11 @@
 """Cells are run in a kernel of their own framework, and what comes out is kept or not."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,3 +129,28 @@ def test_what_is_printed_while_a_tab_runs_is_nothing(framework, root, capfd):
     run(root, framework.NAME)
     assert capfd.readouterr() == ('', '')
     assert not list(Path.cwd().glob('kernel-*'))
+
+
+def test_ctrl_c_ends_the_kernel_and_stores_nothing(framework, root):
+    mark = str(root / 'begun')
+    cell = f"open({mark!r}, 'w').write(str(os.getpid())); time.sleep(100)"
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', f'import os, time\n{cell}'))
+    command = [sys.executable, '-m', 'd2l_ft.cli', 'chapter', 'build', str(root)]
+    with subprocess.Popen(
+        [*command, '--tab', framework.NAME], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            until = time.monotonic() + 120
+            while not Path(mark).is_file() or not Path(mark).read_text():
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert process.stderr.read().splitlines()[-1] == 'd2l-ft: interrupted'
+        finally:
+            process.kill()
+    kernel = int(Path(mark).read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+    assert not (root / 'outputs').exists()
