@@ -158,7 +158,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         try:
             client.execute(env=environment, cleanup_kc=True)
         except Exception as error:
-            if getattr(client, '_async_cleanup_kernel_future', None):  # its answer to Ctrl-C
+            if was_interrupted(client):
                 raise KeyboardInterrupt from error
             if isinstance(error, CellExecutionError):
                 raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
@@ -166,6 +166,17 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
                 raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
             raise
     return seconds
+
+
+def was_interrupted(client: NotebookClient) -> bool:
+    """Tell whether the client has ended its kernel because of Ctrl-C.
+
+    Its second attempt to end the kernel may then fail, of which nobody needs to hear.
+    """
+    ending = getattr(client, '_async_cleanup_kernel_future', None)
+    if ending is not None and ending.done() and not ending.cancelled():
+        ending.exception()
+    return ending is not None
 
 
 def last(begun: dict[str, float]) -> str:
