@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
-from d2l_ft.chapter.outputs import CellRun, Run, collect, load_run, rank, save_run
+from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
 from d2l_ft.datasets import DATA_VARIABLE
 from d2l_ft.registry import VARIABLE
 
@@ -95,9 +96,33 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
             f'worth more than these ({wanted}, {run.made["device"]}): --overwrite replaces them'
         )
         return Outcome(page.stem, tab, 'kept', text)
+    place = folder(book.root, page.origin, tab)
+    changed = ', '.join(changed_outputs(place, stored, run, pictures)) or 'none'
     save_run(book.root, page.origin, tab, run, pictures)
     seconds = time.perf_counter() - begun
-    return Outcome(page.stem, tab, 'run', f'{len(states)} cells in {seconds:.0f} s')
+    text = f'{len(states)} cells in {seconds:.0f} s; outputs that changed: {changed}'
+    return Outcome(page.stem, tab, 'run', text)
+
+
+def changed_outputs(
+    place: Path, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
+) -> list[str]:
+    """Return the ids of the cells that left something else than before.
+
+    Args:
+        place: Folder of the stored pictures.
+        stored: The run before, if there is one.
+        run: The new run.
+        pictures: File name -> bytes of its pictures.
+    """
+    found = []
+    for name, cell in run.cells.items():
+        before = stored.cells.get(name) if stored else None
+        files = [each.file for each in cell.outputs if each.file]
+        same = before is not None and before.outputs == cell.outputs
+        if not same or any((place / file).read_bytes() != pictures[file] for file in files):
+            found.append(name)
+    return found
 
 
 def execute(book: Book, page: Page, tab: str, data: str) -> tuple[Run, dict[str, bytes]]:

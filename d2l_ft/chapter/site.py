@@ -191,7 +191,7 @@ class Myst(Plain):
                     outputs[tab] = self.outputs(self.ids[cell.line], tab)
         whole = set(sources) == set(self.book.tabs)
         if whole and len(set(sources.values())) == 1:
-            same = len(set(outputs.values())) == 1
+            same = len({self.left(self.ids[group[0].line], tab) for tab in sources}) == 1
             below = next(iter(outputs.values())) if same else self.variants(outputs)
             return f'{next(iter(sources.values()))}\n\n{below}'
         return self.variants({tab: f'{text}\n\n{outputs[tab]}' for tab, text in sources.items()})
@@ -205,6 +205,16 @@ class Myst(Plain):
         if run.failure and run.failure.get('cell') == name:
             found.append(f'**{self.words["failed"]}**')
         return '\n\n'.join(found)
+
+    def left(self, name: str, tab: str) -> tuple[object, ...]:
+        """Return what a cell left in a tab, so that it can be compared with another tab's."""
+        run = self.runs.get(tab)
+        found = run.cells[name].outputs if run and name in run.cells else ()
+        place = folder(self.book.root, self.page.origin, tab)
+        return tuple(
+            (each.kind, each.stream, (place / each.file).read_bytes() if each.file else each.text)
+            for each in found
+        )
 
     def output(self, output: Output, cell: str, tab: str) -> str:
         """Return one output."""

@@ -157,6 +157,11 @@ def test_the_library_that_the_package_ships_is_cut_from_the_chapters():
         assert (root / 'd2l_ft' / name).read_text() == text
 
 
+def test_the_chapters_of_the_project_have_no_problem():
+    """Stored outputs are fresh, claims hold, the translation is that of its origin."""
+    assert list(problems(Book(Path(__file__).parents[2] / 'chapters'))) == []
+
+
 def test_numbers_and_references(root):
     book = Book(root)
     english, turkish = book.pages

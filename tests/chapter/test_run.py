@@ -88,7 +88,9 @@ def test_a_tab_runs_with_its_own_framework_and_again_only_when_it_must(
         assert run(root, tab).what == 'fresh'
     assert snapshot(root) == before
     (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', '6 * 8'))
-    assert run(root, tab).what == 'run'
+    outcome = run(root, tab)
+    assert outcome.what == 'run'
+    assert outcome.text.endswith('outputs that changed: value')
     after = snapshot(root)
     picture = next(name for name in after if name.endswith('.png'))
     assert after[picture] == before[picture]  # the same file, not only the same bytes

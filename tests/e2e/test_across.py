@@ -8,6 +8,8 @@ from test_command import OPTIONS, command
 
 import d2l_ft as d2l
 from d2l_ft.architectures import ARCHITECTURES
+from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+from d2l_ft.errors import D2LFTError
 
 MXNET, PYTORCH = d2l.get_backend('mxnet'), d2l.get_backend('pytorch')
 
@@ -117,6 +119,20 @@ def test_train_fine_tuning(folder, capsys):
         history = d2l.train_fine_tuning(net, 0.001, 8, 1, data=str(folder), image_size=64)
         assert len(history) == 1
         assert capsys.readouterr().out.startswith('loss ')
+        d2l.train_fine_tuning(net, 0.001, 8, 1, data=str(folder), image_size=64, quiet=True)
+        assert capsys.readouterr().out == ''
+
+
+def test_a_pretrained_net_has_the_sources_head(tmp_path):
+    state = PYTORCH.get_state(PYTORCH.build_net('resnet18', 5, seed=3))
+    path = tmp_path / 'source.safetensors'
+    save_checkpoint(path, Checkpoint(state, meta={'arch': 'resnet18'}))
+    for backend in (MXNET, PYTORCH):
+        found = backend.get_state(d2l.pretrained_net('resnet18', str(path), backend))
+        assert found['fc.weight'].shape == (5, 512)
+        assert all((found[name] == array).all() for name, array in state.items())
+        with pytest.raises(D2LFTError, match="'none' is no model"):
+            d2l.pretrained_net('resnet18', 'none', backend)
 
 
 @pytest.mark.parametrize('count', [4, 3])

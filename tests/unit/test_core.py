@@ -418,3 +418,14 @@ def test_settings_take_what_is_missing_from_the_data_set(folder):
     own = datasets.DataSet('sample', data.train, data.test, 48, 64, 0.002)
     resolved = Settings(batch_size=7).resolved(own)
     assert (resolved.lr, resolved.batch_size, resolved.image_size) == (0.002, 7, 48)
+
+
+def test_the_data_set_of_the_environment(folder, monkeypatch):
+    monkeypatch.setenv('D2L_FT_DATA', f' {folder} ')
+    data = d2l.load_data(bar=False)
+    assert (data.name, data.root, data.source) == (str(folder), str(folder), 'imagenet')
+    monkeypatch.setenv('D2L_FT_DATA', '')
+    drawn = []
+    monkeypatch.setattr(datasets, 'sample_folder', lambda bar: drawn.append(bar) or folder)
+    data = d2l.load_data()
+    assert (data.name, data.source, drawn) == ('sample', 'sample', [True])
