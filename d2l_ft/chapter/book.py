@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,9 @@ class Settings:
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
             found = cls(**values)
+            for name in ('title', 'tabs', 'languages', 'chapters', 'discussions'):
+                if not isinstance(getattr(found, name), dict):
+                    raise TypeError(f'{name} must be an object')
         except (OSError, ValueError, TypeError) as error:
             raise ChapterError(f'cannot read the settings {path}: {error}') from error
         if found.default_tab not in found.tabs:
@@ -112,13 +115,6 @@ class Page:
         """Name of the chapter's file without suffix."""
         return self.path.stem
 
-    @property
-    def title(self) -> str:
-        """The first heading."""
-        headings = (each for each in self.chapter.blocks if isinstance(each, Heading))
-        first = next(headings, None)
-        return first.text if first else self.stem
-
     @cached_property
     def numbered(self) -> list[tuple[Block, Target]]:
         """Every block that has a number, with it."""
@@ -149,15 +145,11 @@ class Book:
         return list(self.settings.tabs)
 
     def files(self) -> list[Path]:
-        """Return the files of every chapter and language that are there."""
-        settings = self.settings
-        stems = settings.chapters or [path.stem for path in sorted(self.root.glob('*.md'))]
-        paths = [
-            self.root / f'{stem}{suffix}.md'
-            for suffix in settings.languages.values()
-            for stem in stems
-        ]
-        return [path for path in paths if path.is_file()] if not settings.chapters else paths
+        """Return the files of every chapter and language: those that the settings name, or all."""
+        suffixes, named = self.settings.languages.values(), self.settings.chapters
+        if named:
+            return [self.root / f'{stem}{suffix}.md' for suffix in suffixes for stem in named]
+        return sorted(self.root.glob('*.md'))
 
     def page(self, path: Path) -> Page:
         """Read a file, and find out of what it is a translation."""
@@ -257,8 +249,3 @@ def goes_with(group: list[Code], cell: Code) -> bool:
     taken = {tab for each in group for tab in each.tabs}
     apart = 'all' not in taken and 'all' not in cell.tabs and not taken & set(cell.tabs)
     return apart and (not cell.id or cell.id in {each.id for each in group})
-
-
-def without_line(cell: Code) -> Code:
-    """Return a cell as it is compared: where it stands does not count."""
-    return replace(cell, line=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from d2l_ft.chapter.book import Page, Target
 from d2l_ft.chapter.inline import render
-from d2l_ft.chapter.reader import Block, Equation, Fence, Figure, Heading, Table, Text
+from d2l_ft.chapter.reader import Block, Equation, Fence, Figure, Heading, Table, Text, parse_info
 from d2l_ft.chapter.words import reference
 
 CITATIONS = ('cite', 'citet', 'citep')
@@ -37,8 +37,7 @@ class Plain:
         if isinstance(block, Equation):
             return self.equation(block)
         if isinstance(block, Fence):
-            ticks = fence_for(block.source)
-            return f'{ticks}{block.info}\n{block.source}\n{ticks}'
+            return self.fence(block)
         assert isinstance(block, Text)
         return self.text(block.source)
 
@@ -90,6 +89,18 @@ class Plain:
             return rows
         number = self.number(block)
         return f'*{number + ": " if number else ""}{self.text(block.caption)}*\n\n{rows}'
+
+    def fence(self, block: Fence) -> str:
+        """Return what is shown as it is; a list of chapters, ``toc``, is for d2lbook alone."""
+        if block.info == 'toc':
+            return ''
+        ticks = fence_for(block.source)
+        return f'{ticks}{self.language(block.info)}\n{block.source}\n{ticks}'
+
+    def language(self, info: str) -> str:
+        """Return the language of a fence, such as 'bash' of 'bash' and of '{.bash}'."""
+        classes, _, _ = parse_info(info)
+        return next(iter(sorted(classes)), '' if info.startswith('{') else info.partition(' ')[0])
 
     def equation(self, block: Equation) -> str:
         """Return a displayed formula, with its number if it has a label."""

@@ -8,6 +8,7 @@ elsewhere. An e-book shows the variants of a tab below each other.
 
 import contextlib
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from pygments.lexers import find_lexer_class_by_name
+from pygments.util import ClassNotFound
 
 from d2l_ft.chapter.book import Book, Page, Target, cell_ids, goes_with
 from d2l_ft.chapter.notebooks import colab, make_notebook
@@ -91,7 +94,7 @@ class Myst(Plain):
         """Return a picture with its caption below."""
         name = self.keep(self.page.path.parent / block.path)
         caption = self.text(block.caption)
-        options = [f':alt: {plain_text(caption)}']
+        options = [f':alt: {quoted(plain_text(caption))}']
         if block.label:
             options.append(f':name: {anchor(block.label)}')
         if block.width:
@@ -107,6 +110,11 @@ class Myst(Plain):
         if not (block.caption or number):
             return rows
         return directive('table', f'{number}{self.text(block.caption)}', options, rows)
+
+    def language(self, info: str) -> str:
+        """Return the language of a fence, or none if it cannot be coloured."""
+        name = super().language(info)
+        return name if name and can_be_coloured(name) else ''
 
     def equation(self, block: Equation) -> str:
         """Return a displayed formula; the number in its tag is set at the margin."""
@@ -225,7 +233,9 @@ class Myst(Plain):
             return f'{ticks}{{code-block}} text\n:class: {kind}\n\n{text}\n{ticks}'
         path = folder(self.book.root, self.page.origin, tab) / output.file
         alt = f'{self.words["output"]}: {cell} ({self.book.settings.tabs[tab]})'
-        return directive('image', self.keep(path), [f':alt: {alt}', ':class: d2l-picture'], '')
+        return directive(
+            'image', self.keep(path), [f':alt: {quoted(alt)}', ':class: d2l-picture'], ''
+        )
 
     def variants(self, found: Variants) -> str:
         """Return the variants of some tabs: as tabs, or each under its name."""
@@ -243,6 +253,15 @@ class Myst(Plain):
         return (
             directive('tab-set', '', [':sync-group: tab'], '\n\n'.join(items), 5) if items else ''
         )
+
+
+def can_be_coloured(language: str) -> bool:
+    """Tell whether Pygments knows a language."""
+    try:
+        find_lexer_class_by_name(language)
+    except ClassNotFound:
+        return False
+    return True
 
 
 def grouped(blocks: Iterable[Block]) -> Iterator[list[Block]]:
@@ -272,6 +291,11 @@ def anchor(label: str) -> str:
 def plain_text(markdown: str) -> str:
     """Return Markdown in one line without its marks, for the text of a picture."""
     return ' '.join(re.sub(r'[*`\[\]]', '', markdown).split())
+
+
+def quoted(text: str) -> str:
+    """Return a text as the value of a directive's option, whatever it begins with."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def code_block(source: str) -> str:
@@ -312,7 +336,7 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
             write_source(book, language, source, tabs)
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
-    return [html / 'index.html', *(html / language / 'index.html' for language in languages)]
+    return [html / 'index.html', *(html / name / f'{root_of(book)}.html' for name in languages)]
 
 
 def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
@@ -331,7 +355,12 @@ def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
     entries = '\n'.join(names)
     title = book.settings.title.get(language, 'Chapters')
     index = f'# {title}\n\n```{{toctree}}\n:maxdepth: 2\n\n{entries}\n```\n'
-    write_atomic(source / 'index.md', index.encode())
+    write_atomic(source / f'{root_of(book)}.md', index.encode())
+
+
+def root_of(book: Book) -> str:
+    """Return the name of the page that lists the chapters: one that no chapter has."""
+    return 'contents' if any(page.origin == 'index' for page in book.pages) else 'index'
 
 
 def write_notebooks(book: Book, language: str, target: Path, pins: Mapping[str, str]) -> None:
@@ -400,6 +429,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
     return {
         'project': title,
+        'root_doc': root_of(book),
         'language': language,
         'extensions': ['myst_parser', 'sphinx_design', 'd2l_ft.chapter.mathml'],
         'myst_enable_extensions': ['colon_fence', 'dollarmath', 'html_image'],
@@ -421,7 +451,8 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
             'd2l_words': words,
             'd2l_others': others,
             'd2l_epub': EPUB,
-            'd2l_pages': [page.origin for page in book.in_language(language)] + ['index'],
+            'd2l_pages': [page.origin for page in book.in_language(language)],
+            'root_doc': root_of(book),
         },
         'templates_path': [str(HERE / 'templates')],
         'html_sidebars': {
@@ -453,8 +484,9 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
 
 def entry_page(book: Book, languages: Sequence[str]) -> str:
     """Return the page before the languages: it goes to the reader's own, or lets them choose."""
+    root = root_of(book)
     links = '\n'.join(
-        f'<p><a href="{name}/index.html" lang="{name}">{WORDS[name]["own"]}: '
+        f'<p><a href="{name}/{root}.html" lang="{name}">{WORDS[name]["own"]}: '
         f'{book.settings.title.get(name, name)}</a></p>'
         for name in languages
     )
@@ -473,7 +505,7 @@ def entry_page(book: Book, languages: Sequence[str]) -> str:
 const own = navigator.languages.map((name) => name.slice(0, 2));
 const known = [{names}];
 const first = own.find((name) => known.includes(name));
-if (first) location.replace(first + '/index.html' + location.search);
+if (first) location.replace(first + '/{root}.html' + location.search);
 </script>
 </html>
 """

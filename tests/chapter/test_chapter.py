@@ -398,8 +398,8 @@ def test_a_translation_is_compared_with_its_origin(root, old):
 
 @pytest.mark.parametrize(
     'settings',
-    ['{', '{"unknown": 1}', '{"default_tab": "jax"}', '{"languages": {"xx": ""}}',
-     '{"languages": {"en": "_en"}}'],
+    ['{', '[1]', '{"unknown": 1}', '{"tabs": ["mxnet"]}', '{"default_tab": "jax"}',
+     '{"languages": {"xx": ""}}', '{"languages": {"en": "_en"}}'],
 )  # fmt: skip
 def test_bad_settings_are_refused(root, settings):
     (root / 'book.json').write_text(settings)
