@@ -24,5 +24,13 @@ def test_wheel_has_the_three_packages_and_nothing_else(tmp_path):
     ):
         for path in (ROOT / folder).rglob('*.py'):
             assert f'{package}/{path.relative_to(ROOT / folder)}' in names
+    others = [
+        path
+        for path in (ROOT / 'd2l_ft/chapter').rglob('*')
+        if path.suffix in ('.css', '.js', '.html')
+    ]
+    assert len(others) >= 3
+    for path in others:
+        assert str(path.relative_to(ROOT)) in names
     assert 'd2l_ft/py.typed' in names
     assert any(name.endswith('licenses/LICENSE') for name in names)
