@@ -14,7 +14,7 @@ help:
 	@echo 'make demo    fine-tune on the built-in sample with both frameworks, draw the comparison'
 	@echo 'make test    lint, types and all tests'
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
-	@echo 'make parity  the whole proof, every architecture (hours, 24 GB); writes docs/parity.md'
+	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
 	@echo 'make chapter-run  run the cells that are stale first'
 	@echo 'make lint    lint and types alone'

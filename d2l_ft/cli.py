@@ -375,7 +375,7 @@ def parity(
 
     \b
     Examples:
-      d2l-ft parity                          ResNet-18, some minutes
+      d2l-ft parity                          ResNet-18, some four minutes
       d2l-ft parity --data photos --report parity.html
       d2l-ft parity --arch all --json parity.json
       d2l-ft parity --prove                  is every planted fault found?
