@@ -1,11 +1,13 @@
 """Run a chapter's cells in a tab's own kernel, and keep what comes out."""
 
+import asyncio
 import datetime
 import json
 import os
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from d2l_ft.registry import VARIABLE
 FACTS = 'from d2l_ft.chapter.kernel import facts\nprint(facts())'
 FACTS_ID = 'd2l-ft-facts'
 DEFAULT_DATA = 'sample'
+POLL = 0.05
+"""Seconds between two looks at a kernel that is to end."""
 
 
 @dataclass(frozen=True)
@@ -181,27 +185,34 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         environment = {name: value for name, value in os.environ.items() if name != 'MPLBACKEND'}
         environment |= {DATA_VARIABLE: data, VARIABLE: tab}
         try:
-            client.execute(env=environment, cleanup_kc=True)
-        except Exception as error:
-            if was_interrupted(client):
-                raise KeyboardInterrupt from error
-            if isinstance(error, CellExecutionError):
-                raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
-            if isinstance(error, DeadKernelError):
-                raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
-            raise
+            run_client(client, manager, environment)
+        except CellExecutionError as error:
+            raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
+        except DeadKernelError as error:
+            raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
     return seconds
 
 
-def was_interrupted(client: NotebookClient) -> bool:
-    """Tell whether the client has ended its kernel because of Ctrl-C.
+def run_client(client: NotebookClient, manager: Kernel, environment: dict[str, str]) -> None:
+    """Execute a notebook in a thread, as the client would answer Ctrl-C in its own way.
 
-    Its second attempt to end the kernel may then fail, of which nobody needs to hear.
+    Raises:
+        CellExecutionError: A cell raised an error.
+        DeadKernelError: The kernel died.
+        KeyboardInterrupt: After Ctrl-C, when the kernel is ended.
     """
-    ending = getattr(client, '_async_cleanup_kernel_future', None)
-    if ending is not None and ending.done() and not ending.cancelled():
-        ending.exception()
-    return ending is not None
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            lambda: asyncio.run(client.async_execute(env=environment, cleanup_kc=True))
+        )
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            while not running.done():  # the kernel may be about to start
+                if process := getattr(manager.provisioner, 'process', None):
+                    process.kill()
+                time.sleep(POLL)
+            raise
 
 
 def last(begun: dict[str, float]) -> str:
