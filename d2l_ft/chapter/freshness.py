@@ -70,6 +70,35 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
+def dump(node: object) -> str:
+    """Return a syntax tree as text, the same in every version of Python.
+
+    Versions add fields, which are empty in older code, so empty fields are left out. Python 3.12
+    cuts the text of an f-string into other pieces than its neighbours.
+    """
+    if isinstance(node, ast.JoinedStr):
+        return f'JoinedStr({dump(pieces(node))})'
+    if isinstance(node, ast.AST):
+        filled = [(name, each) for name, each in ast.iter_fields(node) if each not in (None, [])]
+        return (
+            f'{type(node).__name__}({", ".join(f"{name}={dump(each)}" for name, each in filled)})'
+        )
+    if isinstance(node, list):
+        return f'[{", ".join(map(dump, node))}]'
+    return repr(node)
+
+
+def pieces(node: ast.JoinedStr) -> list[ast.expr]:
+    """Return the parts of an f-string, with pieces of text that touch joined."""
+    found: list[ast.expr] = []
+    for each in node.values:
+        if isinstance(each, ast.Constant) and found and isinstance(found[-1], ast.Constant):
+            found[-1] = ast.Constant(f'{found[-1].value!s}{each.value!s}')
+        elif not isinstance(each, ast.Constant) or each.value:
+            found.append(each)
+    return found
+
+
 def parse_cell(source: str) -> ast.Module | None:
     """Return a cell's syntax tree, or None where it has none; magics are left out."""
     lines = ['' if line.startswith(('%', '!')) else line for line in source.split('\n')]
@@ -83,7 +112,7 @@ def code_digest(source: str) -> str:
     """Return a hash of a cell's code that comments and layout do not change."""
     tree = parse_cell(source)
     magics = [line for line in source.split('\n') if line.startswith(('%', '!'))]
-    return digest(source if tree is None else ast.dump(tree) + '\n'.join(magics))
+    return digest(source if tree is None else dump(tree) + '\n'.join(magics))
 
 
 def code_digests(page: Page, tab: str) -> dict[str, str]:
@@ -131,7 +160,7 @@ def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition
     }
     for node in tree.body:
         for name in defined(node):
-            plain = digest(ast.dump(without_docstrings(node)))
+            plain = digest(dump(without_docstrings(node)))
             uses = frozenset(targets(node, names, tab))
             found[f'{module}.{name}'] = Definition(plain, uses - {f'{module}.{name}'})
     return found
