@@ -12,7 +12,7 @@ from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
-from d2l_ft.registry import BACKENDS, check_installed, is_installed
+from d2l_ft.registry import is_installed
 
 Say = Callable[[str], object]
 LOCK = 'requirements.lock'
@@ -107,8 +107,6 @@ def execute(book: Book, tabs: Sequence[str], data: str | None, overwrite: bool, 
         for tab in tabs:
             if not page.chapter.cells(tab):
                 continue
-            if tab in BACKENDS:
-                check_installed(tab)
             outcome = refresh(book, page, tab, data, overwrite)
             good = good and outcome.what != 'failed'
             say(f'{outcome.page} {outcome.tab}: {outcome.what}: {outcome.text}')

@@ -24,7 +24,8 @@ from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
 from d2l_ft.datasets import DATA_VARIABLE
-from d2l_ft.registry import VARIABLE
+from d2l_ft.errors import BackendNotInstalled
+from d2l_ft.registry import BACKENDS, VARIABLE, check_installed
 
 FACTS = 'from d2l_ft.chapter.kernel import facts\nprint(facts())'
 FACTS_ID = 'd2l-ft-facts'
@@ -87,7 +88,11 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
         return Outcome(page.stem, tab, 'fresh', f'all {len(states)} cells are fresh')
     begun = time.perf_counter()
     try:
+        if tab in BACKENDS:
+            check_installed(tab)
         run, pictures = execute(book, page, tab, wanted)
+    except BackendNotInstalled as error:
+        return Outcome(page.stem, tab, 'failed', str(error))
     except Failed as failed:
         if stored:
             code = code_digests(page, tab).get(failed.cell, '')
@@ -144,7 +149,7 @@ def execute(book: Book, page: Page, tab: str, data: str) -> tuple[Run, dict[str,
     cells: dict[str, CellRun] = {}
     pictures: dict[str, bytes] = {}
     for name, code in code_digests(page, tab).items():
-        outputs, drawn = collect(name, left[cell_id(name)])
+        outputs, drawn = collect(cell_id(name), left[cell_id(name)])
         cells[name] = CellRun(code, outputs, round(seconds.get(cell_id(name), 0.0), 1))
         pictures |= drawn
     uses = library_digests(page, tab).values()

@@ -100,6 +100,9 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
             )
             for name, each in values.pop('cells').items()
         }
+        for file in (one.file for each in cells.values() for one in each.outputs):
+            if file != Path(file).name:
+                raise ValueError(f'{file!r} is no name of a picture beside it')
         return Run(cells=cells, **values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ChapterError(
@@ -134,7 +137,7 @@ def collect(cell: str, outputs: list[Any]) -> tuple[tuple[Output, ...], dict[str
     """Return what a notebook's cell left as outputs, and the bytes of its pictures.
 
     Args:
-        cell: Id of the cell.
+        cell: Id of the cell, as a name of files.
         outputs: As nbformat has them.
     """
     found: list[Output] = []

@@ -296,6 +296,14 @@ def test_damaged_outputs_are_named(root):
         load_run(root, 'fine', 'mxnet')
 
 
+def test_outputs_name_no_picture_elsewhere(root):
+    store(root)
+    path = root / 'outputs/fine/mxnet/run.json'
+    path.write_text(path.read_text().replace('"file": ""', '"file": "../a.png"', 1))
+    with pytest.raises(ChapterError, match='no name of a picture'):
+        load_run(root, 'fine', 'mxnet')
+
+
 CLAIMS = {
     'equals': ({'equals': 0.75}, {'equals': 0.5}),
     'at_least': ({'at_least': 0.75}, {'at_least': 0.76}),

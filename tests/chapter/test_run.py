@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from d2l_ft.chapter import execute
+from d2l_ft.chapter import command, execute
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.execute import refresh
 from d2l_ft.chapter.freshness import cell_states
 from d2l_ft.chapter.kernel import HIDDEN
 from d2l_ft.chapter.outputs import load_run
+from d2l_ft.errors import BackendNotInstalled
 from d2l_ft.registry import BACKENDS
 
 CHAPTER = """# Runs
@@ -156,3 +157,31 @@ def test_ctrl_c_ends_the_kernel_and_stores_nothing(framework, root):
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
     assert not (root / 'outputs').exists()
+
+
+def test_a_framework_that_is_missing_stops_neither_the_others_nor_what_is_fresh(
+    framework, root, monkeypatch
+):
+    tab = framework.NAME
+    other = next(name for name in BACKENDS if name != tab)
+
+    def missing(name):
+        if name == other:
+            raise BackendNotInstalled(f'no {name}')
+
+    monkeypatch.setattr(execute, 'check_installed', missing)
+    said = []
+    book = Book(root)
+    assert not command.execute(book, [other, tab], None, False, said.append)
+    assert said[0] == f'runs {other}: failed: no {other}'
+    assert said[1].startswith(f'runs {tab}: run: ')
+    said.clear()
+    monkeypatch.setattr(execute, 'check_installed', None)  # nothing is run, so nothing is asked
+    assert command.execute(book, [tab], None, False, said.append)
+
+
+def test_a_picture_is_kept_beside_the_text_whatever_the_cells_name(framework, root):
+    (root / 'runs.md').write_text(CHAPTER.replace('#picture', '#../../out'))
+    assert run(root, framework.NAME).what == 'run'
+    (picture,) = root.rglob('*.png')
+    assert picture.parent == root / 'outputs/runs' / framework.NAME
