@@ -10,7 +10,17 @@ from d2l_ft.chapter.claims import broken_claims
 from d2l_ft.chapter.freshness import cell_states, parse_cell
 from d2l_ft.chapter.inline import marks, slide_marks, tokens
 from d2l_ft.chapter.outputs import load_run
-from d2l_ft.chapter.reader import Block, Code, Equation, Figure, Heading, Tab, Table, prose_of
+from d2l_ft.chapter.reader import (
+    Block,
+    Code,
+    Equation,
+    Figure,
+    Heading,
+    Tab,
+    Table,
+    prose_of,
+    without_magics,
+)
 from d2l_ft.chapter.render import CITATIONS
 
 WIDTH = 78
@@ -98,7 +108,7 @@ def cells(book: Book, page: Page) -> Iterator[str]:
 def syntax_error(source: str) -> str:
     """Return what is wrong with a cell that is no Python."""
     try:
-        ast.parse(source)
+        ast.parse(without_magics(source))
     except SyntaxError as error:
         return f'no Python ({error.msg})'
     return 'no Python'

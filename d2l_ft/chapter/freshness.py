@@ -17,6 +17,7 @@ from pathlib import Path
 from d2l_ft import _NAMES
 from d2l_ft.chapter.book import Page, cell_ids
 from d2l_ft.chapter.outputs import Run
+from d2l_ft.chapter.reader import without_magics
 from d2l_ft.interface import Backend
 from d2l_ft.registry import BACKENDS
 
@@ -101,9 +102,8 @@ def pieces(node: ast.JoinedStr) -> list[ast.expr]:
 
 def parse_cell(source: str) -> ast.Module | None:
     """Return a cell's syntax tree, or None where it has none; magics are left out."""
-    lines = ['' if line.startswith(('%', '!')) else line for line in source.split('\n')]
     try:
-        return ast.parse('\n'.join(lines))
+        return ast.parse(without_magics(source))
     except SyntaxError:
         return None
 

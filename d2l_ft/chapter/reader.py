@@ -491,6 +491,11 @@ def moved_out(body: list[str], depth: int) -> list[str]:
     return [line[min(excess, indentation(line)) :] for line in body]
 
 
+def without_magics(source: str) -> str:
+    """Return a cell with its magics, which are no Python, as empty lines."""
+    return '\n'.join('' if re.match(r'[%!]', line) else line for line in source.split('\n'))
+
+
 def indentation(line: str) -> int:
     """Return the number of spaces before a line's first character."""
     return len(line) - len(line.lstrip(' '))

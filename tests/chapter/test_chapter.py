@@ -18,7 +18,7 @@ from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
 from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
-from d2l_ft.chapter.saved import library_files, saved_in
+from d2l_ft.chapter.saved import library_files, saved_code, saved_in
 from d2l_ft.errors import ChapterError
 
 HERE = Path(__file__).parent
@@ -145,6 +145,13 @@ def test_saved_code_is_that_of_d2lbook(name):
             assert [squeeze(text) for text in ours] == [squeeze(text) for text in found['saved']]
             compared += len(ours)
     assert compared or name in ('linear', 'ince-ayar', 'tabs', 'traps')
+
+
+def test_a_mark_in_a_string_stays_and_a_magic_does_not_hide_an_error(root):
+    cell = "%matplotlib inline\nhint = ('# @save',  #@save\n        '# @save')"
+    assert saved_code(cell) == "hint = ('# @save',\n        '# @save')"
+    edit(root / 'fine.md', 'result = train(None)', '%matplotlib inline\nresult = train(')
+    assert any('never closed' in line for line in problems(Book(root)))
 
 
 def squeeze(text):

@@ -17,8 +17,7 @@ LATER_RATE = 0.0003
 
 RATES = {'resnet34': 2e-5, 'resnet50': 1e-8, 'mobilenet_v2': 1e-6}
 """Highest rates of deep nets where several steps are compared. Their random weights make gradients
-so large that training oscillates at more, and then any rounding grows to 1 within some steps. Here
-a disturbance of the weights by 1e-13 grows at most ten-thousandfold in 50 steps."""
+so large that training oscillates at more, and then any rounding grows to 1 within some steps."""
 
 KINDS = ('plain', 'momentum', 'short', 'frozen', 'stock')
 """One step; three with momentum and a rate that falls in between; one with a short batch; one
