@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ from d2l_ft.registry import BACKENDS, get_backend
 LEG = os.environ.get('D2L_FT_LEG', '')
 """Comma-separated backends that must run; empty: all. A backend that was asked for and does not
 load fails its tests, it never skips them. 'core' asks for none."""
+
+
+# A shell that starts the tests in the background makes them, and all that they start, deaf to
+# Ctrl-C; the tests of it need ears.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def asked_backends() -> list[str]:

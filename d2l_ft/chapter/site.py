@@ -44,7 +44,7 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
     Raises:
         ChapterError: A picture is missing, or Sphinx has a warning.
     """
-    html = out / 'html'
+    html = out / 'work' / 'pages'  # those of before stay until these are whole
     shutil.rmtree(html, ignore_errors=True)
     languages = [name for name in book.settings.languages if book.in_language(name)]
     for language in languages:
@@ -55,7 +55,10 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
             write_source(book, language, source, tabs)
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
-    return [html / 'index.html', *(html / name / f'{root_of(book)}.html' for name in languages)]
+    place = out / 'html'
+    shutil.rmtree(place, ignore_errors=True)
+    html.rename(place)
+    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
 
 
 def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:

@@ -13,6 +13,7 @@ from test_chapter import CHAPTER, SETTINGS, store
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.site import build_site
 from d2l_ft.cli import main
+from d2l_ft.errors import ChapterError
 
 
 @pytest.fixture(scope='module')
@@ -148,3 +149,13 @@ def test_without_the_packages_of_the_book_the_command_says_what_to_install(tmp_p
     assert done.exit_code == 2
     assert done.output == 'd2l-ft: not installed: furo: run  pip install "d2l-ft[book]"\n'
     assert CliRunner().invoke(main, ['chapter', 'status', str(tmp_path)]).exit_code == 0
+
+
+def test_pages_stay_when_new_ones_cannot_be_made(tmp_path):
+    write_book(tmp_path)
+    build_site(Book(tmp_path), tmp_path / 'out', {})
+    before = (tmp_path / 'out/html/en/fine.html').read_text()
+    (tmp_path / 'img/a.svg').unlink()
+    with pytest.raises(ChapterError, match=r'a\.svg, which is not there'):
+        build_site(Book(tmp_path), tmp_path / 'out', {})
+    assert (tmp_path / 'out/html/en/fine.html').read_text() == before
