@@ -139,6 +139,14 @@ class Book:
         if not self.pages:
             raise ChapterError(f'{root} has no chapter: name some in {root / SETTINGS}')
 
+    @cached_property
+    def known(self) -> list[Page]:
+        """The pages, and those of the same book that were not asked for: references lead there."""
+        chosen = {page.path.resolve() for page in self.pages}
+        named = self.files() if (self.root / SETTINGS).is_file() else []
+        others = [path for path in named if path.is_file() and path.resolve() not in chosen]
+        return self.pages + [self.page(path) for path in others]
+
     @property
     def tabs(self) -> list[str]:
         """Names of the tabs."""
@@ -178,13 +186,15 @@ class Book:
         return [page for page in self.pages if page.language == language]
 
     def labels(self, language: str) -> dict[str, Target]:
-        """Return label -> target over all pages of a language.
+        """Return label -> target over all known pages of a language.
 
         Raises:
-            ChapterError: A label is used twice.
+            ChapterError: A label is used twice, or a page that is known can't be read.
         """
         found: dict[str, Target] = {}
-        for page in self.in_language(language):
+        for page in self.known:
+            if page.language != language:
+                continue
             for block, target in page.numbered:
                 name = getattr(block, 'label', '')
                 if name in found:

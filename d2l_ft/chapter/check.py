@@ -116,10 +116,7 @@ def syntax_error(source: str) -> str:
 
 def translation(book: Book, page: Page) -> Iterator[str]:
     """Yield the first place where a translation parts from its origin, of each kind."""
-    origin = next((each for each in book.pages if each.stem == page.origin), None)
-    if origin is None:
-        path = page.path.with_name(f'{page.origin}.md')
-        origin = book.page(path) if path.is_file() else None
+    origin = next((each for each in book.known if each.stem == page.origin), None)
     if origin is None:
         yield f'{page.path}: its origin {page.origin}.md is not there'
         return

@@ -46,15 +46,12 @@ def unbalanced(text: str) -> str:
     return opened[0] if opened else ''
 
 
-def render(
-    text: str, mark: Callable[[str, str], str], math: Callable[[str], str] = lambda tex: tex
-) -> str:
+def render(text: str, mark: Callable[[str, str], str]) -> str:
     """Return prose without slide marks, as pages show it.
 
     Args:
         text: As written; what stands between ``[~~`` and ``~~]`` is for slides only.
         mark: (name, value) of a mark such as (numref, fig_x) -> what to show.
-        math: A formula with its dollar signs -> what to show.
     """
     shown: list[str] = []
     opened: list[str] = []
@@ -65,9 +62,7 @@ def render(
             elif opened:
                 opened.pop()
         elif not any(each in ('[~~', '(~~') for each in opened):
-            if kind == 'mark':
-                value = mark(name, value)
-            shown.append(math(value) if kind == 'math' else value)
+            shown.append(mark(name, value) if kind == 'mark' else value)
     return ''.join(shown)
 
 

@@ -63,8 +63,10 @@ class Myst(Plain):
         return '\n\n'.join(part for part in parts if part.strip()) + '\n'
 
     def link(self, label: str, words: str) -> str:
-        """Return a reference to a label, on whichever page it is."""
+        """Return a reference to a label, on whichever page it is that is made too."""
         target = self.labels[label]
+        if target.page not in {page.stem for page in self.book.pages}:
+            return words
         page = '' if target.page == self.page.stem else f'{self.book.identify(target.page)[0]}.md'
         return f'[{words}]({page}#{anchor(label)})'
 

@@ -48,11 +48,7 @@ class Plain:
 
     def text(self, source: str) -> str:
         """Return prose without marks."""
-        return render(source, self.mark, self.math)
-
-    def math(self, tex: str) -> str:
-        """Return a formula in prose."""
-        return tex
+        return render(source, self.mark)
 
     def mark(self, name: str, value: str) -> str:
         """Return what a mark in prose shows."""

@@ -15,6 +15,7 @@ from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.claims import accept, broken_claims
 from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
+from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
@@ -190,6 +191,24 @@ def test_numbers_and_references(root):
     assert 'for PyTorch' not in text
     text = '\n'.join(cell.source for cell in make_notebook(turkish, 'mxnet', labels).cells)
     assert 'See Bölüm 7.1.1' in text
+
+
+def test_a_chapter_alone_knows_the_labels_of_the_others(root):
+    settings = SETTINGS | {'chapters': {'fine': '7.1', 'more': '7.2'}}
+    (root / 'book.json').write_text(json.dumps(settings))
+    for name in ('more.md', 'more_tr.md'):
+        (root / name).write_text('# More\n:label:`sec_more`\n\nSee :numref:`sec_fine`.\n')
+    alone = Book(root, [root / 'more.md'])
+    assert list(problems(alone)) == []
+    labels = alone.labels('en')
+    assert 'See Section 7.1.' in make_notebook(alone.pages[0], 'mxnet', labels).cells[0].source
+    assert 'See Section 7.1.' in Myst(alone, alone.pages[0], labels, {}).document()
+    whole = Book(root)
+    assert (
+        '[Section 7.1](fine.md#sec-fine)'
+        in Myst(whole, whole.pages[1], whole.labels('en'), {}).document()
+    )
+    assert list(problems(Book(root, [root / 'more_tr.md']))) == []
 
 
 def test_notebooks_have_the_same_ids_in_every_tab(root):
