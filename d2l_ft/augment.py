@@ -95,7 +95,10 @@ def decode(path: str) -> NDArray[np.uint8]:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(f'cannot read {path}: {error.strerror}') from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (cv2.error, MemoryError):  # more pixels than its limit
+        image = None
     if image is None:
         raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder')
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

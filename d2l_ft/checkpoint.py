@@ -4,6 +4,7 @@ Tensors are named ``model/<canonical name>`` and ``trainer/<canonical name>``. T
 'd2l_ft' entry is a JSON object. Nothing is ever unpickled; any reader of safetensors opens it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from d2l_ft.files import write_atomic
 from d2l_ft.interface import State
 
 FORMAT = 1
+DAMAGE = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What safetensors and json raise on damaged files."""
+
 MODEL, TRAINER = 'model/', 'trainer/'
 
 
@@ -42,11 +46,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all.
 
     Raises:
-        D2LFTError: The disk is full, or the folder cannot be written.
+        StorageError: The disk is full, or the folder cannot be written.
     """
     tensors = _prefixed(MODEL, checkpoint.model) | _prefixed(TRAINER, checkpoint.trainer)
-    meta = json.dumps(checkpoint.meta | {'format': FORMAT})
+    meta = json.dumps(checkpoint.meta | {'format': FORMAT, 'sha256': tensors_digest(tensors)})
     write_atomic(path, to_bytes(tensors, metadata={'d2l_ft': meta}))
+
+
+def tensors_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of tensors with their names, types and shapes.
+
+    safetensors has no checksum: bytes that rotted would be taken for weights.
+    """
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f'{name} {array.dtype.str} {array.shape}\n'.encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _prefixed(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -66,10 +82,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(str(path), framework='numpy') as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             meta = json.loads((opened.metadata() or {}).get('d2l_ft', '{}'))
-    except (SafetensorError, OSError, ValueError) as error:
+        if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
+            raise ValueError('its metadata is not ours')
+    except DAMAGE as error:
         raise CheckpointError(f'{path} is damaged or no safetensors file ({error})') from error
-    if not isinstance(meta, dict) or meta.get('format', FORMAT) > FORMAT:
+    if meta.get('format', FORMAT) > FORMAT:
         raise CheckpointError(f'{path} was written by a newer d2l_ft: update yours')
+    if 'sha256' in meta and meta.pop('sha256') != tensors_digest(tensors):
+        raise CheckpointError(f'{path} is damaged (its bytes are not those that were written)')
     if not meta:
         return Checkpoint(tensors)
     return Checkpoint(_under(MODEL, tensors), _under(TRAINER, tensors), meta)

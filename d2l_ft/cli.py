@@ -2,9 +2,10 @@
 
 import datetime
 import json
+import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import click
 from d2l_ft import __version__
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.chapter.cli import chapter
+from d2l_ft.downloads import OFFLINE_VARIABLE
 from d2l_ft.errors import CheckpointError, D2LFTError, DataError
+from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import VARIABLE, backend_name, backend_names, get_backend
 
 INTERRUPTED = 130
@@ -21,7 +24,29 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """A group whose D2LFTErrors are one line and exit code 2."""
+    """A group whose D2LFTErrors, and wrong options, are one line and exit code 2."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command line."""
+        run: Any = super().main
+        try:
+            code = run(*args, standalone_mode=False, **extra)
+        except click.UsageError as error:
+            if not standalone_mode:
+                raise
+            path = error.ctx.command_path if error.ctx else 'd2l-ft'
+            text = error.format_message()
+            if not text.startswith(
+                'Usage: '
+            ):  # which is the help that a group without a command is
+                text = f'd2l-ft: {" ".join(text.split()).rstrip(".")}: see  {path} --help'
+            click.echo(text, err=True)
+            code = 2
+        except click.Abort:
+            code = INTERRUPTED
+        if standalone_mode:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -58,6 +83,18 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --backend."""
     text = f'Framework: {", ".join(backend_names())}.  [default: {VARIABLE}, or pytorch]'
     return click.option('--backend', help=text)(command)
+
+
+def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --offline."""
+
+    def forbid(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ[OFFLINE_VARIABLE] = '1'
+
+    text = f'Fetch nothing; use what is in the cache.  [default: {OFFLINE_VARIABLE}]'
+    option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
+    return option(command)
 
 
 @main.command()
@@ -129,7 +166,23 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     type=click.Choice(['auto', 'float32', 'bfloat16']),
 )
+@click.option(
+    '--schedule',
+    default='constant',
+    show_default=True,
+    type=click.Choice(SCHEDULES),
+    help='How the rates go on: cosine lets them fall to 0 over all steps.',
+)
+@click.option(
+    '--save-every',
+    default=0,
+    metavar='STEPS',
+    type=click.IntRange(0),
+    help='Write checkpoints within an epoch too.  [default: after each epoch]',
+)
+@click.option('--skip-bad', is_flag=True, help='Leave out bad images; the run lists them.')
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
+@offline_option
 @click.option(
     '--out',
     type=click.Path(path_type=Path),
@@ -178,21 +231,25 @@ def train(
 def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:
     """Return directory, settings and backend of the run to go on with.
 
-    Epochs, devices and workers may be given anew; anything else must be as it was.
+    Epochs (unless the rates depend on them), devices, workers and --save-every may be given anew;
+    anything else must be as it was.
     """
-    from d2l_ft.experiment import Settings
+    from d2l_ft.experiment import run_settings
     from d2l_ft.run import Run
 
     if out is None:
         raise CheckpointError('--resume needs the run directory: --out DIR')
     run = Run.open(out)
-    kept = {each.name: run.config['settings'][each.name] for each in fields(Settings)}
-    settings = Settings(**kept)
+    settings = run_settings(run)
+    kept = asdict(settings)
+    free = {'devices', 'workers', 'save_every'}
+    if settings.schedule == 'constant':
+        free.add('epochs')
     for name in kept:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             continue
         value = ctx.params[name]
-        if name in ('epochs', 'devices', 'workers'):
+        if name in free:
             settings = replace(settings, **{name: value})
         elif value != kept[name]:
             option = name.replace('_', '-')
@@ -213,6 +270,7 @@ def _default_out(backend: str, data: str) -> Path:
 @click.argument('run', type=click.Path(path_type=Path))
 @click.option('--data', default=None, help='Another data set.  [default: that of the run]')
 @backend_option
+@offline_option
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) -> None:
     """Test the net of a run directory, with either framework.
@@ -424,17 +482,19 @@ def data_sample(directory: Path, seed: int) -> None:
 
 @data.command('check')
 @click.argument('directory', type=click.Path(path_type=Path))
-def data_check(directory: Path) -> None:
-    """Look for anything in an image folder that training would refuse or skip.
+@click.option('--all', 'every', is_flag=True, help='Name every image that is converted.')
+def data_check(directory: Path, every: bool) -> None:
+    """Look for anything in an image folder that training would refuse, skip or convert.
 
     \b
     Example:
       d2l-ft data check photos
     """
-    from d2l_ft.folder import bad_images, load_folders
+    from d2l_ft.folder import ODD, SHOWN, inspect_images, load_folders
 
     parts = load_folders(directory)
     bad: list[str] = []
+    odd: dict[str, list[str]] = {}
     for name, part in zip(('train', 'test'), parts, strict=True):
         click.echo(f'{name}: {len(part.samples)} images')
         for label, each in enumerate(part.classes):
@@ -442,22 +502,35 @@ def data_check(directory: Path) -> None:
             click.echo(f'  {each}: {count}')
         if part.note():
             click.echo(part.note())
-        bad += bad_images(part.samples)
+        found = inspect_images(part.samples)
+        for sample, problem in zip(part.samples, found.problems, strict=True):
+            if problem:
+                bad.append(f'{sample.path} {problem}')
+        for kind, paths in found.odd.items():
+            odd.setdefault(kind, []).extend(paths)
+    for kind, paths in odd.items():
+        shown = paths if every else paths[:SHOWN]
+        more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''
+        click.echo(f'{len(paths)} with {ODD[kind]}: {", ".join(shown)}{more}')
     for line in bad:
         click.echo(f'bad: {line}')
     if bad:
-        raise DataError(f'{len(bad)} bad image(s): mend or remove them')
+        raise DataError(f'{len(bad)} bad image(s): mend or remove them, or train with --skip-bad')
     click.echo('all images are good')
 
 
 @data.command('fetch')
 @click.argument('name')
+@offline_option
 def data_fetch(name: str) -> None:
     """Download, verify and unpack a named data set.
 
     \b
-    Example:
+    Examples:
       d2l-ft data fetch hotdog
+      D2L_FT_MIRROR=https://mirror.example/d2l d2l-ft data fetch hotdog
+
+    What broke off goes on where it stopped.
     """
     from d2l_ft.hub import download_extract
 

@@ -1,8 +1,9 @@
 """Data sets by name: the built-in sample, the hot dogs of the book, or a folder of one's own."""
 
+import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from d2l_ft.augment import AREA, Pipeline
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.files import cache_dir
-from d2l_ft.folder import ImageFolder, check_images, load_folders
+from d2l_ft.folder import ImageFolder, check_images, load_folders, without_bad
 from d2l_ft.hub import DATA_HUB, download_extract
 from d2l_ft.interface import Backend
 from d2l_ft.recipe import FINE_TUNED
@@ -44,6 +45,7 @@ class DataSet:
         batch_size: Examples a step, likewise.
         lr: Rate of the body, likewise.
         area: Least and greatest share of an image that a random crop covers.
+        left_out: One line for each bad image that is not in the parts.
     """
 
     name: str
@@ -53,6 +55,7 @@ class DataSet:
     batch_size: int = PHOTO_BATCH
     lr: float = PHOTO_LR
     area: tuple[float, float] = AREA
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def root(self) -> str:
@@ -69,6 +72,15 @@ class DataSet:
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the labels."""
         return self.train.classes
+
+    def fingerprint(self) -> str:
+        """Return a hash of the order in which images stand, by their names and labels."""
+        lines = [
+            f'{Path(each.path).relative_to(part.root).as_posix()} {each.label}'
+            for part in (self.train, self.test)
+            for each in part.samples
+        ]
+        return hashlib.sha256('\n'.join(lines).encode(errors='surrogateescape')).hexdigest()
 
     def loaders(
         self,
@@ -92,7 +104,9 @@ class DataSet:
         return train, test
 
 
-def load_data(name: str | None = None, seed: int = 0, bar: bool = True) -> DataSet:
+def load_data(
+    name: str | None = None, seed: int = 0, bar: bool = True, skip_bad: bool = False
+) -> DataSet:
     """Find a data set, make or download it if need be, and check every image.
 
     Args:
@@ -100,6 +114,7 @@ def load_data(name: str | None = None, seed: int = 0, bar: bool = True) -> DataS
             which defaults to 'sample'.
         seed: Seed of the split, for a folder without a test part.
         bar: Whether to show progress; it needs a terminal too.
+        skip_bad: Whether to leave out bad images instead of refusing them.
 
     Raises:
         DataError: The data set cannot be had, or an image in it is bad.
@@ -118,8 +133,14 @@ def load_data(name: str | None = None, seed: int = 0, bar: bool = True) -> DataS
             'with a folder of images per class'
         )
     train, test = load_folders(root, seed)
-    check_images([*train.samples, *test.samples], bar)
-    return DataSet(name if hub else str(root), train, test, PHOTO_SIZE)
+    name = name if hub else str(root)
+    if not skip_bad:
+        hint = ', or left out with --skip-bad'
+        check_images([*train.samples, *test.samples], bar, hint)
+        return DataSet(name, train, test, PHOTO_SIZE)
+    train, bad = without_bad(train, bar)
+    test, bad_too = without_bad(test, bar)
+    return DataSet(name, train, test, PHOTO_SIZE, left_out=bad + bad_too)
 
 
 def sample_folder(bar: bool = True) -> Path:

@@ -33,8 +33,12 @@ class DeviceError(D2LFTError):
     """A device that was asked for does not exist, or the request cannot be read."""
 
 
+class StorageError(D2LFTError):
+    """A file or folder cannot be written: the disk is full, or the place is closed to the user."""
+
+
 class TrainingDiverged(D2LFTError):
-    """The loss became infinite or not a number."""
+    """The loss or a weight became infinite or not a number."""
 
 
 class ParityError(D2LFTError):

@@ -11,14 +11,15 @@ from typing import Any
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import Pipeline
 from d2l_ft.datasets import DataSet, default_workers, load_data
-from d2l_ft.errors import CheckpointError, ModelError
+from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.interface import Backend
 from d2l_ft.plotting import save_curves
-from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe
+from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
+from d2l_ft.records import from_json
 from d2l_ft.registry import BACKENDS
 from d2l_ft.report import write_report
-from d2l_ft.run import NETS, Run
+from d2l_ft.run import LEFT_OUT, NETS, Run, claimed
 from d2l_ft.source import load_source
 from d2l_ft.training import EpochMetrics, Fit, Position
 
@@ -44,6 +45,9 @@ class Settings:
         devices: As ``parse_devices`` reads it.
         workers: Loader processes; None is 0 on the CPU, up to 8 with a GPU.
         precision: 'auto', 'float32' or 'bfloat16'.
+        schedule: 'constant' or 'cosine', of the rates over all steps.
+        save_every: Steps within an epoch between checkpoints; 0 writes them after each epoch only.
+        skip_bad: Leave out bad images instead of refusing to train.
         seed: Seed of heads, twin, order, crops, flips and dropout.
     """
 
@@ -62,6 +66,9 @@ class Settings:
     devices: str = 'auto'
     workers: int | None = None
     precision: str = 'auto'
+    schedule: str = 'constant'
+    save_every: int = 0
+    skip_bad: bool = False
     seed: int = 0
 
     def recipe(self, net: str) -> Recipe:
@@ -118,38 +125,79 @@ def train(
     for name in names:
         settings.recipe(name)
     devices = backend.devices(settings.devices)
-    data = load_data(settings.data, settings.seed, bar)
-    settings = settings.resolved(data)
-    size = settings.image_size or data.image_size
-    smallest = architecture(settings.arch).smallest
-    if size < smallest:
-        raise ModelError(f'{settings.arch} needs images of at least {smallest} pixels, not {size}')
-    for part in (data.train, data.test):
-        if part.note():
-            say(part.note())
-    source = None
-    if 'fine-tuned' in names:
-        source = load_source(settings.source, settings.arch, backend, settings.devices, bar)
-    run = Run.open(out) if resume else Run.create(out, _config(backend, settings, data, size))
-    if resume:
-        _check_same(run, data, size)
-    for name in names:
-        net = backend.build_net(
-            settings.arch,
-            len(data.classes),
-            source if name == 'fine-tuned' else None,
-            settings.seed,
-        )
-        if settings.freeze and name == 'fine-tuned':
-            backend.freeze(net)
-        used = backend.place(net, devices, settings.precision)
-        if not run.metrics():
-            where = ', '.join(str(device) for device in devices)
-            say(f'{backend.NAME}, {used}, on {where} with {backend.threads()} threads')
-        if train_net(backend, net, name, settings, data, run, devices, bar, say):
-            return run, True
-        finish(backend, run, name, net, data, bar)
+    with claimed(out, resume):
+        if resume:
+            Run.open(out)
+        data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        settings = settings.resolved(data)
+        size = settings.image_size or data.image_size
+        smallest = architecture(settings.arch).smallest
+        if size < smallest:
+            raise ModelError(
+                f'{settings.arch} needs images of at least {smallest} pixels, not {size}'
+            )
+        for part in (data.train, data.test):
+            if part.note():
+                say(part.note())
+        run = Run.open(out) if resume else Run(out, _config(backend, settings, data, size))
+        if resume:
+            _check_same(run, data, size)
+            run.config['settings'] = asdict(settings) | {'data': data.name}  # epochs may be more
+        source = None
+        if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
+            source = load_source(settings.source, settings.arch, backend, settings.devices, bar)
+        run.save_config()
+        if data.left_out:
+            run.save_left_out(data.left_out)
+            say(
+                f'left out {len(data.left_out)} bad image(s): {run.path / LEFT_OUT} has their names'
+            )
+        for name in names:
+            try:
+                if _train_one(backend, name, source, settings, data, run, devices, bar, say):
+                    return run, True
+            except TrainingDiverged as error:
+                raise TrainingDiverged(_advice(str(error), run, name, settings)) from error
+            except StorageError as error:
+                raise StorageError(
+                    f'{error}; the run goes on with  d2l-ft train --out {out} --resume'
+                ) from error
     return run, False
+
+
+def _train_one(
+    backend: Backend,
+    name: str,
+    source: Any,
+    settings: Settings,
+    data: DataSet,
+    run: Run,
+    devices: list[Any],
+    bar: bool,
+    say: Callable[[str], None],
+) -> bool:
+    """Build, train and report on one net; tell whether Ctrl-C ended it."""
+    source = source if name == 'fine-tuned' else None
+    net = backend.build_net(settings.arch, len(data.classes), source, settings.seed)
+    if settings.freeze and name == 'fine-tuned':
+        backend.freeze(net)
+    used = backend.place(net, devices, settings.precision)
+    if not run.metrics():
+        where = ', '.join(str(device) for device in devices)
+        say(f'{backend.NAME}, {used}, on {where} with {backend.threads()} threads')
+    if train_net(backend, net, name, settings, data, run, devices, bar, say):
+        return True
+    finish(backend, run, name, net, data, bar)
+    return False
+
+
+def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
+    """Return an error's line for a training that diverged: what is left, and what to try."""
+    kept = run.checkpoints(name)
+    left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
+    rate = FINE_TUNED.learning_rate if settings.lr is None else settings.lr
+    cause = error.partition(':')[0]
+    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth)'
 
 
 def train_net(
@@ -179,18 +227,26 @@ def train_net(
         workers,
         settings.seed,
     )
+    steps = len(train_iter)
+
+    def rate(epoch: int, step: int) -> float:
+        done = (epoch * steps + step) / (settings.epochs * steps)
+        return scheduled(settings.schedule, recipe.learning_rate, done)
+
     fit = Fit(
         backend, net, trainer, train_iter, test_iter, settings.epochs,
-        name=name, position=position, seed=settings.seed, bar=bar,
+        name=name, position=position, seed=settings.seed,
+        rate=None if settings.schedule == 'constant' else rate,
+        save_every=settings.save_every, bar=bar,
     )  # fmt: skip
 
-    def save() -> None:
+    def save(position: Position) -> None:
         state = backend.get_state(net), backend.get_trainer_state(net, trainer)
-        run.save(name, *state, fit.position)
+        run.save(name, *state, position)
 
     def on_epoch(metrics: EpochMetrics) -> None:
         run.add_metrics(metrics)
-        save()
+        save(fit.position)
         say(
             f'{name} epoch {metrics.epoch}/{settings.epochs}: loss {metrics.train_loss:.3f}, '
             f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
@@ -198,9 +254,9 @@ def train_net(
             f'(step only: {metrics.step_examples_per_sec:.1f})'
         )
 
-    fit.run(on_epoch)
+    fit.run(on_epoch, save)
     if fit.interrupted and fit.position.step:
-        save()
+        save(fit.position)
     return fit.interrupted
 
 
@@ -227,6 +283,7 @@ def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> d
         'data': data.name,
         'train_examples': len(data.train.samples),
         'test_examples': len(data.test.samples),
+        'fingerprint': data.fingerprint(),
         'settings': asdict(settings) | {'data': data.name},
         'recipes': {name: asdict(settings.recipe(name)) for name in settings.nets()},
         'created': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
@@ -255,15 +312,27 @@ def _check_same(run: Run, data: DataSet, size: int) -> None:
     """Refuse to resume on other data.
 
     Raises:
-        CheckpointError: Classes, number of examples or image size differ.
+        CheckpointError: Classes, names of the images or image size differ.
     """
     config = run.config
-    now = data.classes, len(data.train.samples), len(data.test.samples), size
-    keys = ('classes', 'train_examples', 'test_examples', 'image_size')
+    now = data.classes, len(data.train.samples), len(data.test.samples), size, data.fingerprint()
+    keys = ('classes', 'train_examples', 'test_examples', 'image_size', 'fingerprint')
     if [*now] != [config.get(key) for key in keys]:
         raise CheckpointError(
             f'{config.get("data")} has changed since {run.path} began: train anew'
         )
+
+
+def run_settings(run: Run) -> Settings:
+    """Return the settings of a run.
+
+    Raises:
+        CheckpointError: They are damaged, or of a newer d2l_ft.
+    """
+    try:
+        return from_json(Settings, run.config['settings'])
+    except ValueError as error:
+        raise CheckpointError(f'the settings in {run.path}/config.json: {error}') from None
 
 
 def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
@@ -292,8 +361,8 @@ def evaluate_run(
     Raises:
         CheckpointError: The other data set has other classes.
     """
-    settings = run.config['settings']
-    dataset = load_data(data or settings['data'], settings['seed'], bar)
+    settings = run_settings(run)
+    dataset = load_data(data or settings.data, settings.seed, bar, settings.skip_bad)
     if dataset.classes != run.config['classes']:
         raise CheckpointError(
             f'{dataset.name} has the classes {", ".join(dataset.classes)}; '

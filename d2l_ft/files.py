@@ -2,13 +2,19 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from d2l_ft.errors import D2LFTError
+from filelock import FileLock, Timeout
+
+from d2l_ft.errors import StorageError
+
+LEFTOVER = re.compile(r'\..+\.(jsonl?|png|html|safetensors)\.[a-z0-9_]{8}')
+"""Names of temporary files: a hidden one for the file that it was to become."""
 
 HOME_VARIABLE = 'D2L_FT_HOME'
 
@@ -25,9 +31,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a power cut, meets the old content or the new.
 
     Raises:
-        D2LFTError: The disk is full, or the folder cannot be written.
+        StorageError: The disk is full, or the folder cannot be written.
     """
-    handle, temporary = -1, ''
+    temporary = ''
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -40,7 +46,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary = ''
         sync_folder(path.parent)
     except OSError as error:
-        raise D2LFTError(describe(error, path)) from error
+        raise StorageError(describe(error, path)) from error
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
@@ -54,6 +60,63 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder of ``write_atomic``'s files."""
+    for path in folder.glob('.*'):
+        if is_leftover(path):
+            path.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Tell whether a file is what ``write_atomic`` would have renamed."""
+    return LEFTOVER.fullmatch(path.name) is not None
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and find out now whether files can be written there.
+
+    Raises:
+        StorageError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(describe(error, folder)) from error
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock of a file; another process waits for it, and a killed one gives it up.
+
+    Args:
+        path: The file that is to be written; its lock is a hidden file beside it.
+        waiting: Called once if another process holds the lock. None raises instead.
+
+    Raises:
+        StorageError: The folder cannot be written; or it is locked and is not to be waited for.
+    """
+    lock = FileLock(path.parent / f'.{path.name}.lock')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is None:
+                raise StorageError(
+                    f'another process is writing {path}: wait for it, or stop it'
+                ) from None
+            waiting()
+            lock.acquire()
+    except OSError as error:
+        raise StorageError(describe(error, path)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def describe(error: OSError, path: Path) -> str:
@@ -77,7 +140,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     An existing ``path`` must be empty. On an error or Ctrl-C nothing is left behind.
 
     Raises:
-        D2LFTError: The disk is full, or the folder cannot be written.
+        StorageError: The disk is full, or the folder cannot be written.
     """
     temporary: Path | None = None
     try:
@@ -89,7 +152,7 @@ def new_directory(path: Path) -> Iterator[Path]:
             path.rmdir()
         os.replace(temporary, path)
     except OSError as error:
-        raise D2LFTError(describe(error, path)) from error
+        raise StorageError(describe(error, path)) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

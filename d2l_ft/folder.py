@@ -5,16 +5,19 @@ One folder a class, the classes sorted by name, the files of a class sorted by n
 * files in deeper folders, hidden files and folders, other suffixes than .jpg .jpeg .png, and files
   beside the class folders: skipped, and counted in one note;
 * a class without images, fewer than two classes, different classes in train and test: an error;
-* a file that is not whole, is no JPEG or PNG inside, is larger than ``LARGEST`` pixels, or is a
-  dangling link: an error that names it, before training starts.
+* a file that is not whole, is no JPEG or PNG inside, is larger than ``LARGEST`` pixels, cannot be
+  opened, or is a dangling link: an error that names it, before training starts, or left out if
+  the user asks for that (``without_bad``).
 """
 
 import os
+import stat
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -31,6 +34,23 @@ SUFFIXES = ('.jpg', '.jpeg', '.png')
 FORMATS = ('JPEG', 'PNG')
 LARGEST = 178_956_970
 """Pixels; twice the size at which PIL warns, where PIL itself refuses a picture."""
+
+BIG = 1 << 24
+"""Pixels from which images are decoded one after the other: each takes four bytes a pixel."""
+
+BIG_LOCK = threading.Lock()
+EXIF_ORIENTATION = 0x0112
+
+ODD = {
+    'other format': 'another format than the name says: the content counts',
+    'CMYK': 'CMYK: converted to RGB',
+    '16 bits': '16 bits: the upper 8 are kept',
+    'palette': 'palette: looked up',
+    'alpha': 'alpha: dropped',
+    'animated': 'several pictures in a file: the first counts',
+    'EXIF': 'turned as EXIF says',
+}
+"""Kinds of good images of which ``data check`` tells what becomes of them."""
 
 TEST_NAMES = ('test', 'val', 'valid', 'validation')
 HELD_OUT = 0.2
@@ -124,25 +144,64 @@ def _count(skipped: dict[str, int], kind: str, number: int = 1) -> None:
     skipped[kind] = skipped.get(kind, 0) + number
 
 
-def image_problem(path: str) -> str:
-    """Return what is wrong with an image file, or nothing.
+def inspect_image(path: str) -> tuple[str, list[str]]:
+    """Return what is wrong with an image file, or nothing; and which kinds of ODD it is.
 
-    The whole picture is decoded: OpenCV and MXNet would read a truncated one in silence.
+    The whole picture is decoded: OpenCV and MXNet would read a truncated one in silence. Its size
+    is read before, and large ones are decoded one after the other.
     """
     try:
-        if not os.path.isfile(path):  # a pipe or a device would block the reader for ever
-            return 'is not a regular file' if os.path.exists(path) else 'does not exist'
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block the reader for ever
+            return 'is not a regular file', []
+        if status.st_size == 0:
+            return 'is empty', []
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of PIL, on sizes and odd metadata
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > LARGEST:
-                    return f'has {image.width} x {image.height} pixels, which is too large'
-                image.load()
+                    return f'has {image.width} x {image.height} pixels, which is too large', []
+                with BIG_LOCK if image.width * image.height > BIG else nullcontext():
+                    image.load()
+                return '', oddities(path, image)
+    except FileNotFoundError:
+        return 'does not exist', []
     except UnidentifiedImageError:
-        return 'is no JPEG or PNG image'
-    except Exception as error:  # PIL's decoders raise anything: OSError, SyntaxError, ...
-        return f'cannot be read ({" ".join(str(error).split()) or type(error).__name__})'
-    return ''
+        return 'is no JPEG or PNG image', []
+    except Image.DecompressionBombError:
+        return 'has too many pixels', []
+    except OSError as error:
+        return f'cannot be read ({error.strerror or " ".join(str(error).split())})', []
+    except Exception as error:  # PIL's decoders raise anything: SyntaxError, ValueError, ...
+        return f'cannot be read ({" ".join(str(error).split()) or type(error).__name__})', []
+
+
+def oddities(path: str, image: Image.Image) -> list[str]:
+    """Return which kinds of ODD a picture is."""
+    suffix = 'PNG' if path.lower().endswith('.png') else 'JPEG'
+    found = {
+        'other format': ('PNG' if image.format == 'PNG' else 'JPEG') != suffix,
+        'CMYK': image.mode in ('CMYK', 'YCCK'),
+        '16 bits': image.mode.startswith('I'),
+        'palette': image.mode == 'P',
+        'alpha': image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info,
+        'animated': getattr(image, 'n_frames', 1) > 1,
+        'EXIF': image.getexif().get(EXIF_ORIENTATION, 1) != 1,
+    }
+    return [kind for kind, odd in found.items() if odd]
+
+
+@dataclass
+class Inspection:
+    """What was found in a part of a data set.
+
+    Attributes:
+        problems: One text per sample, empty for a good one.
+        odd: Kind of ODD -> paths.
+    """
+
+    problems: list[str]
+    odd: dict[str, list[str]]
 
 
 @contextmanager
@@ -159,26 +218,44 @@ def strict_pil() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = former
 
 
-def bad_images(samples: Iterable[Sample], bar: bool = True) -> list[str]:
-    """Check every image and return one line for each bad one, in the samples' order."""
+def inspect_images(samples: Iterable[Sample], bar: bool = True) -> Inspection:
+    """Decode every image of a part."""
     paths = [sample.path for sample in samples]
+    odd: dict[str, list[str]] = {}
+    problems = []
     with (
         strict_pil(),
         ThreadPoolExecutor(usable_cores()) as pool,
     ):  # PIL decodes outside Python's lock
-        problems = tqdm(
-            pool.map(image_problem, paths),
+        found = tqdm(
+            pool.map(inspect_image, paths),
             total=len(paths),
             desc='check images',
             unit='image',
             leave=False,
             disable=None if bar else True,
         )
-        return [f'{path} {text}' for path, text in zip(paths, problems, strict=True) if text]
+        for path, (problem, kinds) in zip(paths, found, strict=True):
+            problems.append(problem)
+            for kind in kinds:
+                odd.setdefault(kind, []).append(path)
+    return Inspection(problems, odd)
 
 
-def check_images(samples: Iterable[Sample], bar: bool = True) -> None:
+def bad_images(samples: Iterable[Sample], bar: bool = True) -> list[str]:
+    """Check every image and return one line for each bad one, in the samples' order."""
+    listed = list(samples)
+    problems = inspect_images(listed, bar).problems
+    return [f'{each.path} {text}' for each, text in zip(listed, problems, strict=True) if text]
+
+
+def check_images(samples: Iterable[Sample], bar: bool = True, hint: str = '') -> None:
     """Check every image.
+
+    Args:
+        samples: The images.
+        bar: Whether to show progress; it needs a terminal too.
+        hint: What the user can do besides mending them.
 
     Raises:
         DataError: Names the first bad images and counts the rest.
@@ -186,8 +263,25 @@ def check_images(samples: Iterable[Sample], bar: bool = True) -> None:
     if bad := bad_images(samples, bar):
         more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
         raise DataError(
-            f'{len(bad)} bad image(s), to be mended or removed: {"; ".join(bad[:SHOWN])}{more}'
+            f'{len(bad)} bad image(s), to be mended or removed{hint}: '
+            f'{"; ".join(bad[:SHOWN])}{more}'
         )
+
+
+def without_bad(folder: ImageFolder, bar: bool = True) -> tuple[ImageFolder, list[str]]:
+    """Return a part without its bad images, and one line for each that was left out.
+
+    Raises:
+        DataError: No image of a class is good.
+    """
+    problems = inspect_images(folder.samples, bar).problems
+    pairs = list(zip(folder.samples, problems, strict=True))
+    good = [sample for sample, text in pairs if not text]
+    for label, name in enumerate(folder.classes):
+        if not any(sample.label == label for sample in good):
+            raise DataError(f'no image of the class {name!r} in {folder.root} is good')
+    left_out = [f'{sample.path} {text}' for sample, text in pairs if text]
+    return replace(folder, samples=good), left_out
 
 
 def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
@@ -226,8 +320,9 @@ def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFold
         DataError: As ``scan`` and ``split``; or the parts have different classes.
     """
     folder = Path(root)
-    test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
-    if not (folder / 'train').is_dir() or test is None:
+    # not Path.is_dir, which raises where a folder may not be entered
+    test = next((folder / name for name in TEST_NAMES if os.path.isdir(folder / name)), None)
+    if not os.path.isdir(folder / 'train') or test is None:
         return split(scan(folder), seed)
     parts = scan(folder / 'train'), scan(test)
     if odd := sorted(set(parts[0].classes) ^ set(parts[1].classes)):

@@ -133,16 +133,6 @@ class Backend(Protocol):
         """
         ...
 
-    def read_weights(self, path: str, arch: str) -> State:
-        """Return the canonical state in a weights file of the framework's own format.
-
-        Nothing is unpickled but tensors. The head may be missing or of any size.
-
-        Raises:
-            ModelError: The file is damaged, holds more than tensors, or is of another net.
-        """
-        ...
-
     def freeze(self, net: Any) -> None:
         """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode."""
         ...
@@ -176,6 +166,10 @@ class Backend(Protocol):
             ModelError: A group (body or head) is empty while the multiplier needs two groups,
                 or a parameter is in both.
         """
+        ...
+
+    def set_rate(self, trainer: Any, learning_rate: float) -> None:
+        """Set the body's rate of a trainer of ``build_trainer``; the head keeps its multiple."""
         ...
 
     def train_step(

@@ -4,6 +4,11 @@ The loaders' workers are the parallelism; a thread pool in each of them would fi
 cores, and does not survive a fork.
 """
 
+import os
+
+# OpenCV's own limit is six times as much; it reads this when it is loaded, as MXNet's does
+os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', '178956970')  # folder.LARGEST
+
 try:
     import cv2
 except ImportError as error:

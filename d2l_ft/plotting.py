@@ -14,6 +14,12 @@ from d2l_ft.training import EpochMetrics
 WIDTH = 30
 """Characters of a bar in the plain-text curves."""
 
+MOST_DOTS = 40
+"""Epochs up to which each has a dot on its curve."""
+
+MOST_BARS = 20
+"""Epochs of a net in the plain-text curves; of a longer training some are left out."""
+
 
 def show_images(
     imgs: Sequence[Any],
@@ -55,9 +61,16 @@ def draw_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> Any:
     left, right = figure.subplots(1, 2)
     for number, (name, history) in enumerate(runs.items()):
         epochs, colour = [each.epoch for each in history], f'C{number}'
-        left.plot(epochs, [each.train_loss for each in history], 'o-', color=colour, label=name)
-        right.plot(epochs, [each.train_acc for each in history], 'o--', color=colour, alpha=0.5)
-        right.plot(epochs, [each.test_acc for each in history], 'o-', color=colour, label=name)
+        dots = 'o' if len(history) <= MOST_DOTS else ''
+        left.plot(
+            epochs, [each.train_loss for each in history], f'{dots}-', color=colour, label=name
+        )
+        right.plot(
+            epochs, [each.train_acc for each in history], f'{dots}--', color=colour, alpha=0.5
+        )
+        right.plot(
+            epochs, [each.test_acc for each in history], f'{dots}-', color=colour, label=name
+        )
     left.set(xlabel='epoch', ylabel='training loss')
     right.set(xlabel='epoch', ylabel='accuracy (test solid, training dashed)', ylim=(0, 1.02))
     for axis in (left, right):
@@ -80,14 +93,25 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[EpochMetrics]]) -> None:
 
 
 def text_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> str:
-    """Return the test accuracy of each net and epoch as bars of characters."""
+    """Return the test accuracy of each net and epoch as bars of characters, some twenty a net."""
     width = max((len(name) for name in runs), default=0)
     return '\n'.join(
         f'{name:{width}}  epoch {each.epoch:2d}  test acc {each.test_acc:.3f}  '
-        f'{"#" * round(WIDTH * each.test_acc):{WIDTH}}|  loss {each.train_loss:.3f}'
+        f'{_bar(each.test_acc):{WIDTH}}|  loss {each.train_loss:.3f}'
         for name, history in runs.items()
-        for each in history
+        for each in _thinned(history)
     )
+
+
+def _thinned(history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
+    """Return the epochs to show: the last, and as many before it as fit, evenly spaced."""
+    step = -(-len(history) // MOST_BARS)
+    return list(reversed(history[::-1][:: max(1, step)]))
+
+
+def _bar(share: float) -> str:
+    """Return a bar for a share; none for what is not a number, as without a test part."""
+    return '#' * round(WIDTH * min(share, 1)) if share > 0 else ''
 
 
 class LiveCurves:

@@ -4,6 +4,7 @@ Weight decay is added after the mean, as Gluon does it: the step of a weight w w
 (of the mean loss) is ``-lr * mult * (g + weight_decay * w)``.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from d2l_ft.errors import ModelError
@@ -58,6 +59,27 @@ class Recipe:
             reduction='mean',
         )
 
+
+def scheduled(schedule: str, rate: float, done: float) -> float:
+    """Return the rate at a moment of a training.
+
+    Args:
+        schedule: 'constant', or 'cosine': half a cosine from the rate to 0 (Loshchilov and Hutter
+            2017, equation 5 without restarts).
+        rate: The rate at the beginning.
+        done: Share of the training that is done, in [0, 1].
+
+    Raises:
+        ModelError: There is no such schedule.
+    """
+    if schedule == 'constant':
+        return rate
+    if schedule == 'cosine':
+        return rate * (1 + math.cos(math.pi * done)) / 2
+    raise ModelError(f'unknown schedule {schedule!r}: choose one of {", ".join(SCHEDULES)}')
+
+
+SCHEDULES = ('constant', 'cosine')
 
 FINE_TUNED = Recipe(learning_rate=0.01)
 """The neutral recipe of the fine-tuned net: the chapter's MXNet tab, in both frameworks."""

@@ -3,23 +3,72 @@
 config.json       what was asked for, and what was used
 metrics.jsonl     one object per epoch and net
 checkpoints/      the last two of each net: <net>-<epoch>-<step>.safetensors
+left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from d2l_ft.errors import CheckpointError
-from d2l_ft.files import write_atomic
+from d2l_ft.errors import CheckpointError, TrainingDiverged
+from d2l_ft.files import check_writable, is_leftover, locked, remove_leftovers, write_atomic
+from d2l_ft.messages import warn
+from d2l_ft.records import from_json, typed
 from d2l_ft.training import EpochMetrics, Position
 
 KEPT = 2
 NETS = ('fine-tuned', 'scratch')
+LEFT_OUT = 'left-out.txt'
+LOCK = '.config.json.lock'
+
+CONFIG = {
+    'backend': str, 'arch': str, 'classes': list[str], 'image_size': int, 'data': str,
+    'train_examples': int, 'test_examples': int, 'settings': dict[str, Any],
+}  # fmt: skip
+"""What config.json must hold; the rest of it is for readers."""
+
+LARGEST_IMAGE = 1 << 13
+"""Pixels of the side of a net's input; a config that claims more is damaged."""
+
+
+def _ours(path: Path) -> bool:
+    """Tell whether a file is the lock, or what a killed writer has left."""
+    return path.name == LOCK or is_leftover(path)
+
+
+@contextmanager
+def claimed(path: Path, resume: bool) -> Iterator[None]:
+    """Hold a run directory against other processes; a new one that stays empty is removed.
+
+    Raises:
+        CheckpointError: It is not empty, and its run is not to go on.
+        StorageError: It cannot be written, or another process writes it.
+    """
+    if resume:
+        if not (path / 'config.json').is_file():
+            Run.open(path)  # raises
+    elif path.exists() and (not path.is_dir() or not all(_ours(each) for each in path.iterdir())):
+        raise CheckpointError(
+            f'{path} is not empty: name another with --out, or go on with its run: --resume'
+        )
+    check_writable(path)
+    try:
+        with locked(path / 'config.json'):
+            remove_leftovers(path)
+            remove_leftovers(path / 'checkpoints')
+            yield
+    finally:
+        if [each.name for each in path.iterdir()] == [LOCK]:
+            (path / LOCK).unlink()
+            path.rmdir()
 
 
 class Run:
@@ -27,22 +76,6 @@ class Run:
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path, self.config = path, config
-
-    @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> 'Run':
-        """Begin a run in a new or empty directory.
-
-        Raises:
-            CheckpointError: The directory is not empty.
-            D2LFTError: It cannot be written.
-        """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise CheckpointError(
-                f'{path} is not empty: name another with --out, or go on with its run: --resume'
-            )
-        run = cls(path, config)
-        run.save_config()
-        return run
 
     @classmethod
     def open(cls, path: Path) -> 'Run':
@@ -53,20 +86,25 @@ class Run:
         """
         try:
             config = json.loads((path / 'config.json').read_text())
-            if not isinstance(config, dict):
-                raise ValueError('no JSON object')
+            check_config(config)
         except OSError:
             raise CheckpointError(
                 f'{path} is no run directory (it has no config.json): train with --out {path}'
             ) from None
-        except ValueError as error:
-            raise CheckpointError(f'{path}/config.json is damaged ({error})') from None
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f'{path}/config.json is damaged ({error}): mend it, or train anew'
+            ) from None
         return cls(path, config)
 
     def save_config(self) -> None:
         """Write the config."""
         text = json.dumps(self.config, indent=2) + '\n'
         write_atomic(self.path / 'config.json', text.encode())
+
+    def save_left_out(self, lines: Sequence[str]) -> None:
+        """Write the list of the images that were left out."""
+        write_atomic(self.path / LEFT_OUT, ''.join(f'{line}\n' for line in lines).encode())
 
     def add_metrics(self, metrics: EpochMetrics) -> None:
         """Add one line; an epoch that was done before, and again after a resume, stands once."""
@@ -89,8 +127,8 @@ class Run:
             return []
         try:
             lines = path.read_text().splitlines()
-            return [EpochMetrics(**json.loads(line)) for line in lines]
-        except (ValueError, TypeError) as error:
+            return [from_json(EpochMetrics, json.loads(line)) for line in lines]
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f'{path} is damaged ({error}): remove it') from None
 
     def history(self) -> dict[str, list[EpochMetrics]]:
@@ -114,7 +152,19 @@ class Run:
         trainer: Mapping[str, Any],
         position: Position,
     ) -> None:
-        """Write a checkpoint, then remove all but the last two."""
+        """Write a checkpoint, then remove all but the last two.
+
+        Raises:
+            TrainingDiverged: A weight is not a finite number; then nothing is written.
+            StorageError: It cannot be written.
+        """
+        for name, array in (*model.items(), *trainer.items()):
+            if not np.isfinite(array).all():
+                raise TrainingDiverged(
+                    f'{name} of {net} became infinite or not a number in epoch '
+                    f'{position.epoch + (position.step > 0)}: train again with a smaller '
+                    'learning rate'
+                )
         meta = {'net': net, 'position': asdict(position)}
         meta |= {key: self.config[key] for key in ('arch', 'classes', 'image_size')}
         name = f'{net}-{position.epoch:05d}-{position.step:07d}.safetensors'
@@ -126,6 +176,8 @@ class Run:
     def load(self, net: str) -> tuple[Checkpoint, Position] | None:
         """Return the newest good checkpoint of a net, or None if there is none.
 
+        Damaged ones are named on the error stream.
+
         Raises:
             CheckpointError: There are checkpoints, and all are damaged.
         """
@@ -133,9 +185,15 @@ class Run:
         for path in reversed(paths):
             try:
                 checkpoint = load_checkpoint(path)
-                return checkpoint, Position(**checkpoint.meta['position'])
-            except (CheckpointError, KeyError, TypeError) as error:
-                last: Exception = error
+                position = from_json(Position, checkpoint.meta.get('position'))
+                if min(position.epoch, position.step) < 0:
+                    raise ValueError('a negative position')
+                return checkpoint, position
+            except CheckpointError as error:
+                last = str(error)
+            except ValueError as error:
+                last = f'{path} is damaged ({error})'
+            warn(f'{last}: looking for the checkpoint before it')
         if paths:
             raise CheckpointError(f'every checkpoint of {net} in {self.path} is damaged: {last}')
         return None
@@ -150,3 +208,19 @@ class Run:
             if self.checkpoints(net):
                 return net
         raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: --resume')
+
+
+def check_config(config: Any) -> None:
+    """Check what config.json holds.
+
+    Raises:
+        ValueError: Something is missing, or of another type than it ought to be.
+    """
+    if not isinstance(config, dict):
+        raise ValueError('no JSON object')
+    for name, kind in CONFIG.items():
+        typed(config.get(name), kind, name)
+    if not config['classes']:
+        raise ValueError("'classes' is empty")
+    if not 0 < config['image_size'] <= LARGEST_IMAGE:
+        raise ValueError(f"'image_size' is {config['image_size']}")

@@ -1,22 +1,23 @@
 """Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
 
-import math
-import sys
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
 
 import d2l_ft.sample as sample
 from d2l_ft.architectures import architecture
+from d2l_ft.archive import extract_only_member
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
+from d2l_ft.downloads import fetch
 from d2l_ft.errors import ModelError
 from d2l_ft.files import cache_dir
 from d2l_ft.folder import load_folders
-from d2l_ft.hub import fetch
 from d2l_ft.interface import Backend, State
-from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS
+from d2l_ft.messages import tell
+from d2l_ft.params import gluon_state
+from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS, scheduled
 from d2l_ft.registry import get_backend
 from d2l_ft.training import Fit, accuracy
 
@@ -24,13 +25,13 @@ TORCHVISION = 'https://download.pytorch.org/models/'
 GLUON = 'https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models/'
 IMAGENET: dict[str, dict[str, Any]] = {
     'pytorch': {
-        'resnet18': 'resnet18-f37072fd.pth',
-        'resnet34': 'resnet34-b627a593.pth',
-        'resnet50': 'resnet50-0676ba61.pth',
-        'mobilenet_v2': 'mobilenet_v2-b0353104.pth',
-        'vgg11': 'vgg11-8a719046.pth',
-        'densenet121': 'densenet121-a639ec97.pth',
-        'squeezenet1_1': 'squeezenet1_1-b8a52dc0.pth',
+        'resnet18': 'f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec',
+        'resnet34': 'b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f',
+        'resnet50': '0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a',
+        'mobilenet_v2': 'b0353104',
+        'vgg11': '8a719046',
+        'densenet121': 'a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395',
+        'squeezenet1_1': 'b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b',
     },
     'mxnet': {
         'resnet18': ('resnet18_v1b', '2d9d980c990442f826f20781ed039851e78dabe3'),
@@ -44,12 +45,10 @@ IMAGENET: dict[str, dict[str, Any]] = {
     },
 }
 """ImageNet weights as torchvision 0.27 and GluonCV 0.10 list them. torchvision's file names hold
-the first digits of the SHA-256; Gluon's hash is the SHA-1 of the .params file in the archive."""
+the first digits of the SHA-256, which is whole here where several projects have published it;
+Gluon's hash is the SHA-1 of the .params file in the archive."""
 
-READERS = {'.pth': 'pytorch', '.pt': 'pytorch', '.params': 'mxnet'}
-"""Suffix of a weights file -> the backend that reads it."""
-
-OFFLINE = 'use the built-in  --source sample'
+INSTEAD = 'use the built-in  --source sample'
 
 
 def load_source(
@@ -77,11 +76,15 @@ def load_source(
     if source == 'sample':
         return sample_source(arch, backend, devices, bar).model
     if source == 'imagenet':
-        return read_weights(imagenet_file(arch, backend.NAME), arch)
+        return read_weights(imagenet_file(arch, backend.NAME), arch, verified=True)
     path = Path(source).expanduser()
     if not path.is_file():
         raise ModelError(f'there is no source {source!r}: give sample, imagenet, none or a file')
-    return read_weights(path, arch)
+    state = read_weights(path, arch)
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            raise ModelError(f'{name} in {path} has values that are not finite: give other weights')
+    return state
 
 
 def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = None) -> Any:
@@ -104,12 +107,26 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = 
     return net
 
 
-def read_weights(path: Path, arch: str) -> State:
-    """Return the canonical state in a weights file of either framework; nothing is unpickled."""
-    if path.suffix in READERS:
-        reader: Any = get_backend(READERS[path.suffix])
-        state: State = reader.read_weights(str(path), arch)
+def read_weights(path: Path, arch: str, verified: bool = False) -> State:
+    """Return the canonical state in a weights file; no code in it is run.
+
+    Args:
+        path: .safetensors with canonical names, .params of Gluon's net, .pth or .pt of
+            torchvision's.
+        arch: Architecture.
+        verified: Whether the file's hash was found to be its publisher's.
+
+    Raises:
+        ModelError: The file is damaged or of another net.
+        CheckpointError: The .safetensors file is damaged.
+        BackendNotInstalled: A .pth file needs PyTorch.
+    """
+    if path.suffix in ('.pth', '.pt'):
+        reader: Any = get_backend('pytorch')
+        state: State = reader.read_weights(str(path), arch, verified)
         return state
+    if path.suffix == '.params':
+        return gluon_state(path, arch)
     return load_checkpoint(path).model
 
 
@@ -126,11 +143,11 @@ def imagenet_file(arch: str, backend: str) -> Path:
         raise ModelError(f'{backend} has no ImageNet weights of {arch}; it has: {names}')
     folder = cache_dir() / 'imagenet'
     if isinstance(entry, str):
-        digest = entry.rsplit('-', 1)[-1].partition('.')[0]
-        return fetch(TORCHVISION + entry, digest, folder / entry, OFFLINE)
-    name, digest = entry
-    url = f'{GLUON}{name}-{digest[:8]}.zip'
-    return fetch(url, digest, folder / f'{name}-{digest[:8]}.params', OFFLINE, member=True)
+        name = f'{arch}-{entry[:8]}.pth'
+        return fetch(TORCHVISION + name, entry, folder / name, INSTEAD)
+    name = f'{entry[0]}-{entry[1][:8]}'
+    target = folder / f'{name}.params'
+    return fetch(f'{GLUON}{name}.zip', entry[1], target, INSTEAD, extract_only_member)
 
 
 def source_path(arch: str) -> Path:
@@ -156,8 +173,7 @@ def sample_source(
 def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = True) -> Checkpoint:
     """Train an architecture from scratch on the sample's source task.
 
-    The rate falls along half a cosine (Loshchilov and Hutter 2017), epoch by epoch; a new rate
-    needs a new trainer, which the velocity survives.
+    The rate falls along half a cosine, epoch by epoch.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; nothing is kept.
@@ -168,17 +184,15 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     train_iter, test_iter = data.loaders(backend, SOURCE_BATCH_SIZE)
     net = backend.build_net(arch, len(data.classes))
     backend.place(net, backend.devices(devices))
-    velocity: State = {}
-    fit = Fit(backend, net, None, train_iter, None, 0, name=f'source {arch}', seed=0, bar=bar)
-    for epoch in range(SOURCE_EPOCHS):
-        rate = SOURCE.learning_rate * (1 + math.cos(math.pi * epoch / SOURCE_EPOCHS)) / 2
-        fit.trainer = backend.build_trainer(net, SOURCE.at_rate(rate))
-        backend.set_trainer_state(net, fit.trainer, velocity)
-        fit.num_epochs = epoch + 1
-        fit.run()
-        if fit.interrupted:
-            raise KeyboardInterrupt
-        velocity = backend.get_trainer_state(net, fit.trainer)
+    trainer = backend.build_trainer(net, SOURCE)
+    fit = Fit(
+        backend, net, trainer, train_iter, None, SOURCE_EPOCHS, name=f'source {arch}', seed=0,
+        rate=lambda epoch, _: scheduled('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
+        bar=bar,
+    )  # fmt: skip
+    fit.run()
+    if fit.interrupted:
+        raise KeyboardInterrupt
     reached = accuracy(backend.evaluate(net, test_iter))
     tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
     meta = {
@@ -186,9 +200,3 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
         'trained_with': backend.NAME, 'test_acc': reached,
     }  # fmt: skip
     return Checkpoint(backend.get_state(net), meta=meta)
-
-
-def tell(text: str) -> None:
-    """Print a line above the progress bar; nothing in a notebook, whose output would vary by it."""
-    if 'ipykernel' not in sys.modules:
-        tqdm.write(text)

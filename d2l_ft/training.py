@@ -6,7 +6,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -145,6 +145,9 @@ class Fit:
         reduction: 'mean' or 'sum' over the batch.
         position: Where to go on.
         seed: Seed of the framework's generators, set before each step; None leaves them alone.
+        rate: (epoch, step), both counted from 0 -> the body's learning rate of that step; None
+            leaves the trainer's. It needs a trainer of ``build_trainer``.
+        save_every: After so many steps of an epoch ``run`` calls ``on_save``; 0 never.
         bar: Whether to show a progress bar; it needs a terminal too.
     """
 
@@ -162,20 +165,27 @@ class Fit:
         reduction: str = 'mean',
         position: Position | None = None,
         seed: int | None = None,
+        rate: Callable[[int, int], float] | None = None,
+        save_every: int = 0,
         bar: bool = True,
     ) -> None:
         self.backend, self.net, self.trainer = backend, net, trainer
         self.train_iter, self.test_iter, self.num_epochs = train_iter, test_iter, num_epochs
         self.name, self.loss, self.reduction = name, loss, reduction
         self.position = position or Position()
-        self.seed, self.bar = seed, bar
+        self.seed, self.rate, self.save_every, self.bar = seed, rate, save_every, bar
         self.interrupted = False
 
-    def run(self, on_epoch: Callable[[EpochMetrics], None] | None = None) -> list[EpochMetrics]:
+    def run(
+        self,
+        on_epoch: Callable[[EpochMetrics], None] | None = None,
+        on_save: Callable[[Position], None] | None = None,
+    ) -> list[EpochMetrics]:
         """Train to the last epoch, or until Ctrl-C, which leaves ``interrupted`` true.
 
         Args:
             on_epoch: Called after each epoch, when ``position`` is that of the next.
+            on_save: Called with the position within an epoch, every ``save_every`` steps.
 
         Raises:
             TrainingDiverged: The loss is not finite.
@@ -194,7 +204,7 @@ class Fit:
             ) as bar,
         ):
             while self.position.epoch < self.num_epochs and not self.interrupted:
-                self._train_epoch(interrupt, bar)
+                self._train_epoch(interrupt, bar, on_save)
                 if self.interrupted:
                     break
                 metrics = self.position.metrics(self.name, self.test())
@@ -205,7 +215,9 @@ class Fit:
                 self.interrupted = interrupt.asked and self.position.epoch < self.num_epochs
         return history
 
-    def _train_epoch(self, interrupt: Interrupt, bar: Any) -> None:
+    def _train_epoch(
+        self, interrupt: Interrupt, bar: Any, on_save: Callable[[Position], None] | None
+    ) -> None:
         """Train on what is left of the epoch; Ctrl-C ends it after a step."""
         here = self.position
         if hasattr(self.train_iter, 'set_epoch'):
@@ -216,6 +228,8 @@ class Fit:
         for batch in clock:
             if self.seed is not None:
                 self.backend.seed(step_seed(self.seed, here.epoch, here.step))
+            if self.rate is not None:
+                self.backend.set_rate(self.trainer, self.rate(here.epoch, here.step))
             sums = self.backend.train_step(self.net, self.trainer, batch, self.loss, self.reduction)
             unread.append(sums)
             here.step += 1
@@ -227,6 +241,10 @@ class Fit:
             if interrupt.asked:
                 self.interrupted = True
                 break
+            if on_save and self.save_every and here.step % self.save_every == 0:
+                self._read(unread, bar)
+                seconds, waited = here.seconds + clock.seconds(), here.waited + clock.waited
+                on_save(replace(here, seconds=seconds, waited=waited))
         self._read(unread, bar)
         here.seconds += clock.seconds()
         here.waited += clock.waited

@@ -34,14 +34,19 @@ NEEDS = {
     'test_pytorch_backend.py': {'mxnet', 'pytorch'},
     'test_across.py': {'mxnet', 'pytorch'},
     'test_ladder.py': {'mxnet', 'pytorch'},
+    'test_resume.py': {'mxnet', 'pytorch'},  # on the other framework, too
 }
 """Test file -> the frameworks without which it has nothing to test."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the files that need a framework which is not of this leg."""
-    missing = NEEDS.get(collection_path.name, set()) - set(asked_backends())
-    return True if missing else None
+    needs = NEEDS.get(collection_path.name, set())
+    # what one framework lacks has no part in reliability, which takes minutes; without any, its
+    # tests of the core run
+    if collection_path.parent.name == 'reliability' and asked_backends():
+        needs = set(BACKENDS)
+    return True if needs - set(asked_backends()) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,6 +64,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         out = [item for item in items if 'framework' in getattr(item, 'fixturenames', ())]
         items[:] = [item for item in items if item not in out]
         config.hook.pytest_deselected(items=out)
+
+
+THOROUGH = bool(os.environ.get('D2L_FT_THOROUGH'))
+"""Whether the tests of reliability take their full numbers, as benchmarks/reliability.py asks."""
+
+
+@pytest.fixture
+def figure(record_property):
+    """Return what notes a measured figure, for docs/reliability.md."""
+    return lambda text: record_property('figure', text)
 
 
 @pytest.fixture

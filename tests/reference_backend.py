@@ -122,11 +122,6 @@ def build_net(
     return Net(scale, Linear(weight, np.zeros(classes, np.float32)))
 
 
-def read_weights(path: str, arch: str) -> State:
-    """Refuse: NumPy has no weights files of its own that are safe to load."""
-    raise ModelError(f'cannot read {path}: give a .safetensors file')
-
-
 def freeze(net: Net) -> None:
     """Keep the scale."""
     net.frozen = True
@@ -150,6 +145,11 @@ def place(net: Net, devices: Sequence[Any], precision: str = 'float32') -> str:
 def build_trainer(net: Net, recipe: Recipe) -> Sgd:
     """Return SGD."""
     return Sgd(recipe)
+
+
+def set_rate(trainer: Sgd, learning_rate: float) -> None:
+    """Set the rate."""
+    trainer.recipe = trainer.recipe.at_rate(learning_rate)
 
 
 def features(images: NDArray[Any]) -> NDArray[Any]:

@@ -9,11 +9,10 @@ from d2l_ft_mxnet.model import build_net, freeze, head
 from d2l_ft_mxnet.state import (
     get_state,
     get_trainer_state,
-    read_weights,
     set_state,
     set_trainer_state,
 )
-from d2l_ft_mxnet.training import build_trainer, evaluate, logits, train_step
+from d2l_ft_mxnet.training import build_trainer, evaluate, logits, set_rate, train_step
 
 NAME = 'mxnet'
 FRAMEWORK = 'mxnet'
@@ -32,8 +31,8 @@ __all__ = [
     'loader',
     'logits',
     'place',
-    'read_weights',
     'seed',
+    'set_rate',
     'set_state',
     'set_trainer_state',
     'threads',

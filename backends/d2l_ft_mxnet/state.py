@@ -10,10 +10,10 @@ from mxnet.gluon import Block, Parameter
 from mxnet.gluon.parameter import DeferredInitializationError
 from numpy.typing import NDArray
 
-from d2l_ft.architectures import ARCHITECTURES, check_state, is_head
+from d2l_ft.architectures import check_state
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import State
-from d2l_ft.naming import NOT_STATE, canonical_name, canonical_names
+from d2l_ft.naming import canonical_names
 from d2l_ft_mxnet.devices import average_statistics, parameters
 
 
@@ -74,33 +74,6 @@ def check_known(net: Block) -> Block:
         except RuntimeError as error:
             raise ModelError(f'{name!r} has no values: call net.initialize() first') from error
     return net
-
-
-def read_weights(path: str, arch: str) -> State:
-    """Return the state in a .params file of Gluon's ``save_parameters``, without its head.
-
-    The head is left out because some zoo nets end in another kind of layer than ours.
-
-    Raises:
-        ModelError: The file is damaged, of another format, or the architecture is unknown.
-    """
-    if arch not in ARCHITECTURES:
-        raise ModelError(f'unknown architecture {arch!r}')
-    try:
-        arrays = mx.nd.load(path)
-    except (mx.base.MXNetError, UnicodeDecodeError) as error:
-        reason = str(error).strip().partition('\n')[0][:160]
-        raise ModelError(f'{path} is damaged or no .params file ({reason})') from error
-    if not isinstance(arrays, dict) or not all('.' in name for name in arrays):
-        raise ModelError(f'{path} has no structural names: write it with net.save_parameters()')
-    skipped, head = NOT_STATE.get(arch, frozenset()), ARCHITECTURES[arch].head
-    names = {canonical_name(name, arch): name for name in arrays if name not in skipped}
-    top = (head, 'output')  # of ours, and of the zoo's where it differs
-    return {
-        ours: to_array(arrays[theirs])
-        for ours, theirs in names.items()
-        if not any(is_head(ours, each) for each in top)
-    }
 
 
 def set_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:

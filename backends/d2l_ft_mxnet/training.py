@@ -47,6 +47,11 @@ def build_trainer(net: Block, recipe: Recipe) -> gluon.Trainer:
     return gluon.Trainer(trained, 'sgd', options, update_on_kvstore=False)
 
 
+def set_rate(trainer: gluon.Trainer, learning_rate: float) -> None:
+    """Set the body's rate; the head's ``lr_mult`` stays."""
+    trainer.set_learning_rate(learning_rate)
+
+
 def head_group(net: Block) -> list[Parameter]:
     """Return the head's parameters, once it is sure that they and the body are two groups.
 

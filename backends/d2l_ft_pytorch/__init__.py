@@ -10,7 +10,7 @@ from d2l_ft_pytorch.state import (
     set_state,
     set_trainer_state,
 )
-from d2l_ft_pytorch.training import build_trainer, evaluate, logits, train_step
+from d2l_ft_pytorch.training import build_trainer, evaluate, logits, set_rate, train_step
 
 NAME = 'pytorch'
 FRAMEWORK = 'torch'
@@ -33,6 +33,7 @@ __all__ = [
     'place',
     'read_weights',
     'seed',
+    'set_rate',
     'set_state',
     'set_trainer_state',
     'threads',

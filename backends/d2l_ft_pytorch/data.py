@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from d2l_ft.augment import EpochSampler, Key, Pipeline
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
+from d2l_ft.worker import start_worker
 
 Item = tuple[Any, int] | DataError
 Batch = tuple[Tensor, Tensor]
@@ -87,9 +88,10 @@ def collate(items: Sequence[Item]) -> Batch | DataError:
     return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 
 
-def start_worker(_: int) -> None:
+def begin_worker(_: int) -> None:
     """Compute on one thread in a worker: a forked thread pool hangs."""
     torch.set_num_threads(1)
+    start_worker()
 
 
 class ImageLoader:
@@ -105,7 +107,7 @@ class ImageLoader:
             batch_sampler=self.sampler,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=start_worker,
+            worker_init_fn=begin_worker,
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # the default one is dropout's
         )

@@ -14,6 +14,10 @@ from d2l_ft.errors import ModelError
 from d2l_ft.interface import State
 from d2l_ft_pytorch.devices import average_statistics, replicas
 
+SAFE_VERSION = (2, 10)
+"""The first PyTorch without a known way to run code from a file of ``weights_only``: 2.5 and older
+have CVE-2025-32434, 2.9 and older CVE-2026-24747 (the GitHub Advisory Database)."""
+
 
 def float_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Return the floating tensors of a net's ``state_dict``, not copied.
@@ -54,14 +58,26 @@ def get_state(net: nn.Module) -> State:
     return {name: to_array(tensor) for name, tensor in float_tensors(net).items()}
 
 
-def read_weights(path: str, arch: str) -> State:
+def read_weights(path: str, arch: str, verified: bool = False) -> State:
     """Return the state in a .pth file: a ``state_dict``, or an object that has it by that name.
 
+    Args:
+        path: The file.
+        arch: Architecture.
+        verified: Whether the file's hash was found to be its publisher's.
+
     Raises:
-        ModelError: The file is damaged, holds more than tensors, or the architecture is unknown.
+        ModelError: The file is damaged, holds more than tensors, the architecture is unknown, or
+            this PyTorch cannot be trusted with a file that is not verified.
     """
     if arch not in ARCHITECTURES:
         raise ModelError(f'unknown architecture {arch!r}')
+    version = tuple(int(part) for part in re.findall(r'\d+', torch.__version__)[:2])
+    if version < SAFE_VERSION and not verified:
+        raise ModelError(
+            f'a .pth file can make PyTorch {torch.__version__} run what its author wants '
+            '(CVE-2025-32434, CVE-2026-24747): update to 2.10, or convert it to .safetensors'
+        )
     try:
         loaded = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged zip, a pickle of other things, a directory, ...

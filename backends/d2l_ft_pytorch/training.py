@@ -42,14 +42,14 @@ class GluonSGD(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step from the gradients; those that are None are left out."""
-        if not any(group['momentum'] for group in self.param_groups):
+        if not any(part['momentum'] for part in self.param_groups):
             return super().step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self.move([each for each in group['params'] if each.grad is not None], group)
+        for part in self.param_groups:
+            self.move([each for each in part['params'] if each.grad is not None], part)
         return loss
 
     def move(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         everything = trainable(list(net.parameters()))
         if not everything:
             raise ModelError('the net has no trainable parameter')
-        return GluonSGD(everything, lr=recipe.learning_rate, **options)
+        return GluonSGD([group(everything, recipe, 1.0)], lr=recipe.learning_rate, **options)
     body, top = body_parameters(net), list(head(net).parameters())
     if {id(parameter) for parameter in body} & {id(parameter) for parameter in top}:
         raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
@@ -93,11 +93,23 @@ def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         empty = 'head' if body else 'body'
         raise ModelError(f'the {empty} has no trainable parameter: use head_lr_mult 1')
     groups = [
-        {'params': trainable(body), 'lr': recipe.learning_rate},
-        {'params': trainable(top), 'lr': recipe.learning_rate * recipe.head_lr_mult},
+        group(trainable(body), recipe, 1.0),
+        group(trainable(top), recipe, recipe.head_lr_mult),
     ]
-    filled = [group for group in groups if group['params']]
+    filled = [each for each in groups if each['params']]
     return GluonSGD(filled, lr=recipe.learning_rate, **options)
+
+
+def group(parameters: list[nn.Parameter], recipe: Recipe, multiplier: float) -> dict[str, Any]:
+    """Return a parameter group whose rate is a multiple of the recipe's, and which knows it."""
+    rate = recipe.learning_rate * multiplier
+    return {'params': parameters, 'lr': rate, 'lr_mult': multiplier}
+
+
+def set_rate(trainer: torch.optim.SGD, learning_rate: float) -> None:
+    """Set the body's rate; the head keeps its multiple."""
+    for each in trainer.param_groups:
+        each['lr'] = learning_rate * each['lr_mult']
 
 
 def trainable(parameters: list[nn.Parameter]) -> list[nn.Parameter]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from d2l_ft.chapter.reader import (
     Block,
@@ -19,6 +18,7 @@ from d2l_ft.chapter.reader import (
 )
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError
+from d2l_ft.records import from_json
 
 SETTINGS = 'book.json'
 CLAIMS = '.claims.json'
@@ -73,12 +73,8 @@ class Settings:
         if not path.is_file():
             return cls()
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-            found = cls(**values)
-            for name in ('title', 'tabs', 'languages', 'chapters', 'discussions'):
-                if not isinstance(getattr(found, name), dict):
-                    raise TypeError(f'{name} must be an object')
-        except (OSError, ValueError, TypeError) as error:
+            found = from_json(cls, json.loads(path.read_text(encoding='utf-8')))
+        except (OSError, ValueError, RecursionError) as error:
             raise ChapterError(f'cannot read the settings {path}: {error}') from error
         if found.default_tab not in found.tabs:
             raise ChapterError(f'{path}: default_tab is {found.default_tab!r}, which is no tab')

@@ -23,10 +23,12 @@ from d2l_ft.chapter.book import CLAIMS, Book, Page
 from d2l_ft.chapter.outputs import Run, load_run
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
+from d2l_ft.records import typed
 
-KEYS = {
-    'claim', 'cell', 'find', 'equals', 'at_least', 'at_most', 'between', 'exceeds', 'same', 'data',
-    'tabs', 'was',
+KEYS: dict[str, Any] = {
+    'claim': str, 'cell': str, 'find': str, 'equals': float | str, 'at_least': float,
+    'at_most': float, 'between': tuple[float, ...], 'exceeds': str, 'same': bool, 'data': str,
+    'tabs': list[str], 'was': dict[str, Any],
 }  # fmt: skip
 TESTS = {'equals', 'at_least', 'at_most', 'between', 'exceeds', 'same'}
 
@@ -45,16 +47,21 @@ def load_claims(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        claims: list[dict[str, Any]] = json.loads(path.read_text(encoding='utf-8'))
+        claims = typed(json.loads(path.read_text(encoding='utf-8')), list[dict[str, Any]], 'claims')
         for claim in claims:
-            unknown, tests = set(claim) - KEYS, TESTS & set(claim)
+            unknown, tests = set(claim) - set(KEYS), TESTS & set(claim)
             if unknown or not tests or not {'claim', 'cell'} <= set(claim):
                 what = f'unknown {sorted(unknown)}' if unknown else 'no cell, or nothing to test'
                 raise ValueError(f'{claim.get("claim", claim)!r}: {what}')
+            for name, value in claim.items():
+                typed(value, KEYS[name], name)
+            if len(claim.get('between', 'ab')) != 2:
+                raise ValueError(f'{claim["claim"]!r}: between has two values')
             re.compile(claim.get('find', ''))
-    except (OSError, ValueError, TypeError, re.error) as error:
+    except (OSError, ValueError, RecursionError, re.error) as error:
         raise ChapterError(f'cannot read the claims {path}: {error}') from error
-    return claims
+    found: list[dict[str, Any]] = claims
+    return found
 
 
 def broken_claims(book: Book, page: Page) -> Iterator[str]:
@@ -91,7 +98,7 @@ def concerned(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
         tab: run
         for tab, run in runs.items()
         if tab in claim.get('tabs', runs)
-        and claim.get('data', run.made['data']) == run.made['data']
+        and claim.get('data', run.made.get('data')) == run.made.get('data')
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
+from d2l_ft.records import from_json
 
 FOLDER, FILE = 'outputs', 'run.json'
 PICTURES = {'image/png': '.png', 'image/svg+xml': '.svg', 'image/jpeg': '.jpg'}
@@ -93,18 +94,12 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding='utf-8'))
-        cells = {
-            name: CellRun(
-                each['code'], tuple(Output(**one) for one in each['outputs']), each['seconds']
-            )
-            for name, each in values.pop('cells').items()
-        }
-        for file in (one.file for each in cells.values() for one in each.outputs):
+        run = from_json(Run, json.loads(path.read_text(encoding='utf-8')))
+        for file in (one.file for each in run.cells.values() for one in each.outputs):
             if file != Path(file).name:
                 raise ValueError(f'{file!r} is no name of a picture beside it')
-        return Run(cells=cells, **values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return run
+    except (OSError, ValueError, RecursionError) as error:
         raise ChapterError(
             f'the outputs {path} are damaged ({error}): restore them, or delete the folder and '
             'run  d2l-ft chapter build'
