@@ -7,7 +7,7 @@ DEMO = runs/demo
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup demo test legs parity chapter chapter-run lint format lock clean
+.PHONY: help setup demo test legs parity reliability chapter chapter-run lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (5 GB, some minutes)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test    lint, types and all tests'
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
+	@echo 'make reliability  kills, faults and hostile files in full numbers (20 minutes); docs/reliability.md'
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
 	@echo 'make chapter-run  run the cells that are stale first'
 	@echo 'make lint    lint and types alone'
@@ -59,6 +60,9 @@ parity: setup
 	$(BIN)/d2l-ft parity --arch all --json benchmarks/parity.json --report runs/parity.html
 	$(BIN)/d2l-ft parity --prove --json benchmarks/faults.json
 	$(BIN)/python benchmarks/parity_page.py
+
+reliability: setup
+	$(BIN)/python benchmarks/reliability.py
 
 chapter: setup
 	$(BIN)/d2l-ft chapter lib --out d2l_ft

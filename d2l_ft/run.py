@@ -66,7 +66,7 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
             remove_leftovers(path / 'checkpoints')
             yield
     finally:
-        if [each.name for each in path.iterdir()] == [LOCK]:
+        if path.is_dir() and [each.name for each in path.iterdir()] == [LOCK]:
             (path / LOCK).unlink()
             path.rmdir()
 

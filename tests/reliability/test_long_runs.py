@@ -15,7 +15,7 @@ from test_command import OPTIONS
 
 from d2l_ft.run import Run
 
-EPOCHS = 200
+EPOCHS = 200 if THOROUGH else 60
 STOPS = 10 if THOROUGH else 2
 
 LONG = """
@@ -29,7 +29,7 @@ def now():
     return pages * resource.getpagesize() / 2**20, len(os.listdir('/proc/self/fd'))
 
 seen = []
-settings = Settings(sys.argv[2], arch='squeezenet1_1', source='none', epochs=int(sys.argv[4]),
+settings = Settings(sys.argv[2], arch='mobilenet_v2', source='none', epochs=int(sys.argv[4]),
                     batch_size=4, image_size=32, devices='cpu', precision='float32', lr=1e-5,
                     momentum=0.9)
 train(get_backend(sys.argv[1]), settings, Path(sys.argv[3]), bar=False,
@@ -39,7 +39,7 @@ print(json.dumps({'seen': seen, 'figures': len(_pylab_helpers.Gcf.figs)}))
 """
 
 
-def test_200_epochs_take_no_more_memory_than_20(framework, tmp_path, figure):
+def test_many_epochs_take_no_more_memory_than_twenty(framework, tmp_path, figure):
     folder, out = make_folder(tmp_path / 'photos', train=4, test=2), tmp_path / 'run'
     done = subprocess.run(
         [sys.executable, '-c', LONG, framework.NAME, str(folder), str(out), str(EPOCHS)],
@@ -59,10 +59,47 @@ def test_200_epochs_take_no_more_memory_than_20(framework, tmp_path, figure):
     assert sizes['report.html'] < 400_000
     assert len(Run.open(out).checkpoints('scratch')) == 2
     figure(
-        f'{framework.NAME}: {100 * growth:+.1f} % memory ({memory[-1]:.0f} MiB), '
+        f'{framework.NAME}: {100 * growth:+.1f} % memory after {EPOCHS} epochs '
+        f'({memory[-1]:.0f} MiB), '
         f'{files[10]} files open at epoch 11 and {files[-1]} at {EPOCHS}, '
         f'curves {sizes["curves.png"] >> 10} KiB'
     )
+
+
+CONCAT = """
+import resource
+from pathlib import Path
+import d2l_ft
+import mxnet as mx
+from mxnet import autograd
+
+def memory():
+    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
+
+x = mx.nd.ones((4, 16, 13, 13))
+x.attach_grad()
+for call in range(3000):
+    if call == 1000:
+        before = memory()
+    with autograd.record():
+        y = mx.nd.concat(x * 1, x * 2, dim=1).sum()
+    y.backward()
+    x.grad.wait_to_read()
+print((memory() - before) / 2000 / 1024)
+"""
+
+
+def test_mxnets_concat_still_keeps_memory(figure):
+    """The known exception: SqueezeNet and DenseNet on MXNet grow with each step of training.
+
+    The backward of concat does it alone, in MXNet 1.9.1; SqueezeNet has eight of them a step.
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', CONCAT], capture_output=True, text=True, check=True
+    )
+    kept = float(done.stdout)
+    assert 0.5 < kept < 5
+    figure(f'{kept:.1f} KiB a call')
 
 
 def test_growth_would_be_seen(tmp_path, framework):
@@ -73,7 +110,7 @@ def test_growth_would_be_seen(tmp_path, framework):
     )
     done = subprocess.run(
         [sys.executable, '-c', 'kept = []' + leaking, framework.NAME, str(folder),
-         str(tmp_path / 'run'), '40'],
+         str(tmp_path / 'run'), '35'],
         capture_output=True, text=True, timeout=300, check=True,
         env=os.environ | {'OMP_NUM_THREADS': '1'},
     )  # fmt: skip

@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_of_the_proof_is_fresh():
-    script = ROOT / 'benchmarks/parity_page.py'
+@pytest.mark.parametrize('script', ['parity_page.py', 'reliability.py'])
+def test_a_generated_page_is_fresh(script):
+    script = ROOT / 'benchmarks' / script
     done = subprocess.run(
         [sys.executable, str(script), '--check'], capture_output=True, text=True, check=False
     )
