@@ -13,7 +13,7 @@ from d2l_ft.augment import Pipeline
 from d2l_ft.datasets import DataSet, default_workers, load_data
 from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
-from d2l_ft.interface import Backend
+from d2l_ft.interface import Backend, State
 from d2l_ft.plotting import save_curves
 from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
 from d2l_ft.records import from_json
@@ -149,13 +149,13 @@ def train(
         run.save_config()
         if data.left_out:
             run.save_left_out(data.left_out)
-            say(
-                f'left out {len(data.left_out)} bad image(s): {run.path / LEFT_OUT} has their names'
-            )
+            say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
+        job = Job(backend, settings, data, run, devices, bar, say)
         for name in names:
             try:
-                if _train_one(backend, name, source, settings, data, run, devices, bar, say):
+                if job.train(name, source if name == 'fine-tuned' else None):
                     return run, True
+                job.report(name)
             except TrainingDiverged as error:
                 raise TrainingDiverged(_advice(str(error), run, name, settings)) from error
             except StorageError as error:
@@ -165,30 +165,105 @@ def train(
     return run, False
 
 
-def _train_one(
-    backend: Backend,
-    name: str,
-    source: Any,
-    settings: Settings,
-    data: DataSet,
-    run: Run,
-    devices: list[Any],
-    bar: bool,
-    say: Callable[[str], None],
-) -> bool:
-    """Build, train and report on one net; tell whether Ctrl-C ended it."""
-    source = source if name == 'fine-tuned' else None
-    net = backend.build_net(settings.arch, len(data.classes), source, settings.seed)
-    if settings.freeze and name == 'fine-tuned':
-        backend.freeze(net)
-    used = backend.place(net, devices, settings.precision)
-    if not run.metrics():
-        where = ', '.join(str(device) for device in devices)
-        say(f'{backend.NAME}, {used}, on {where} with {backend.threads()} threads')
-    if train_net(backend, net, name, settings, data, run, devices, bar, say):
-        return True
-    finish(backend, run, name, net, data, bar)
-    return False
+@dataclass
+class Job:
+    """The training of the nets of a run, one after the other.
+
+    Attributes:
+        backend, settings, data, run, bar, say: As in ``train``.
+        devices: Where the nets are placed.
+        net: The net under way, or the last one.
+    """
+
+    backend: Backend
+    settings: Settings
+    data: DataSet
+    run: Run
+    devices: list[Any]
+    bar: bool
+    say: Callable[[str], None]
+    net: Any = None
+
+    def train(self, name: str, source: State | None) -> bool:
+        """Train a net, from its last checkpoint if it has one; tell whether Ctrl-C ended it."""
+        backend, settings, run = self.backend, self.settings, self.run
+        self.net = net = self.build(name, source)
+        recipe = settings.recipe(name)
+        trainer = backend.build_trainer(net, recipe)
+        position = Position()
+        if found := run.load(name):
+            checkpoint, position = found
+            backend.set_state(net, checkpoint.model)
+            backend.set_trainer_state(net, trainer, checkpoint.trainer)
+        train_iter, test_iter = self.loaders()
+        steps = len(train_iter)
+
+        def rate(epoch: int, step: int) -> float:
+            done = (epoch * steps + step) / (settings.epochs * steps)
+            return scheduled(settings.schedule, recipe.learning_rate, done)
+
+        fit = Fit(
+            backend, net, trainer, train_iter, test_iter, settings.epochs,
+            name=name, position=position, seed=settings.seed,
+            rate=None if settings.schedule == 'constant' else rate,
+            save_every=settings.save_every, bar=self.bar,
+        )  # fmt: skip
+
+        def save(position: Position) -> None:
+            state = backend.get_state(net), backend.get_trainer_state(net, trainer)
+            run.save(name, *state, position)
+
+        def on_epoch(metrics: EpochMetrics) -> None:
+            run.add_metrics(metrics)
+            save(fit.position)
+            self.say(
+                f'{name} epoch {metrics.epoch}/{settings.epochs}: loss {metrics.train_loss:.3f}, '
+                f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
+                f'{metrics.examples_per_sec:.1f} examples/sec '
+                f'(step only: {metrics.step_examples_per_sec:.1f})'
+            )
+
+        fit.run(on_epoch, save)
+        if fit.interrupted and fit.position.step:
+            save(fit.position)
+        return fit.interrupted
+
+    def build(self, name: str, source: State | None) -> Any:
+        """Return a new net on its devices; tell the first time how it computes."""
+        settings = self.settings
+        net = self.backend.build_net(settings.arch, len(self.data.classes), source, settings.seed)
+        if settings.freeze and name == 'fine-tuned':
+            self.backend.freeze(net)
+        used = self.backend.place(net, self.devices, settings.precision)
+        if not self.run.metrics():
+            where = ', '.join(str(device) for device in self.devices)
+            threads = self.backend.threads()
+            self.say(f'{self.backend.NAME}, {used}, on {where} with {threads} threads')
+        return net
+
+    def loaders(self) -> tuple[Any, Any]:
+        """Return the loaders of both parts."""
+        settings = self.settings
+        default = default_workers(self.devices)
+        return self.data.loaders(
+            self.backend,
+            settings.batch_size or self.data.batch_size,
+            self.run.config['image_size'],
+            default if settings.workers is None else settings.workers,
+            settings.seed,
+        )
+
+    def report(self, name: str) -> None:
+        """Write the figures and the report, after each net."""
+        run = self.run
+        save_curves(run.path / 'curves.png', run.history())
+        if name != run.best_net():  # the first net's report gets the twin's curves
+            write_report(run, evaluate_run(run, self.backend, bar=self.bar)[0])
+            return
+        pipeline, samples = Pipeline(run.config['image_size']), self.data.test.samples
+        classes = self.data.classes
+        found = evaluate_samples(self.backend, self.net, classes, samples, pipeline, self.bar)
+        write_report(run, found)
 
 
 def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
@@ -198,79 +273,6 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
     rate = FINE_TUNED.learning_rate if settings.lr is None else settings.lr
     cause = error.partition(':')[0]
     return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth)'
-
-
-def train_net(
-    backend: Backend,
-    net: Any,
-    name: str,
-    settings: Settings,
-    data: DataSet,
-    run: Run,
-    devices: list[Any],
-    bar: bool,
-    say: Callable[[str], None],
-) -> bool:
-    """Train one net, from its last checkpoint if it has one; tell whether Ctrl-C ended it."""
-    recipe = settings.recipe(name)
-    trainer = backend.build_trainer(net, recipe)
-    position = Position()
-    if found := run.load(name):
-        checkpoint, position = found
-        backend.set_state(net, checkpoint.model)
-        backend.set_trainer_state(net, trainer, checkpoint.trainer)
-    workers = default_workers(devices) if settings.workers is None else settings.workers
-    train_iter, test_iter = data.loaders(
-        backend,
-        settings.batch_size or data.batch_size,
-        run.config['image_size'],
-        workers,
-        settings.seed,
-    )
-    steps = len(train_iter)
-
-    def rate(epoch: int, step: int) -> float:
-        done = (epoch * steps + step) / (settings.epochs * steps)
-        return scheduled(settings.schedule, recipe.learning_rate, done)
-
-    fit = Fit(
-        backend, net, trainer, train_iter, test_iter, settings.epochs,
-        name=name, position=position, seed=settings.seed,
-        rate=None if settings.schedule == 'constant' else rate,
-        save_every=settings.save_every, bar=bar,
-    )  # fmt: skip
-
-    def save(position: Position) -> None:
-        state = backend.get_state(net), backend.get_trainer_state(net, trainer)
-        run.save(name, *state, position)
-
-    def on_epoch(metrics: EpochMetrics) -> None:
-        run.add_metrics(metrics)
-        save(fit.position)
-        say(
-            f'{name} epoch {metrics.epoch}/{settings.epochs}: loss {metrics.train_loss:.3f}, '
-            f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
-            f'{metrics.examples_per_sec:.1f} examples/sec '
-            f'(step only: {metrics.step_examples_per_sec:.1f})'
-        )
-
-    fit.run(on_epoch, save)
-    if fit.interrupted and fit.position.step:
-        save(fit.position)
-    return fit.interrupted
-
-
-def finish(
-    backend: Backend, run: Run, name: str, net: Any, data: DataSet, bar: bool = True
-) -> None:
-    """Write the figures and the report of a run, after each of its nets."""
-    save_curves(run.path / 'curves.png', run.history())
-    pipeline = Pipeline(run.config['image_size'])
-    if name == run.best_net():
-        found = evaluate_samples(backend, net, data.classes, data.test.samples, pipeline, bar)
-        write_report(run, found)
-    else:  # the first net's report gets the twin's curves
-        write_report(run, evaluate_run(run, backend, bar=bar)[0])
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Batches of image files from Gluon's Dataset and DataLoader."""
 
 import multiprocessing
-import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from d2l_ft.augment import EpochSampler, Key, Pipeline
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
-from d2l_ft.worker import start_worker
 
 Item = tuple[NDArray[Any], int] | DataError
 Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -95,28 +93,6 @@ def batchify(items: Sequence[Item]) -> tuple[NDArray[Any], NDArray[np.int32]] | 
     return np.stack(images), np.array(labels, dtype=np.int32)
 
 
-class ForkingNow:
-    """While it is entered, each process that is forked is a worker; Gluon has no hook for it."""
-
-    active = False
-
-    def __enter__(self) -> None:
-        ForkingNow.active = True
-
-    def __exit__(self, *_: object) -> None:
-        ForkingNow.active = False
-
-
-def after_fork() -> None:
-    """Begin as a worker, in a process that Gluon has just forked."""
-    if ForkingNow.active:
-        start_worker()
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=after_fork)
-
-
 class ImageLoader:
     """Batches of one epoch after another; ``loader`` says what the arguments are."""
 
@@ -125,14 +101,13 @@ class ImageLoader:
     ) -> None:
         self.pipeline = files.pipeline
         self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
-        with ForkingNow():
-            self.batches = DataLoader(
-                files,
-                batch_sampler=self.sampler,
-                num_workers=workers,
-                batchify_fn=batchify,
-                timeout=PATIENCE,
-            )
+        self.batches = DataLoader(
+            files,
+            batch_sampler=self.sampler,
+            num_workers=workers,
+            batchify_fn=batchify,
+            timeout=PATIENCE,
+        )
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""

@@ -1,6 +1,7 @@
 """Batches of image files from PyTorch's Dataset and DataLoader."""
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset
 from d2l_ft.augment import EpochSampler, Key, Pipeline
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
-from d2l_ft.worker import start_worker
 
 Item = tuple[Any, int] | DataError
 Batch = tuple[Tensor, Tensor]
@@ -88,10 +88,13 @@ def collate(items: Sequence[Item]) -> Batch | DataError:
     return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 
 
-def begin_worker(_: int) -> None:
-    """Compute on one thread in a worker: a forked thread pool hangs."""
+def start_worker(_: int) -> None:
+    """Compute on one thread in a worker: a forked thread pool hangs. Leave Ctrl-C to the parent.
+
+    A terminal sends Ctrl-C to every process; Gluon's workers are deaf to it by themselves.
+    """
     torch.set_num_threads(1)
-    start_worker()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ImageLoader:
@@ -107,7 +110,7 @@ class ImageLoader:
             batch_sampler=self.sampler,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=begin_worker,
+            worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # the default one is dropout's
         )

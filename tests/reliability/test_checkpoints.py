@@ -111,6 +111,27 @@ def test_a_kill_at_every_call_loses_no_more_than_an_interval(tmp_path, figure):
     figure(f'{len(places)} of {len(places)} kills, at most {worst} epoch behind')
 
 
+def test_bytes_are_on_the_disk_before_a_file_has_its_name(tmp_path, monkeypatch):
+    """A power cut can't be tried; the order of the calls can. The folder's turn is last."""
+    events, real = [], (os.fsync, os.replace)
+
+    def fsync(handle):
+        events.append(('fsync', os.readlink(f'/proc/self/fd/{handle}')))
+        real[0](handle)
+
+    def replace(old, new):
+        events.append(('replace', str(old), str(new)))
+        real[1](old, new)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    monkeypatch.setattr(os, 'replace', replace)
+    write_run(tmp_path / 'run')
+    assert len(events) == 3 * (1 + 2 * EPOCHS)
+    for file, rename, folder in zip(events[::3], events[1::3], events[2::3], strict=True):
+        assert file == ('fsync', rename[1])
+        assert folder == ('fsync', str(Path(rename[2]).parent))
+
+
 @pytest.mark.parametrize('damage', ['rubbish', 'empty', 'half', 'a bit', 'zeros', 'other shape'])
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     damage, tmp_path, capsys, figure

@@ -12,8 +12,11 @@ from conftest import asked_backends, make_folder
 from test_command import OPTIONS, command
 from test_resume import FAULTS
 
+from d2l_ft.errors import TrainingDiverged
+from d2l_ft.interface import Sums
 from d2l_ft.registry import BACKENDS
 from d2l_ft.run import Run
+from d2l_ft.training import READ_STEPS, Fit
 
 FAST = [*OPTIONS, '--arch', 'squeezenet1_1', '--lr', 0.0001, '--epochs', 1]
 
@@ -211,6 +214,24 @@ def test_a_loss_that_is_no_number(framework, tmp_path, figure):
     assert position.epoch == 1
     assert all(np.isfinite(array).all() for array in loaded.model.values())
     figure(f'{framework.NAME}: stops in the epoch, the checkpoint before it is finite')
+
+
+def test_a_loss_is_looked_at_soon(framework, folder):
+    """Not only when a checkpoint would be written: the rest of an epoch may take hours."""
+    seen = []
+
+    class Backend:
+        seed = staticmethod(framework.seed)
+
+        @staticmethod
+        def train_step(*_):
+            seen.append(1)
+            return Sums(float('nan') if len(seen) == 3 else 1.0, 0.0, 4)
+
+    fit = Fit(Backend, None, None, [None] * 500, None, 1, bar=False)
+    with pytest.raises(TrainingDiverged, match='epoch 1'):
+        fit.run()
+    assert len(seen) <= 3 + READ_STEPS
 
 
 def test_the_help_is_no_failure():

@@ -153,8 +153,11 @@ def wait_for_none(session, seconds):
 
 
 def test_ctrl_c_leaves_no_worker(framework, tmp_path, figure):
-    """As in a terminal, where every process of the group gets the signal."""
-    folder = make_folder(tmp_path / 'photos', train=24, test=8)
+    """As in a terminal, where every process of the group gets the signal.
+
+    The test part is large, so that many a Ctrl-C meets the test after an epoch, which goes on.
+    """
+    folder = make_folder(tmp_path / 'photos', train=8, test=80)
     draw, slowest = random.Random(framework.NAME), 0.0
     for number in range(STOPS):
         out = tmp_path / f'run{number}'
@@ -166,6 +169,7 @@ def test_ctrl_c_leaves_no_worker(framework, tmp_path, figure):
         text, err = process.communicate(timeout=60)
         assert process.returncode == 130, text + err
         assert 'Traceback' not in err
+        assert err.count('stopping after this step') == 1, 'by the parent alone'
         assert '--resume' in err
         assert wait_for_none(process.pid, 5) == []
         slowest = max(slowest, time.monotonic() - begun)

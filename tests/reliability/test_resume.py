@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends as one that never was; also on the other framework."""
 
+import math
 import random
 import signal
 import subprocess
@@ -143,6 +144,13 @@ def test_killed_at_a_random_point_and_resumed_is_bit_equal(
         hits += 1
         scene.check(out, tmp_path / f'killed{tries}.log')
     figure(f'{framework.NAME}: {hits} of {wanted} bit-equal')
+
+
+def test_the_rate_falls_along_the_cosine_of_all_steps(scene_of):
+    steps = 3 * 6
+    lines = [line for line in scene_of(MIXED).draws.splitlines() if line.startswith('rate')]
+    expected = [0.001 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    assert [float(line.split()[1]) for line in lines] == pytest.approx(expected, rel=1e-12)
 
 
 def test_results_can_differ(scene_of, tmp_path):
