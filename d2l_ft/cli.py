@@ -212,6 +212,8 @@ def train(
     settings = Settings(**options)
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
+    for net in settings.nets():
+        settings.recipe(net)  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
     out = out or _default_out(chosen.NAME, settings.data)
     run, interrupted = train_run(chosen, settings, out, resume, say=click.echo)

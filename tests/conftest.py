@@ -58,12 +58,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize('framework', asked_backends(), indirect=True)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known that names what a test needs."""
+    config.addinivalue_line('markers', 'needs(framework): the test is about this framework')
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes a ``framework`` where the leg has none."""
-    if not asked_backends():
-        out = [item for item in items if 'framework' in getattr(item, 'fixturenames', ())]
-        items[:] = [item for item in items if item not in out]
-        config.hook.pytest_deselected(items=out)
+    """Leave out what needs a framework that the leg has not."""
+    asked = asked_backends()
+    out = [
+        item
+        for item in items
+        if any(mark.args[0] not in asked for mark in item.iter_markers('needs'))
+        or (not asked and 'framework' in getattr(item, 'fixturenames', ()))
+    ]
+    items[:] = [item for item in items if item not in out]
+    config.hook.pytest_deselected(items=out)
 
 
 THOROUGH = bool(os.environ.get('D2L_FT_THOROUGH'))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import asked_backends, make_folder
+from conftest import make_folder
 from test_command import OPTIONS, command
 from test_resume import FAULTS
 
@@ -52,7 +52,7 @@ def test_a_framework_that_is_broken(name, cause, tmp_path):
     assert cause in line
 
 
-@pytest.mark.skipif('mxnet' not in asked_backends(), reason='MXNet itself is imported')
+@pytest.mark.needs('mxnet')
 def test_a_numpy_that_is_too_new_for_mxnet():
     """NumPy 1.24 took away names that MXNet 1.9 asks for; here they are taken away from 1.23."""
     hide = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import THOROUGH, asked_backends
+from conftest import THOROUGH
 
 from d2l_ft import params
 from d2l_ft.archive import extract
@@ -96,7 +96,7 @@ def test_no_file_runs_its_payload(name, tmp_path, figure):
     figure(f'{len(contents)} payloads, none ran')
 
 
-@pytest.mark.skipif('pytorch' not in asked_backends(), reason='PyTorch writes these files')
+@pytest.mark.needs('pytorch')
 @pytest.mark.parametrize('suffix', ['.pth', '.pt'])
 def test_no_file_of_pytorch_runs_its_payload(suffix, tmp_path, figure):
     import torch
@@ -125,7 +125,7 @@ def test_no_file_of_pytorch_runs_its_payload(suffix, tmp_path, figure):
     figure(f'{len(contents)} of {len(contents)} refused, none ran')
 
 
-@pytest.mark.skipif('pytorch' not in asked_backends(), reason='it is about PyTorch')
+@pytest.mark.needs('pytorch')
 @pytest.mark.parametrize(('version', 'safe'), [('2.5.1', False), ('2.9.1+cpu', False),
                                                ('2.10.0', True), ('3.0.0a0', True)])  # fmt: skip
 def test_an_old_pytorch_opens_verified_files_only(version, safe, tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ def test_the_fuzzer_finds_a_reader_that_is_broken(broken, cause, tmp_path):
     assert any(each in done.stderr for each in cause.split('|'))
 
 
-@pytest.mark.skipif('mxnet' not in asked_backends(), reason='MXNet writes these files')
+@pytest.mark.needs('mxnet')
 class TestParams:
     """The reader of .params against MXNet itself."""
 

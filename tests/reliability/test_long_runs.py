@@ -89,6 +89,7 @@ print((memory() - before) / 2000 / 1024)
 """
 
 
+@pytest.mark.needs('mxnet')
 def test_mxnets_concat_still_keeps_memory(figure):
     """The known exception: SqueezeNet and DenseNet on MXNet grow with each step of training.
 
