@@ -218,6 +218,29 @@ def test_resume_is_exact(backend):
     assert same(backend.get_state(whole), backend.get_state(again))
 
 
+def test_a_new_rate_is_that_of_a_new_trainer_with_the_old_memory(backend):
+    """To the bit, and for the head's multiple too."""
+    states = []
+    for renew in (False, True):
+        net = placed(backend)
+        trainer = backend.build_trainer(net, RECIPE)
+        for number, rate in enumerate((0.01, 0.003, 0.0007)):
+            if renew:
+                memory = backend.get_trainer_state(net, trainer)
+                trainer = backend.build_trainer(net, RECIPE.at_rate(rate))
+                backend.set_trainer_state(net, trainer, memory)
+            else:
+                backend.set_rate(trainer, rate)
+            backend.train_step(net, trainer, random_batch(backend, seed=number))
+        states.append(backend.get_state(net))
+    assert same(*states)
+    net = placed(backend)
+    trainer = backend.build_trainer(net, RECIPE)
+    for number in range(3):
+        backend.train_step(net, trainer, random_batch(backend, seed=number))
+    assert not same(states[0], backend.get_state(net))
+
+
 def test_no_momentum_means_no_memory(backend):
     net = placed(backend)
     trainer = backend.build_trainer(net, Recipe(0.01))

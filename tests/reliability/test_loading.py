@@ -51,6 +51,7 @@ def payloads(marker):
 def test_the_payload_works(tmp_path):
     for data in payloads(tmp_path / 'x'):
         pickle.loads(data)
+        assert (tmp_path / 'x').is_dir()
         (tmp_path / 'x').rmdir()
 
 
