@@ -15,8 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import xml.etree.ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +33,42 @@ ORDER = (
 """Files of tests, in the order of the page."""
 
 
-def measure() -> dict[str, Any]:
-    """Run the tests; return what they measured.
+def measure(files: Sequence[str]) -> dict[str, Any]:
+    """Run some files of tests; return what they measured.
 
     Raises:
         SystemExit: One failed.
     """
-    begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / 'report.xml'
         options = ['-o', 'junit_family=xunit1', f'--junitxml={report}', '--timeout=1800']
-        command = [sys.executable, '-m', 'pytest', str(TESTS), *options]
-        environment = os.environ | {'D2L_FT_THOROUGH': '1'}
-        if code := subprocess.run(
-            command, cwd=HERE.parent, env=environment, check=False
-        ).returncode:
-            sys.exit(code)
-        cases = list(xml.etree.ElementTree.parse(report).iter('testcase'))
-    found: dict[str, dict[str, Any]] = {}
-    for case in cases:
-        name, _, parameter = case.attrib['name'].partition('[')
-        file = case.attrib['file'].rsplit('/', 1)[-1].removeprefix('test_').removesuffix('.py')
-        line = found.setdefault(f'{file}/{name}', {'passed': 0, 'skipped': 0, 'figures': []})
-        line['skipped' if case.find('skipped') is not None else 'passed'] += 1
-        for each in case.iter('property'):
-            line['figures'].append([parameter.rstrip(']'), each.attrib['value']])
+        paths = [str(TESTS / f'test_{file}.py') for file in files]
+        done = subprocess.run(
+            [sys.executable, '-m', 'pytest', *paths, *options],
+            cwd=HERE.parent, env=os.environ | {'D2L_FT_THOROUGH': '1'}, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            sys.exit(done.returncode)
+        tests = collect(report)
     return {
         'date': datetime.date.today().isoformat(),
         'system': f'{platform.system()} {platform.machine()}, {usable_cores()} cores',
         'versions': versions(),
-        'minutes': round((time.monotonic() - begun) / 60),
-        'tests': found,
+        'tests': tests,
     }
+
+
+def collect(report: Path) -> dict[str, dict[str, Any]]:
+    """Return what the tests of a report in JUnit's format measured."""
+    found: dict[str, dict[str, Any]] = {}
+    for case in xml.etree.ElementTree.parse(report).iter('testcase'):
+        name, _, parameter = case.attrib['name'].partition('[')
+        file = case.attrib['file'].rsplit('/', 1)[-1].removeprefix('test_').removesuffix('.py')
+        line = found.setdefault(f'{file}/{name}', {'passed': 0, 'figures': []})
+        line['passed'] += 1
+        for each in case.iter('property'):
+            line['figures'].append([parameter.rstrip(']'), each.attrib['value']])
+    return found
 
 
 def names() -> set[str]:
@@ -79,14 +83,15 @@ def names() -> set[str]:
 
 def shown(line: dict[str, Any]) -> str:
     """Return a cell of the table: what a test measured, or how many cases passed."""
-    figures = [figure for _, figure in line['figures']]
-    if not figures:
+    cases = line['figures']
+    if not cases:
         return f'{line["passed"]} passed'
-    if len(set(figures)) == 1:
-        return f'{len(figures)} of {line["passed"]}: {figures[0]}' if figures[1:] else figures[0]
-    if all(re.match(r'(mxnet|pytorch)\b', each) for each in figures) or not line['figures'][0][0]:
-        return '<br>'.join(figures)
-    return '<br>'.join(f'{case}: {figure}' for case, figure in line['figures'])
+    if len({figure for _, figure in cases}) == 1:
+        return f'{len(cases)} of {line["passed"]}: {cases[0][1]}' if cases[1:] else cases[0][1]
+    return '<br>'.join(
+        figure if figure.startswith(case) else f'{case}: {re.sub("^(mxnet|pytorch): ", "", figure)}'
+        for case, figure in ((case.strip('-'), figure) for case, figure in cases)
+    )
 
 
 def render() -> str:
@@ -98,8 +103,7 @@ def render() -> str:
         '<!-- written by benchmarks/reliability.py; do not edit -->',
         '# Nothing lost, nobody let in',
         '',
-        f'**{passed} cases passed** on {result["date"]} in {result["minutes"]} minutes '
-        f'({result["system"]}; '
+        f'**{passed} cases passed** on {result["date"]} ({result["system"]}; '
         + ', '.join(f'{name} {version}' for name, version in result['versions'].items())
         + ').',
         '',
@@ -122,6 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--page', action='store_true', help='write the page alone')
     parser.add_argument('--check', action='store_true', help='write nothing')
+    parser.add_argument(
+        '--only', action='append', choices=ORDER, help='measure a file again; keep the others'
+    )
     options = parser.parse_args()
     if options.check:
         if gone := names() ^ set(json.loads(NUMBERS.read_text())['tests']):
@@ -129,7 +136,16 @@ def main() -> None:
         fresh = PAGE.read_text() == render()
         sys.exit(0 if fresh else f'{PAGE} is stale: run {Path(__file__).name} --page')
     if not options.page:
-        NUMBERS.write_text(json.dumps(measure(), indent=1) + '\n')
+        result = measure(options.only or ORDER)
+        if options.only:
+            before = json.loads(NUMBERS.read_text())
+            kept = {
+                name: line
+                for name, line in before['tests'].items()
+                if name.partition('/')[0] not in options.only
+            }
+            result['tests'] = kept | result['tests']
+        NUMBERS.write_text(json.dumps(result, indent=1) + '\n')
     PAGE.write_text(render())
 
 

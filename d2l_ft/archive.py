@@ -1,8 +1,8 @@
 """Unpack zip and tar archives that nobody vouches for: nothing is written outside the target.
 
-Refused, before anything is written: links, devices and other special entries, paths that are
-absolute, climb, have a drive letter or differ in letter case alone, names that occur twice, a file
-where another entry needs a folder, passwords, and archives that grow without measure.
+Refused: links, devices and other special entries, paths that are absolute, climb, have a drive
+letter or differ in letter case alone, names that occur twice, a file where another entry needs a
+folder, passwords, and archives that grow without measure. Of a refused archive nothing is kept.
 """
 
 import gzip

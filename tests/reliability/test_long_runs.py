@@ -107,7 +107,7 @@ def test_growth_would_be_seen(tmp_path, framework):
     """The same measurement, of a training that keeps something of each epoch."""
     folder = make_folder(tmp_path / 'photos', train=4, test=2)
     leaking = LONG.replace(
-        "'epoch' in line and", "'epoch' in line and not kept.append(b'x' * 2**23) and"
+        "'epoch' in line and", "'epoch' in line and not kept.append(b'x' * 2**25) and"
     )
     done = subprocess.run(
         [sys.executable, '-c', 'kept = []' + leaking, framework.NAME, str(folder),

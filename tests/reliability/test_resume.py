@@ -165,7 +165,7 @@ def test_results_can_differ(scene_of, tmp_path):
 @pytest.mark.parametrize('operation', OPERATIONS if THOROUGH else ['write'])
 def test_killed_while_a_checkpoint_is_written(framework, scene_of, operation, tmp_path, figure):
     scene = scene_of(MIXED)
-    numbers = (9, 14, 21, 30) if THOROUGH else (14,)
+    numbers = (3, 8, 12, 16) if THOROUGH else (12,)
     for number in numbers:  # the writes of config and metrics are among them
         out, log = tmp_path / f'run{number}', tmp_path / f'run{number}.log'
         fault = {'operation': operation, 'kind': 'kill', 'number': number}
