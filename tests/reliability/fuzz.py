@@ -9,6 +9,7 @@ with a traceback and leaves the input in fuzz-<reader>.
 
 import json
 import random
+import re
 import resource
 import sys
 import tempfile
@@ -283,6 +284,15 @@ READERS = {
 }  # fmt: skip
 
 
+def peak():
+    """Return the most memory that the process has had, in MiB.
+
+    Not ru_maxrss, which begins with that of the process which started this one.
+    """
+    (line,) = re.findall(r'VmHWM:\s*(\d+) kB', Path('/proc/self/status').read_text())
+    return int(line) / 1024
+
+
 def bound_memory():
     """Let the process grow by no more than MEMORY."""
     pages = int(Path('/proc/self/statm').read_text().split()[0])
@@ -306,7 +316,7 @@ def main():
             reader.path.write_bytes(reader.seeds[0])
             reader.read()  # imports all that it needs, and must work
         bound_memory()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak()
         for number in range(count):
             if hasattr(reader, 'write'):
                 reader.write(draw)
@@ -326,8 +336,8 @@ def main():
                 kept.write_bytes(reader.path.read_bytes())
                 sys.exit(f'input {number} is in {kept}: {message!r}')
             slowest = max(slowest, time.perf_counter() - begun)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(json.dumps({'read': read, 'refused': refused, 'slowest': slowest, 'grown': grown}))
+    found = {'read': read, 'refused': refused, 'slowest': slowest, 'grown': peak() - before}
+    print(json.dumps(found))
 
 
 if __name__ == '__main__':
