@@ -4,7 +4,6 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,4 +238,3 @@ def test_the_help_is_no_failure():
         out, _ = command(*words)
         assert 'Usage' in out
     assert '--skip-bad' in command('train', '--help')[0]
-    assert Path(FAULTS).is_file()
