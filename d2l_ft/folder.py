@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,14 +27,12 @@ from d2l_ft.augment import generator
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
+from d2l_ft.opencv import LARGEST
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 """Compared in lower case; what Gluon's ImageFolderDataset takes."""
 
 FORMATS = ('JPEG', 'PNG')
-LARGEST = 178_956_970
-"""Pixels; twice the size at which PIL warns, where PIL itself refuses a picture."""
-
 BIG = 1 << 24
 """Pixels from which images are decoded one after the other: each takes four bytes a pixel."""
 
@@ -150,30 +148,35 @@ def inspect_image(path: str) -> tuple[str, list[str]]:
     The whole picture is decoded: OpenCV and MXNet would read a truncated one in silence. Its size
     is read before, and large ones are decoded one after the other.
     """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block the reader for ever
-            return 'is not a regular file', []
-        if status.st_size == 0:
-            return 'is empty', []
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of PIL, on sizes and odd metadata
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > LARGEST:
-                    return f'has {image.width} x {image.height} pixels, which is too large', []
-                with BIG_LOCK if image.width * image.height > BIG else nullcontext():
-                    image.load()
-                return '', oddities(path, image)
-    except FileNotFoundError:
-        return 'does not exist', []
-    except UnidentifiedImageError:
-        return 'is no JPEG or PNG image', []
-    except Image.DecompressionBombError:
-        return 'has too many pixels', []
-    except OSError as error:
-        return f'cannot be read ({error.strerror or " ".join(str(error).split())})', []
-    except Exception as error:  # PIL's decoders raise anything: SyntaxError, ValueError, ...
-        return f'cannot be read ({" ".join(str(error).split()) or type(error).__name__})', []
+    with ExitStack() as alone:  # left last: an error holds pixels too, until it is handled
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # a pipe or device would block the reader for ever
+                return 'is not a regular file', []
+            if status.st_size == 0:
+                return 'is empty', []
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # of PIL, on sizes and odd metadata
+                with Image.open(path, formats=FORMATS) as image:
+                    if image.width * image.height > LARGEST:
+                        return f'has {image.width} x {image.height} pixels, which is too large', []
+                    if image.width * image.height > BIG:
+                        alone.enter_context(BIG_LOCK)
+                    try:
+                        image.load()
+                        return '', oddities(path, image)
+                    finally:
+                        image.close()  # gives the pixels back before the next one may begin
+        except FileNotFoundError:
+            return 'does not exist', []
+        except UnidentifiedImageError:
+            return 'is no JPEG or PNG image', []
+        except Image.DecompressionBombError:
+            return 'has too many pixels', []
+        except OSError as error:
+            return f'cannot be read ({error.strerror or " ".join(str(error).split())})', []
+        except Exception as error:  # PIL's decoders raise anything: SyntaxError, ValueError, ...
+            return f'cannot be read ({" ".join(str(error).split()) or type(error).__name__})', []
 
 
 def oddities(path: str, image: Image.Image) -> list[str]:

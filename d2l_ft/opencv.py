@@ -6,8 +6,12 @@ cores, and does not survive a fork.
 
 import os
 
+LARGEST = 178_956_970
+"""Pixels of the largest image that is decoded; twice the size at which PIL warns, where PIL itself
+refuses a picture."""
+
 # OpenCV's own limit is six times as much; it reads this when it is loaded, as MXNet's does
-os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', '178956970')  # folder.LARGEST
+os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(LARGEST))
 
 try:
     import cv2
@@ -21,4 +25,4 @@ except ImportError as error:
 
 cv2.setNumThreads(0)
 
-__all__ = ['cv2']
+__all__ = ['LARGEST', 'cv2']
