@@ -1,5 +1,8 @@
 """The errors of d2l_ft: each message is one line with the cause and the next command."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
 
 class D2LFTError(Exception):
     """Base of every error that a user can mend; the command line exits with code 2 on it."""

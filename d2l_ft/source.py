@@ -1,5 +1,7 @@
 """Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ from d2l_ft.archive import extract_only_member
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
 from d2l_ft.downloads import fetch
-from d2l_ft.errors import ModelError
-from d2l_ft.files import cache_dir
+from d2l_ft.errors import INTERRUPTED, D2LFTError, ModelError
+from d2l_ft.files import cache_dir, locked
 from d2l_ft.folder import load_folders
 from d2l_ft.interface import Backend, State
-from d2l_ft.messages import tell
+from d2l_ft.messages import tell, warn
 from d2l_ft.params import gluon_state
 from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS, scheduled
 from d2l_ft.registry import get_backend
@@ -47,6 +49,9 @@ IMAGENET: dict[str, dict[str, Any]] = {
 """ImageNet weights as torchvision 0.27 and GluonCV 0.10 list them. torchvision's file names hold
 the first digits of the SHA-256, which is whole here where several projects have published it;
 Gluon's hash is the SHA-1 of the .params file in the archive."""
+
+FAILED = 'failed: '
+"""What begins the line in which the process that pre-trains tells its error."""
 
 INSTEAD = 'use the built-in  --source sample'
 
@@ -161,13 +166,41 @@ def source_path(arch: str) -> Path:
 def sample_source(
     arch: str, backend: Backend, devices: str = 'auto', bar: bool = True
 ) -> Checkpoint:
-    """Return the model that was pre-trained on the sample's source task; train it at first use."""
+    """Return the model that was pre-trained on the sample's source task; train it at first use.
+
+    Raises:
+        ModelError: The training failed; the line of its error.
+    """
     path = source_path(arch)
     if not path.is_file():
-        checkpoint = pretrain(arch, backend, devices, bar)
-        if not path.is_file():  # another process may have been faster: the first one stays
-            save_checkpoint(path, checkpoint)
+        with locked(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
+            if not path.is_file():
+                pretrain_apart(arch, backend.NAME, devices, bar)
     return load_checkpoint(path)
+
+
+def pretrain_apart(arch: str, backend: str, devices: str, bar: bool) -> None:
+    """Pre-train in a process of its own and write the model into the cache.
+
+    In this process it would leave the framework's generators elsewhere (MXNet's state cannot be
+    kept), and what the caller draws next would depend on whether the cache was warm.
+
+    Raises:
+        ModelError: The training failed; the line of its error.
+    """
+    words = [arch, backend, devices, '' if bar else 'quiet']
+    command = [sys.executable, '-m', 'd2l_ft.source', *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            for line in child.stdout or ():
+                if line.startswith(FAILED):
+                    raise ModelError(line.removeprefix(FAILED).strip())
+                tell(line.rstrip())
+        except BaseException:
+            child.terminate()  # Ctrl-C may have met this process alone
+            raise
+    if child.returncode:
+        raise ModelError(f'the process that pre-trains {arch} ended with code {child.returncode}')
 
 
 def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = True) -> Checkpoint:
@@ -200,3 +233,19 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
         'trained_with': backend.NAME, 'test_acc': reached,
     }  # fmt: skip
     return Checkpoint(backend.get_state(net), meta=meta)
+
+
+def main() -> None:
+    """Be the process of ``pretrain_apart``."""
+    arch, backend, devices, quiet = sys.argv[1:]
+    try:
+        checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
+        save_checkpoint(source_path(arch), checkpoint)
+    except D2LFTError as error:
+        print(f'{FAILED}{error}')
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,12 +1,21 @@
 """The same seed gives the same bits: twice, and with any number of workers, on the CPU."""
 
 import hashlib
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from conftest import THOROUGH, make_folder
+from test_long_runs import of_session, wait_for_none
 
+from d2l_ft.errors import ModelError
 from d2l_ft.experiment import Settings, train
+from d2l_ft.files import cache_dir
+from d2l_ft.sample import VERSION
+from d2l_ft.source import load_source, source_path
 
 ARCHS = ('squeezenet1_1', 'resnet18') if THOROUGH else ('squeezenet1_1',)
 
@@ -61,3 +70,61 @@ def test_draws_of_the_user_are_left_alone(framework, tmp_path, monkeypatch):
     before = random.getstate(), np.random.get_state()[1].tolist()
     trained(framework, monkeypatch, tmp_path / 'run', folder, arch='squeezenet1_1')
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+@pytest.fixture
+def small_task(tmp_path):
+    """Put a small data set where that of the source task is kept."""
+    place = cache_dir() / 'data' / f'sample-source-v{VERSION}'
+    return make_folder(place, train=4, test=2)
+
+
+def drawn(backend):
+    """Return a draw of the framework's own generator."""
+    if backend.NAME == 'mxnet':
+        import mxnet as mx
+
+        return mx.nd.random.uniform(shape=(3,)).asnumpy().tolist()
+    import torch
+
+    return torch.rand(3).tolist()
+
+
+def test_what_follows_does_not_depend_on_whether_the_source_was_cached(framework, small_task):
+    """The book's cells draw their heads from the framework's generator."""
+    found = []
+    for cached in (False, True):
+        assert source_path('resnet18').is_file() == cached
+        framework.seed(5)
+        state = load_source('sample', 'resnet18', framework, 'cpu', bar=False)
+        found.append((drawn(framework), state['fc.weight'].tolist()))
+    assert found[0] == found[1]
+    framework.seed(6)
+    assert drawn(framework) != found[0][0]
+
+
+def test_a_source_that_cannot_be_trained_is_one_line(framework, small_task):
+    with pytest.raises(ModelError, match='use auto or cpu') as caught:
+        load_source('sample', 'resnet18', framework, 'gpu:97', bar=False)
+    assert '\n' not in str(caught.value)
+    assert not source_path('resnet18').exists()
+
+
+def test_ctrl_c_while_the_source_is_trained_leaves_no_process(framework, tmp_path):
+    """The signal meets the parent alone, as in some notebooks."""
+    make_folder(cache_dir() / 'data' / f'sample-source-v{VERSION}', train=400, test=2)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'd2l_ft.cli', 'train', '--backend', framework.NAME, '--data',
+         str(make_folder(tmp_path / 'photos')), '--out', str(tmp_path / 'run')],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while 'pre-training' not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(3)
+    assert len(of_session(process.pid)) == 2
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert 'Traceback' not in err
+    assert wait_for_none(process.pid, 5) == []
+    assert not (tmp_path / 'run').exists()
