@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,13 +13,10 @@ import click
 from d2l_ft import __version__
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.chapter.cli import chapter
-from d2l_ft.downloads import OFFLINE_VARIABLE
-from d2l_ft.errors import CheckpointError, D2LFTError, DataError
+from d2l_ft.cli_data import data, offline_option
+from d2l_ft.errors import INTERRUPTED, CheckpointError, D2LFTError
 from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import VARIABLE, backend_name, backend_names, get_backend
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
 class Commands(click.Group):
@@ -83,18 +79,6 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --backend."""
     text = f'Framework: {", ".join(backend_names())}.  [default: {VARIABLE}, or pytorch]'
     return click.option('--backend', help=text)(command)
-
-
-def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --offline."""
-
-    def forbid(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        if value:
-            os.environ[OFFLINE_VARIABLE] = '1'
-
-    text = f'Fetch nothing; use what is in the cache.  [default: {OFFLINE_VARIABLE}]'
-    option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
-    return option(command)
 
 
 @main.command()
@@ -456,87 +440,7 @@ def parity(
 
 
 main.add_command(chapter)
-
-
-@main.group()
-def data() -> None:
-    """Draw, check or download data sets."""
-
-
-@data.command('sample')
-@click.argument('directory', type=click.Path(path_type=Path))
-@click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
-def data_sample(directory: Path, seed: int) -> None:
-    """Write the built-in sample as image files.
-
-    \b
-    Example:
-      d2l-ft data sample drawn-hotdogs
-    """
-    from tqdm import tqdm
-
-    from d2l_ft.sample import write_target
-
-    with tqdm(desc='draw', unit='image', disable=None) as bar:
-        write_target(directory, seed, progress=bar.update)
-    click.echo(f'wrote {directory}')
-
-
-@data.command('check')
-@click.argument('directory', type=click.Path(path_type=Path))
-@click.option('--all', 'every', is_flag=True, help='Name every image that is converted.')
-def data_check(directory: Path, every: bool) -> None:
-    """Look for anything in an image folder that training would refuse, skip or convert.
-
-    \b
-    Example:
-      d2l-ft data check photos
-    """
-    from d2l_ft.folder import ODD, SHOWN, inspect_images, load_folders
-
-    parts = load_folders(directory)
-    bad: list[str] = []
-    odd: dict[str, list[str]] = {}
-    for name, part in zip(('train', 'test'), parts, strict=True):
-        click.echo(f'{name}: {len(part.samples)} images')
-        for label, each in enumerate(part.classes):
-            count = sum(sample.label == label for sample in part.samples)
-            click.echo(f'  {each}: {count}')
-        if part.note():
-            click.echo(part.note())
-        found = inspect_images(part.samples)
-        for sample, problem in zip(part.samples, found.problems, strict=True):
-            if problem:
-                bad.append(f'{sample.path} {problem}')
-        for kind, paths in found.odd.items():
-            odd.setdefault(kind, []).extend(paths)
-    for kind, paths in odd.items():
-        shown = paths if every else paths[:SHOWN]
-        more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''
-        click.echo(f'{len(paths)} with {ODD[kind]}: {", ".join(shown)}{more}')
-    for line in bad:
-        click.echo(f'bad: {line}')
-    if bad:
-        raise DataError(f'{len(bad)} bad image(s): mend or remove them, or train with --skip-bad')
-    click.echo('all images are good')
-
-
-@data.command('fetch')
-@click.argument('name')
-@offline_option
-def data_fetch(name: str) -> None:
-    """Download, verify and unpack a named data set.
-
-    \b
-    Examples:
-      d2l-ft data fetch hotdog
-      D2L_FT_MIRROR=https://mirror.example/d2l d2l-ft data fetch hotdog
-
-    What broke off goes on where it stopped.
-    """
-    from d2l_ft.hub import download_extract
-
-    click.echo(download_extract(name))
+main.add_command(data)
 
 
 @main.command()

@@ -22,7 +22,7 @@ from d2l_ft.interface import Backend
 from d2l_ft.registry import BACKENDS
 
 OWN = 'd2l_ft'
-NOT_USED_BY_CELLS = ('chapter', 'parity', 'probe.py', 'cli.py', 'report.py')
+NOT_USED_BY_CELLS = ('chapter', 'parity', 'probe.py', 'cli.py', 'cli_data.py', 'report.py')
 """Parts of the packages that no cell runs."""
 
 SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
