@@ -102,17 +102,12 @@ def extract(archive: Path, target: Path) -> Path:
         DataError: The archive is damaged, of another kind, or not to be trusted.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    try:
-        with _opened(archive) as (entries, opener), new_directory(target) as temporary:
-            for entry in tqdm(entries, desc=f'unpack {archive.name}', unit='file', disable=None):
-                path = temporary.joinpath(*entry.parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with opener(entry) as source, path.open('xb') as stream:
-                    _copy(source, stream, entry.size)
-    except Refused as error:
-        raise DataError(f'{archive} is not unpacked: {error}') from None
-    except (*DAMAGE, UnicodeError) as error:
-        raise DataError(f'cannot unpack {archive}: {_reason(error)}') from error
+    with explained(archive), opened(archive) as (entries, opener), new_directory(target) as folder:
+        for entry in tqdm(entries, desc=f'unpack {archive.name}', unit='file', disable=None):
+            path = folder.joinpath(*entry.parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with opener(entry) as source, path.open('xb') as stream:
+                _copy(source, stream, entry.size)
     return target
 
 
@@ -122,17 +117,24 @@ def extract_only_member(archive: Path, target: Path) -> None:
     Raises:
         DataError: It is damaged, not to be trusted, or has another number of files.
     """
+    with explained(archive), opened(archive) as (listed, opener):
+        entries = list(listed)
+        if len(entries) != 1:
+            raise Refused(f'it has {len(entries)} files instead of one')
+        with opener(entries[0]) as source, target.open('wb') as stream:
+            _copy(source, stream, entries[0].size)
+
+
+@contextmanager
+def explained(archive: Path) -> Iterator[None]:
+    """Turn what readers raise on an archive into one line about it."""
     try:
-        with _opened(archive) as (listed, opener):
-            entries = list(listed)
-            if len(entries) != 1:
-                raise Refused(f'it has {len(entries)} files instead of one')
-            with opener(entries[0]) as source, target.open('wb') as stream:
-                _copy(source, stream, entries[0].size)
+        yield
     except Refused as error:
         raise DataError(f'{archive} is not unpacked: {error}') from None
-    except (*DAMAGE, UnicodeError) as error:
-        raise DataError(f'cannot unpack {archive}: {_reason(error)}') from error
+    except DAMAGE as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise DataError(f'cannot unpack {archive}: {reason}') from error
 
 
 DAMAGE = (
@@ -140,11 +142,6 @@ DAMAGE = (
     RuntimeError, NotImplementedError, ValueError, OverflowError,
 )  # fmt: skip
 """What the readers of the standard library raise on damaged archives and on passwords."""
-
-
-def _reason(error: Exception) -> str:
-    """Return an error's text on one line."""
-    return ' '.join(str(error).split()) or type(error).__name__
 
 
 def _copy(source: IO[bytes], stream: IO[bytes], size: int) -> None:
@@ -160,7 +157,7 @@ def _copy(source: IO[bytes], stream: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
+def opened(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
     """Yield an archive's files, each checked when it is reached, and what opens one."""
     with archive.open('rb') as stream:
         start = stream.read(4)
@@ -178,10 +175,10 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
             yield _tar_entries(archive, tape), lambda entry: tape.extractfile(entry.own)
 
 
-def _zip_entries(archive: Path, opened: zipfile.ZipFile) -> Iterator[Entry]:
+def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
     """Yield the files of a zip archive."""
     rules = Rules(archive)
-    for info in opened.infolist():
+    for info in zipped.infolist():
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise Refused(f'{info.filename!r} is a link or a device')

@@ -125,9 +125,8 @@ def train(
     for name in names:
         settings.recipe(name)
     devices = backend.devices(settings.devices)
+    begun = Run.open(out) if resume else None
     with claimed(out, resume):
-        if resume:
-            Run.open(out)
         data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
         settings = settings.resolved(data)
         size = settings.image_size or data.image_size
@@ -139,7 +138,7 @@ def train(
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
-        run = Run.open(out) if resume else Run(out, _config(backend, settings, data, size))
+        run = begun or Run(out, _config(backend, settings, data, size))
         if resume:
             _check_same(run, data, size)
             run.config['settings'] = asdict(settings) | {'data': data.name}  # epochs may be more
@@ -255,14 +254,14 @@ class Job:
 
     def report(self, name: str) -> None:
         """Write the figures and the report, after each net."""
-        run = self.run
+        run, data = self.run, self.data
         save_curves(run.path / 'curves.png', run.history())
-        if name != run.best_net():  # the first net's report gets the twin's curves
-            write_report(run, evaluate_run(run, self.backend, bar=self.bar)[0])
-            return
-        pipeline, samples = Pipeline(run.config['image_size']), self.data.test.samples
-        classes = self.data.classes
-        found = evaluate_samples(self.backend, self.net, classes, samples, pipeline, self.bar)
+        # the first net's report gets the twin's curves
+        net = self.net if name == run.best_net() else load_net(run, self.backend)
+        pipeline = Pipeline(run.config['image_size'])
+        found = evaluate_samples(
+            self.backend, net, data.classes, data.test.samples, pipeline, self.bar
+        )
         write_report(run, found)
 
 

@@ -88,6 +88,11 @@ def check_writable(folder: Path) -> None:
         raise StorageError(describe(error, folder)) from error
 
 
+def lock_file(path: Path) -> Path:
+    """Return the hidden file beside a file whose lock is that file's."""
+    return path.with_name(f'.{path.name}.lock')
+
+
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock of a file; another process waits for it, and a killed one gives it up.
@@ -99,7 +104,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     Raises:
         StorageError: The folder cannot be written; or it is locked and is not to be waited for.
     """
-    lock = FileLock(path.parent / f'.{path.name}.lock')
+    lock = FileLock(lock_file(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,12 +1,11 @@
 """Named data sets: download, verify, extract, cache. Nothing is used before its hash fits."""
 
-import shutil
 from pathlib import Path
 
 from d2l_ft.archive import extract
 from d2l_ft.downloads import fetch
 from d2l_ft.errors import DataError
-from d2l_ft.files import cache_dir, locked, new_directory
+from d2l_ft.files import cache_dir, locked
 
 DATA_URL = 'http://d2l-data.s3-accelerate.amazonaws.com/'
 """The bucket of Dive into Deep Learning."""
@@ -62,19 +61,6 @@ def download_extract(name: str, folder: str | None = None) -> str:
     if folder and not inner.is_dir():
         raise DataError(f'the archive of {name!r} has no folder {folder!r}')
     return str(inner if inner.is_dir() else unpacked)
-
-
-def copy_folder(path: Path, target: Path) -> Path:
-    """Copy a folder to a place that the user named, all or nothing.
-
-    Raises:
-        DataError: The place is taken.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f'{target} exists already: name another folder')
-    with new_directory(target) as temporary:
-        shutil.copytree(path, temporary, dirs_exist_ok=True)
-    return target
 
 
 from d2l_ft import saved  # noqa: E402, F401  (last, as it adds the chapters' entries to DATA_HUB)

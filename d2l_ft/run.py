@@ -19,7 +19,14 @@ import numpy as np
 
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.errors import CheckpointError, TrainingDiverged
-from d2l_ft.files import check_writable, is_leftover, locked, remove_leftovers, write_atomic
+from d2l_ft.files import (
+    check_writable,
+    is_leftover,
+    lock_file,
+    locked,
+    remove_leftovers,
+    write_atomic,
+)
 from d2l_ft.messages import warn
 from d2l_ft.records import from_json, typed
 from d2l_ft.training import EpochMetrics, Position
@@ -27,7 +34,6 @@ from d2l_ft.training import EpochMetrics, Position
 KEPT = 2
 NETS = ('fine-tuned', 'scratch')
 LEFT_OUT = 'left-out.txt'
-LOCK = '.config.json.lock'
 
 CONFIG = {
     'backend': str, 'arch': str, 'classes': list[str], 'image_size': int, 'data': str,
@@ -39,11 +45,6 @@ LARGEST_IMAGE = 1 << 13
 """Pixels of the side of a net's input; a config that claims more is damaged."""
 
 
-def _ours(path: Path) -> bool:
-    """Tell whether a file is the lock, or what a killed writer has left."""
-    return path.name == LOCK or is_leftover(path)
-
-
 @contextmanager
 def claimed(path: Path, resume: bool) -> Iterator[None]:
     """Hold a run directory against other processes; a new one that stays empty is removed.
@@ -52,22 +53,25 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
         CheckpointError: It is not empty, and its run is not to go on.
         StorageError: It cannot be written, or another process writes it.
     """
-    if resume:
-        if not (path / 'config.json').is_file():
-            Run.open(path)  # raises
-    elif path.exists() and (not path.is_dir() or not all(_ours(each) for each in path.iterdir())):
+    config = path / 'config.json'
+    lock = lock_file(config)
+
+    def ours(each: Path) -> bool:
+        return each == lock or is_leftover(each)
+
+    if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
         raise CheckpointError(
             f'{path} is not empty: name another with --out, or go on with its run: --resume'
         )
     check_writable(path)
     try:
-        with locked(path / 'config.json'):
+        with locked(config):
             remove_leftovers(path)
             remove_leftovers(path / 'checkpoints')
             yield
     finally:
-        if path.is_dir() and [each.name for each in path.iterdir()] == [LOCK]:
-            (path / LOCK).unlink()
+        if path.is_dir() and list(path.iterdir()) == [lock]:
+            lock.unlink()
             path.rmdir()
 
 
