@@ -191,7 +191,7 @@ class Fit:
             TrainingDiverged: The loss is not finite.
         """
         history = []
-        steps = len(self.train_iter) if hasattr(self.train_iter, '__len__') else None
+        steps = self.steps()
         done = steps and steps * self.position.epoch + self.position.step
         with (
             Interrupt() as interrupt,
@@ -214,6 +214,10 @@ class Fit:
                     on_epoch(metrics)
                 self.interrupted = interrupt.asked and self.position.epoch < self.num_epochs
         return history
+
+    def steps(self) -> int | None:
+        """Return the number of batches of an epoch, if the batches tell it."""
+        return len(self.train_iter) if hasattr(self.train_iter, '__len__') else None
 
     def _train_epoch(
         self, interrupt: Interrupt, bar: Any, on_save: Callable[[Position], None] | None
@@ -241,7 +245,8 @@ class Fit:
             if interrupt.asked:
                 self.interrupted = True
                 break
-            if on_save and self.save_every and here.step % self.save_every == 0:
+            due = self.save_every and here.step % self.save_every == 0
+            if on_save and due and here.step != self.steps():  # the epoch's end has its own
                 self._read(unread, bar)
                 seconds, waited = here.seconds + clock.seconds(), here.waited + clock.waited
                 on_save(replace(here, seconds=seconds, waited=waited))

@@ -165,7 +165,7 @@ def test_results_can_differ(scene_of, tmp_path):
 @pytest.mark.parametrize('operation', OPERATIONS if THOROUGH else ['write'])
 def test_killed_while_a_checkpoint_is_written(framework, scene_of, operation, tmp_path, figure):
     scene = scene_of(MIXED)
-    numbers = (3, 8, 12, 16) if THOROUGH else (12,)
+    numbers = (3, 6, 9, 12) if THOROUGH else (9,)
     for number in numbers:  # the writes of config and metrics are among them
         out, log = tmp_path / f'run{number}', tmp_path / f'run{number}.log'
         fault = {'operation': operation, 'kind': 'kill', 'number': number}
@@ -183,7 +183,7 @@ def test_killed_after_a_checkpoint_within_an_epoch(scene_of, tmp_path):
     scene, out = scene_of(MIXED), tmp_path / 'run'
     start(*scene.options, '--out', out, operation='replace', kind='kill', number=4).communicate()
     (newest,) = Run.open(out).checkpoints('scratch')[-1:]
-    assert load_checkpoint(newest).meta['position']['step'] == 4
+    assert load_checkpoint(newest).meta['position']['step'] == 4, 'the end of the epoch has its own'
     scene.check(out, tmp_path / 'run.log')
 
 
