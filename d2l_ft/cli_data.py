@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from d2l_ft.downloads import OFFLINE_VARIABLE
 from d2l_ft.errors import DataError
 
 
@@ -15,10 +14,12 @@ def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --offline."""
 
     def forbid(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        from d2l_ft.downloads import OFFLINE_VARIABLE
+
         if value:
             os.environ[OFFLINE_VARIABLE] = '1'
 
-    text = f'Fetch nothing; use what is in the cache.  [default: {OFFLINE_VARIABLE}]'
+    text = 'Fetch nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
     option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
     return option(command)
 
@@ -56,25 +57,31 @@ def data_check(directory: Path, every: bool) -> None:
     \b
     Example:
       d2l-ft data check photos
+
+    It decodes every image, also those that training remembers as good.
     """
+    from collections import Counter
+
+    from d2l_ft.checked import remembered
     from d2l_ft.folder import ODD, SHOWN, inspect_images, load_folders
 
     parts = load_folders(directory)
     bad: list[str] = []
     odd: dict[str, list[str]] = {}
-    for name, part in zip(('train', 'test'), parts, strict=True):
-        click.echo(f'{name}: {len(part.samples)} images')
-        for label, each in enumerate(part.classes):
-            count = sum(sample.label == label for sample in part.samples)
-            click.echo(f'  {each}: {count}')
-        if part.note():
-            click.echo(part.note())
-        found = inspect_images(part.samples)
-        for sample, problem in zip(part.samples, found.problems, strict=True):
-            if problem:
-                bad.append(f'{sample.path} {problem}')
-        for kind, paths in found.odd.items():
-            odd.setdefault(kind, []).extend(paths)
+    with remembered(directory, anew=True) as checked:
+        for name, part in zip(('train', 'test'), parts, strict=True):
+            click.echo(f'{name}: {len(part.samples)} images')
+            counts = Counter(sample.label for sample in part.samples)
+            for label, each in enumerate(part.classes):
+                click.echo(f'  {each}: {counts[label]}')
+            if part.note():
+                click.echo(part.note())
+            found = inspect_images(part.samples, checked=checked)
+            for sample, problem in zip(part.samples, found.problems, strict=True):
+                if problem:
+                    bad.append(f'{sample.path} {problem}')
+            for kind, paths in found.odd.items():
+                odd.setdefault(kind, []).extend(paths)
     for kind, paths in odd.items():
         shown = paths if every else paths[:SHOWN]
         more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''

@@ -24,6 +24,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from tqdm import tqdm
 
 from d2l_ft.augment import generator
+from d2l_ft.checked import Checked
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
@@ -37,6 +38,9 @@ BIG = 1 << 24
 """Pixels from which images are decoded one after the other: each takes four bytes a pixel."""
 
 BIG_LOCK = threading.Lock()
+BATCH = 1000
+"""Images that wait for a thread at once: each takes 2 KiB, the path aside."""
+
 EXIF_ORIENTATION = 0x0112
 
 ODD = {
@@ -146,7 +150,8 @@ def inspect_image(path: str) -> tuple[str, list[str]]:
     """Return what is wrong with an image file, or nothing; and which kinds of ODD it is.
 
     The whole picture is decoded: OpenCV and MXNet would read a truncated one in silence. Its size
-    is read before, and large ones are decoded one after the other.
+    is read before, and large ones are decoded one after the other. Whoever changes what is good
+    gives ``checked.RULES`` another number.
     """
     with ExitStack() as alone:  # left last: an error holds pixels too, until it is handled
         try:
@@ -221,49 +226,68 @@ def strict_pil() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = former
 
 
-def inspect_images(samples: Iterable[Sample], bar: bool = True) -> Inspection:
-    """Decode every image of a part."""
+def inspect_images(
+    samples: Iterable[Sample], bar: bool = True, checked: Checked | None = None
+) -> Inspection:
+    """Decode the images of a part.
+
+    Args:
+        samples: The images.
+        bar: Whether to show progress; it needs a terminal too.
+        checked: Images in it are good without being decoded, and none of their oddities is told;
+            what is found good is added.
+    """
     paths = [sample.path for sample in samples]
+    todo = paths if checked is None else checked.unknown(paths)
+    problems: dict[str, str] = {}
     odd: dict[str, list[str]] = {}
-    problems = []
     with (
         strict_pil(),
         ThreadPoolExecutor(usable_cores()) as pool,
     ):  # PIL decodes outside Python's lock
+        starts = range(0, len(todo), BATCH)
         found = tqdm(
-            pool.map(inspect_image, paths),
-            total=len(paths),
+            (each for i in starts for each in pool.map(inspect_image, todo[i : i + BATCH])),
+            total=len(todo),
             desc='check images',
             unit='image',
             leave=False,
             disable=None if bar else True,
         )
-        for path, (problem, kinds) in zip(paths, found, strict=True):
-            problems.append(problem)
+        for path, (problem, kinds) in zip(todo, found, strict=True):
+            if problem:
+                problems[path] = problem
+            elif checked is not None:
+                checked.add(path)
             for kind in kinds:
                 odd.setdefault(kind, []).append(path)
-    return Inspection(problems, odd)
+    return Inspection([problems.get(path, '') for path in paths], odd)
 
 
-def bad_images(samples: Iterable[Sample], bar: bool = True) -> list[str]:
+def bad_images(
+    samples: Iterable[Sample], bar: bool = True, checked: Checked | None = None
+) -> list[str]:
     """Check every image and return one line for each bad one, in the samples' order."""
     listed = list(samples)
-    problems = inspect_images(listed, bar).problems
+    problems = inspect_images(listed, bar, checked).problems
     return [f'{each.path} {text}' for each, text in zip(listed, problems, strict=True) if text]
 
 
-def check_images(samples: Iterable[Sample], bar: bool = True, hint: str = '') -> None:
+def check_images(
+    samples: Iterable[Sample], bar: bool = True, hint: str = '', checked: Checked | None = None
+) -> None:
     """Check every image.
 
     Args:
         samples: The images.
         bar: Whether to show progress; it needs a terminal too.
         hint: What the user can do besides mending them.
+        checked: As for ``inspect_images``.
 
     Raises:
         DataError: Names the first bad images and counts the rest.
     """
-    if bad := bad_images(samples, bar):
+    if bad := bad_images(samples, bar, checked):
         more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
         raise DataError(
             f'{len(bad)} bad image(s), to be mended or removed{hint}: '
@@ -271,17 +295,20 @@ def check_images(samples: Iterable[Sample], bar: bool = True, hint: str = '') ->
         )
 
 
-def without_bad(folder: ImageFolder, bar: bool = True) -> tuple[ImageFolder, list[str]]:
+def without_bad(
+    folder: ImageFolder, bar: bool = True, checked: Checked | None = None
+) -> tuple[ImageFolder, list[str]]:
     """Return a part without its bad images, and one line for each that was left out.
 
     Raises:
         DataError: No image of a class is good.
     """
-    problems = inspect_images(folder.samples, bar).problems
+    problems = inspect_images(folder.samples, bar, checked).problems
     pairs = list(zip(folder.samples, problems, strict=True))
     good = [sample for sample, text in pairs if not text]
+    left = {sample.label for sample in good}
     for label, name in enumerate(folder.classes):
-        if not any(sample.label == label for sample in good):
+        if label not in left:
             raise DataError(f'no image of the class {name!r} in {folder.root} is good')
     left_out = [f'{sample.path} {text}' for sample, text in pairs if text]
     return replace(folder, samples=good), left_out
@@ -295,8 +322,10 @@ def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]
     """
     train: list[Sample] = []
     test: list[Sample] = []
-    for label, name in enumerate(folder.classes):
-        images = [sample for sample in folder.samples if sample.label == label]
+    by_label: list[list[Sample]] = [[] for _ in folder.classes]
+    for sample in folder.samples:
+        by_label[sample.label].append(sample)
+    for label, (name, images) in enumerate(zip(folder.classes, by_label, strict=True)):
         if len(images) < 2:
             raise DataError(
                 f'the class {name!r} of {folder.root} has one image, which cannot be '
