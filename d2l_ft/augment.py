@@ -6,8 +6,8 @@ depend on the number of workers, on the order of the samples or on the framework
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -142,12 +142,40 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     return np.asarray(resized, dtype=np.uint8)
 
 
+@dataclass
+class ImageCache:
+    """Images kept in memory from one epoch to the next, as many as fit; the rest is decoded anew.
+
+    What comes first is kept, and nothing is put out for it: in the random order of an epoch any
+    exchange would lose as much as it gains. A file that changes meanwhile is not read again.
+
+    Attributes:
+        room: Bytes that are left.
+        kept: What a caller named it -> an image, read-only.
+    """
+
+    room: int
+    kept: dict[object, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def get(self, name: object, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Return an image, made by the call unless it is kept."""
+        if (image := self.kept.get(name)) is not None:
+            return image
+        image = make()
+        if image.nbytes <= self.room:
+            self.room -= image.nbytes
+            image.flags.writeable = False
+            self.kept[name] = image
+        return image
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """From an image file to the net's input.
 
-    Training: a random crop scaled to a square, flipped left to right half of the time. Testing:
-    both sides resized to 256/224 of the square's side, then its centre.
+    Training: a random crop scaled to a square, flipped left to right half of the time. Testing,
+    and training without augmentation: both sides resized to 256/224 of the square's side, then its
+    centre.
 
     Attributes:
         image_size: Side of the square, in pixels.
@@ -155,6 +183,7 @@ class Pipeline:
         seed: Seed of the draws.
         mean, std: Channel means and deviations for pixels in [0, 1], RGB.
         area: Least and greatest share of the image that a random crop covers.
+        views: The crops of the first so many epochs come again and again; 0 always draws new ones.
     """
 
     image_size: int = 224
@@ -163,18 +192,37 @@ class Pipeline:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     area: tuple[float, float] = AREA
+    views: int = 0
 
-    def crop(self, path: str, epoch: int = 0, index: int = 0) -> NDArray[np.uint8]:
-        """Return (image_size, image_size, 3) RGB of a file, for an epoch and sample index."""
-        image, size = decode(path), self.image_size
+    def crop(
+        self, path: str, epoch: int = 0, index: int = 0, cache: ImageCache | None = None
+    ) -> NDArray[np.uint8]:
+        """Return (image_size, image_size, 3) RGB of a file, for an epoch and sample index.
+
+        Args:
+            path: An image file.
+            epoch: Epoch, from 0.
+            index: Index of the sample.
+            cache: Keeps the decoded image for other crops, or the crop if all are the same. The
+                result does not depend on it.
+        """
+        cache = cache or ImageCache(0)
         if not self.train:
-            side = round(size * RESIZE_RATIO)
-            edge = (side - size) // 2  # rounded down, like Gluon's CenterCrop
-            return resize(image, side, side)[edge : edge + size, edge : edge + size]
+            return cache.get((path, self.image_size), lambda: self.centre(decode(path)))
+        image, size = cache.get(path, lambda: decode(path)), self.image_size
+        if self.views:
+            epoch %= self.views
         box, flip = self.draw(image.shape[0], image.shape[1], epoch, index)
         top, left, height, width = box
         square = resize(image[top : top + height, left : left + width], size, size)
         return np.ascontiguousarray(square[:, ::-1]) if flip else square
+
+    def centre(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the crop of an image that is not augmented."""
+        side = round(self.image_size * RESIZE_RATIO)
+        edge = (side - self.image_size) // 2  # rounded down, like Gluon's CenterCrop
+        inner = slice(edge, edge + self.image_size)
+        return np.ascontiguousarray(resize(image, side, side)[inner, inner])
 
     def draw(self, height: int, width: int, epoch: int, index: int) -> tuple[Box, bool]:
         """Draw the crop of an image of this size, and whether it is flipped left to right."""
@@ -189,10 +237,14 @@ class Pipeline:
         (divide by 255, subtract the mean, divide by the deviation, in float32), then looked up.
         """
         values = np.arange(256, dtype=np.float32) / np.float32(255)
+        tables = [
+            (values - np.float32(mean)) / np.float32(std)
+            for mean, std in zip(self.mean, self.std, strict=True)
+        ]
         floats = np.empty((len(crops), 3, *crops.shape[1:3]), dtype=np.float32)
-        for channel in range(3):
-            table = (values - np.float32(self.mean[channel])) / np.float32(self.std[channel])
-            np.take(table, crops[..., channel], out=floats[:, channel], mode='clip')
+        for crop, planes in zip(crops, floats, strict=True):
+            for channel, table, plane in zip(cv2.split(crop), tables, planes, strict=True):
+                cv2.LUT(channel, table, dst=plane)  # ten times as fast as NumPy's take
         return floats
 
     def to_uint8(self, floats: NDArray[Any]) -> NDArray[np.uint8]:

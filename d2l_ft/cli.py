@@ -125,6 +125,25 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option('--weight-decay', default=0.001, show_default=True)
 @click.option('--momentum', default=0.0, show_default=True)
 @click.option('--freeze', is_flag=True, help='Train the output layer alone.')
+@click.option(
+    '--cache-features',
+    is_flag=True,
+    help='With --freeze, run the body once and train the output layer on what it gave: the same '
+    'net to rounding, in a fraction of the time. It needs --no-augment or --views.',
+)
+@click.option(
+    '--augment/--no-augment',
+    default=True,
+    show_default=True,
+    help='Crop and flip the training images at random.',
+)
+@click.option(
+    '--views',
+    default=0,
+    metavar='COUNT',
+    type=click.IntRange(0),
+    help='Draw so many crops of an image, which come again and again.  [default: always new ones]',
+)
 @click.option('--compare', is_flag=True, help='Also train a twin from scratch.')
 @click.option(
     '--image-size',
@@ -145,10 +164,25 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help='Loader processes.  [default: 0 on the CPU, up to 8 with a GPU]',
 )
 @click.option(
+    '--image-cache',
+    type=click.IntRange(0),
+    default=None,
+    metavar='MIB',
+    help='Memory in which decoded images are kept between epochs; the result does not depend on '
+    'it. Worker processes do without.  [default: a quarter of what is free]',
+)
+@click.option(
     '--precision',
     default='auto',
     show_default=True,
     type=click.Choice(['auto', 'float32', 'bfloat16']),
+    help='auto takes bfloat16 where the hardware has it.',
+)
+@click.option(
+    '--channels-last/--no-channels-last',
+    default=True,
+    show_default=True,
+    help='Layout of images in memory with PyTorch: faster, and sums round otherwise.',
 )
 @click.option(
     '--schedule',
@@ -217,8 +251,8 @@ def train(
 def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:
     """Return directory, settings and backend of the run to go on with.
 
-    Epochs (unless the rates depend on them), devices, workers and --save-every may be given anew;
-    anything else must be as it was.
+    Epochs (unless the rates depend on them), devices, workers, --image-cache and --save-every may
+    be given anew; anything else must be as it was.
     """
     from d2l_ft.experiment import run_settings
     from d2l_ft.run import Run
@@ -228,7 +262,7 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     run = Run.open(out)
     settings = run_settings(run)
     kept = asdict(settings)
-    free = {'devices', 'workers', 'save_every'}
+    free = {'devices', 'workers', 'image_cache', 'save_every'}
     if settings.schedule == 'constant':
         free.add('epochs')
     for name in kept:

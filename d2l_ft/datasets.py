@@ -10,8 +10,9 @@ from typing import Any
 from tqdm import tqdm
 
 import d2l_ft.sample as sample
-from d2l_ft.augment import AREA, Pipeline
-from d2l_ft.devices import usable_cores
+from d2l_ft.augment import AREA, ImageCache, Pipeline
+from d2l_ft.checked import remembered
+from d2l_ft.devices import free_memory, usable_cores
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.files import cache_dir
 from d2l_ft.folder import ImageFolder, check_images, load_folders, without_bad
@@ -31,6 +32,9 @@ DATA_VARIABLE = 'D2L_FT_DATA'
 """Environment variable with the name of the data set, where the caller gives none."""
 
 MOST_WORKERS = 8
+
+CACHE_SHARE, CACHE_LEAST = 0.25, 1 << 28
+"""Share of the free memory in which images are kept, and the bytes where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ class DataSet:
     def fingerprint(self) -> str:
         """Return a hash of the order in which images stand, by their names and labels."""
         lines = [
-            f'{Path(each.path).relative_to(part.root).as_posix()} {each.label}'
+            f'{each.path.removeprefix(root).replace(os.sep, "/")} {each.label}'
             for part in (self.train, self.test)
+            for root in [os.path.join(part.root, '')]  # as the paths of ``scan`` begin
             for each in part.samples
         ]
         return hashlib.sha256('\n'.join(lines).encode(errors='surrogateescape')).hexdigest()
@@ -89,25 +94,51 @@ class DataSet:
         image_size: int | None = None,
         workers: int = 0,
         seed: int = 0,
+        pipeline: Pipeline | None = None,
+        cache: ImageCache | None = None,
     ) -> tuple[Any, Any]:
-        """Return the loaders of both parts: the first shuffled and augmented."""
+        """Return the loaders of both parts: the first shuffled and augmented.
+
+        Args:
+            backend: The framework.
+            batch_size: Examples a batch.
+            image_size: Side of the net's input, in pixels; None is the data set's own.
+            workers: Loader processes.
+            seed: Seed of the order, and of the crops.
+            pipeline: What is done to the training part; None is ``self.pipeline``.
+            cache: Keeps images between epochs; None is a new one of ``cache_room()`` bytes.
+        """
         size = image_size or self.image_size
+        cache = ImageCache(cache_room()) if cache is None else cache
         train = backend.loader(
             self.train.samples,
-            Pipeline(size, train=True, seed=seed, area=self.area),
+            pipeline or self.pipeline(size, seed),
             batch_size,
             shuffle=True,
             workers=workers,
             seed=seed,
+            cache=cache,
         )
-        test = backend.loader(self.test.samples, Pipeline(size), batch_size, workers=workers)
+        test = backend.loader(
+            self.test.samples, Pipeline(size), batch_size, workers=workers, cache=cache
+        )
         return train, test
+
+    def pipeline(
+        self, image_size: int, seed: int = 0, augment: bool = True, views: int = 0
+    ) -> Pipeline:
+        """Return what is done to the training part: without augmentation what a test image gets."""
+        if not augment:
+            return Pipeline(image_size)
+        return Pipeline(image_size, train=True, seed=seed, area=self.area, views=views)
 
 
 def load_data(
     name: str | None = None, seed: int = 0, bar: bool = True, skip_bad: bool = False
 ) -> DataSet:
     """Find a data set, make or download it if need be, and check every image.
+
+    Images that were found good before and have not changed are not decoded again.
 
     Args:
         name: 'sample', a key of DATA_HUB such as 'hotdog', or a folder; None reads D2L_FT_DATA,
@@ -134,12 +165,13 @@ def load_data(
         )
     train, test = load_folders(root, seed)
     name = name if hub else str(root)
-    if not skip_bad:
-        hint = ', or left out with --skip-bad'
-        check_images([*train.samples, *test.samples], bar, hint)
-        return DataSet(name, train, test, PHOTO_SIZE)
-    train, bad = without_bad(train, bar)
-    test, bad_too = without_bad(test, bar)
+    with remembered(root) as checked:
+        if not skip_bad:
+            hint = ', or left out with --skip-bad'
+            check_images([*train.samples, *test.samples], bar, hint, checked)
+            return DataSet(name, train, test, PHOTO_SIZE)
+        train, bad = without_bad(train, bar, checked)
+        test, bad_too = without_bad(test, bar, checked)
     return DataSet(name, train, test, PHOTO_SIZE, left_out=bad + bad_too)
 
 
@@ -170,3 +202,9 @@ def default_workers(devices: list[Any]) -> int:
     """Return the number of loader processes: none on the CPU, where the net has all the cores."""
     on_cpu = all('cpu' in str(device) for device in devices)
     return 0 if on_cpu else min(MOST_WORKERS, usable_cores())
+
+
+def cache_room() -> int:
+    """Return the bytes in which images may be kept between epochs: a quarter of what is free."""
+    free = free_memory()
+    return CACHE_LEAST if free is None else int(free * CACHE_SHARE)

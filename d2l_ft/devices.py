@@ -1,7 +1,8 @@
-"""Read a request for devices, such as ``cpu:2`` or ``gpu:0,1``; count the usable cores."""
+"""Read a request for devices, such as ``cpu:2`` or ``gpu:0,1``; count cores and free memory."""
 
 import os
 import re
+from pathlib import Path
 
 from d2l_ft.errors import DeviceError
 
@@ -42,3 +43,21 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no affinity call
         return os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that can be had, or None where the system does not tell.
+
+    That is Linux' MemAvailable, or what a container's limit leaves (cgroup version 2), if less.
+    """
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith('MemAvail'))
+    except (OSError, StopIteration):
+        return None
+    try:
+        group = Path('/sys/fs/cgroup')
+        limit = int((group / 'memory.max').read_text())  # 'max' without one
+        return max(0, min(free, limit - int((group / 'memory.current').read_text())))
+    except (OSError, ValueError):
+        return free

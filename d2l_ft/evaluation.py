@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from d2l_ft.augment import Pipeline
+from d2l_ft.augment import ImageCache, Pipeline
 from d2l_ft.interface import Backend, Sample
 
 
@@ -74,8 +74,9 @@ def predict(
     pipeline: Pipeline,
     batch_size: int = 64,
     bar: bool = True,
+    cache: ImageCache | None = None,
 ) -> NDArray[np.float64]:
-    """Return (paths, classes) probabilities for image files.
+    """Return (paths, classes) probabilities for image files; a cache may have their crops.
 
     Raises:
         DataError: A file cannot be decoded.
@@ -89,7 +90,8 @@ def predict(
         disable=None if bar else True,
     )
     for first in batches:
-        crops = np.stack([pipeline.crop(path) for path in paths[first : first + batch_size]])
+        some = paths[first : first + batch_size]
+        crops = np.stack([pipeline.crop(path, cache=cache) for path in some])
         batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
         rows.append(softmax(backend.logits(net, batch)))
     return np.concatenate(rows) if rows else np.zeros((0, 0))
@@ -102,7 +104,9 @@ def evaluate_samples(
     samples: list[Sample],
     pipeline: Pipeline,
     bar: bool = True,
+    cache: ImageCache | None = None,
 ) -> Evaluation:
     """Return the predictions of a net for labelled samples."""
     paths = [sample.path for sample in samples]
-    return Evaluation(classes, samples, predict(backend, net, paths, pipeline, bar=bar))
+    found = predict(backend, net, paths, pipeline, bar=bar, cache=cache)
+    return Evaluation(classes, samples, found)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from d2l_ft.architectures import architecture
-from d2l_ft.augment import Pipeline
-from d2l_ft.datasets import DataSet, default_workers, load_data
+from d2l_ft.augment import ImageCache, Pipeline
+from d2l_ft.datasets import DataSet, cache_room, default_workers, load_data
 from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
+from d2l_ft.features import FeatureLoader, features
 from d2l_ft.interface import Backend, State
 from d2l_ft.plotting import save_curves
 from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
@@ -40,11 +41,16 @@ class Settings:
         weight_decay: As in ``Recipe``.
         momentum: As in ``Recipe``.
         freeze: Train the head alone.
+        cache_features: Compute what the frozen body makes of the images once.
+        augment: Crop and flip at random; otherwise each image is seen as in the test.
+        views: The crops of the first so many epochs come again; 0 draws new ones each epoch.
         compare: Train the twin from scratch as well.
         image_size: Side of the net's input, in pixels; None is the data set's own.
         devices: As ``parse_devices`` reads it.
         workers: Loader processes; None is 0 on the CPU, up to 8 with a GPU.
+        image_cache: MiB in which images are kept between epochs; None is a quarter of what is free.
         precision: 'auto', 'float32' or 'bfloat16'.
+        channels_last: Layout of images in memory, where the framework leaves the choice.
         schedule: 'constant' or 'cosine', of the rates over all steps.
         save_every: Steps within an epoch between checkpoints; 0 writes them after each epoch only.
         skip_bad: Leave out bad images instead of refusing to train.
@@ -61,11 +67,16 @@ class Settings:
     weight_decay: float = FINE_TUNED.weight_decay
     momentum: float = FINE_TUNED.momentum
     freeze: bool = False
+    cache_features: bool = False
+    augment: bool = True
+    views: int = 0
     compare: bool = False
     image_size: int | None = None
     devices: str = 'auto'
     workers: int | None = None
+    image_cache: int | None = None
     precision: str = 'auto'
+    channels_last: bool = True
     schedule: str = 'constant'
     save_every: int = 0
     skip_bad: bool = False
@@ -89,7 +100,19 @@ class Settings:
         )
 
     def nets(self) -> list[str]:
-        """Return the nets to train; without a source there is only the twin."""
+        """Return the nets to train; without a source there is only the twin.
+
+        Raises:
+            ModelError: The options contradict each other.
+        """
+        if self.views and not self.augment:
+            raise ModelError('--no-augment leaves one view: leave out --views')
+        if self.cache_features and not self.freeze:
+            raise ModelError('--cache-features needs --freeze: a body that learns changes them')
+        if self.cache_features and self.augment and not self.views:
+            raise ModelError(
+                '--cache-features needs crops that come again: add --no-augment, or --views 4'
+            )
         if self.source == 'none':
             if self.freeze:
                 raise ModelError('--freeze needs a source: random features would stay random')
@@ -149,7 +172,8 @@ def train(
         if data.left_out:
             run.save_left_out(data.left_out)
             say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
-        job = Job(backend, settings, data, run, devices, bar, say)
+        room = cache_room() if settings.image_cache is None else settings.image_cache << 20
+        job = Job(backend, settings, data, run, devices, bar, say, ImageCache(room))
         for name in names:
             try:
                 if job.train(name, source if name == 'fine-tuned' else None):
@@ -171,7 +195,9 @@ class Job:
     Attributes:
         backend, settings, data, run, bar, say: As in ``train``.
         devices: Where the nets are placed.
+        cache: Keeps images between epochs and nets.
         net: The net under way, or the last one.
+        precision: In which it computes.
     """
 
     backend: Backend
@@ -181,7 +207,9 @@ class Job:
     devices: list[Any]
     bar: bool
     say: Callable[[str], None]
+    cache: ImageCache
     net: Any = None
+    precision: str = ''
 
     def train(self, name: str, source: State | None) -> bool:
         """Train a net, from its last checkpoint if it has one; tell whether Ctrl-C ended it."""
@@ -194,7 +222,10 @@ class Job:
             checkpoint, position = found
             backend.set_state(net, checkpoint.model)
             backend.set_trainer_state(net, trainer, checkpoint.trainer)
-        train_iter, test_iter = self.loaders()
+        on_features = (
+            settings.cache_features and name == 'fine-tuned'
+        )  # the twin has no frozen body
+        trained, train_iter, test_iter = self.on_features() if on_features else self.on_images()
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
@@ -202,7 +233,7 @@ class Job:
             return scheduled(settings.schedule, recipe.learning_rate, done)
 
         fit = Fit(
-            backend, net, trainer, train_iter, test_iter, settings.epochs,
+            backend, trained, trainer, train_iter, test_iter, settings.epochs,
             name=name, position=position, seed=settings.seed,
             rate=None if settings.schedule == 'constant' else rate,
             save_every=settings.save_every, bar=self.bar,
@@ -233,24 +264,52 @@ class Job:
         net = self.backend.build_net(settings.arch, len(self.data.classes), source, settings.seed)
         if settings.freeze and name == 'fine-tuned':
             self.backend.freeze(net)
-        used = self.backend.place(net, self.devices, settings.precision)
+        used = self.backend.place(net, self.devices, settings.precision, settings.channels_last)
+        self.precision = used
         if not self.run.metrics():
             where = ', '.join(str(device) for device in self.devices)
             threads = self.backend.threads()
             self.say(f'{self.backend.NAME}, {used}, on {where} with {threads} threads')
         return net
 
-    def loaders(self) -> tuple[Any, Any]:
-        """Return the loaders of both parts."""
+    def pipeline(self) -> Pipeline:
+        """Return what is done to the images of the training part."""
+        settings, size = self.settings, self.run.config['image_size']
+        return self.data.pipeline(size, settings.seed, settings.augment, settings.views)
+
+    def on_images(self) -> tuple[Any, Any, Any]:
+        """Return the net, and the loaders of both parts."""
         settings = self.settings
         default = default_workers(self.devices)
-        return self.data.loaders(
+        loaders = self.data.loaders(
             self.backend,
             settings.batch_size or self.data.batch_size,
             self.run.config['image_size'],
             default if settings.workers is None else settings.workers,
             settings.seed,
+            self.pipeline(),
+            self.cache,
         )
+        return self.net, *loaders
+
+    def on_features(self) -> tuple[Any, Any, Any]:
+        """Return the head, and loaders of the features of both parts in place of images."""
+        settings, backend = self.settings, self.backend
+        batch_size = settings.batch_size or self.data.batch_size
+        head, loaders = backend.head(self.net), []
+        train, test = self.pipeline(), Pipeline(self.run.config['image_size'])
+        how = f'{self.precision}, channels last: {settings.channels_last}'
+        for part, pipeline in ((self.data.train, train), (self.data.test, test)):
+            kept = features(
+                backend, self.net, settings.arch, part.samples, pipeline, how, self.cache, self.bar,
+            )  # fmt: skip
+            shuffle = part is self.data.train
+            loaders.append(
+                FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.seed)
+            )
+        backend.place(head, self.devices, self.precision)
+        self.say('the body is frozen: its features are kept, and epochs train the head on them')
+        return head, *loaders
 
     def report(self, name: str) -> None:
         """Write the figures and the report, after each net."""
@@ -260,7 +319,7 @@ class Job:
         net = self.net if name == run.best_net() else load_net(run, self.backend)
         pipeline = Pipeline(run.config['image_size'])
         found = evaluate_samples(
-            self.backend, net, data.classes, data.test.samples, pipeline, self.bar
+            self.backend, net, data.classes, data.test.samples, pipeline, self.bar, self.cache
         )
         write_report(run, found)
 

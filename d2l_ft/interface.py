@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import Pipeline
+from d2l_ft.augment import ImageCache, Pipeline
 from d2l_ft.recipe import Recipe
 
 State = dict[str, NDArray[np.float32]]
@@ -87,6 +87,7 @@ class Backend(Protocol):
         shuffle: bool = False,
         workers: int = 0,
         seed: int = 0,
+        cache: ImageCache | None = None,
     ) -> Loader:
         """Return batches of the samples from the framework's own Dataset and DataLoader.
 
@@ -98,6 +99,8 @@ class Backend(Protocol):
             shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
             workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
             seed: Seed of the order.
+            cache: Keeps images of a ``Pipeline`` between epochs; worker processes, which share no
+                memory, do without. The batches do not depend on it.
 
         Raises:
             DataError: An image can't be read, or a worker died.
@@ -145,7 +148,13 @@ class Backend(Protocol):
         """
         ...
 
-    def place(self, net: Any, devices: Sequence[Any], precision: str = 'float32') -> str:
+    def place(
+        self,
+        net: Any,
+        devices: Sequence[Any],
+        precision: str = 'float32',
+        channels_last: bool | None = None,
+    ) -> str:
         """Put the net on the devices, a replica each; return the precision it will use.
 
         Args:
@@ -153,6 +162,9 @@ class Backend(Protocol):
             devices: Some of ``devices``.
             precision: 'float32' is strict; 'bfloat16' computes with bfloat16 where it can;
                 'auto' takes bfloat16 where the hardware has instructions for it.
+            channels_last: Keep images in memory with the channels last, where the framework
+                leaves the choice: faster, and sums round otherwise. None does so unless the
+                precision is 'float32'.
 
         Raises:
             DeviceError: The framework or the device can't compute in that precision.
@@ -197,6 +209,21 @@ class Backend(Protocol):
 
     def logits(self, net: Any, batch: Any) -> NDArray[Any]:
         """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
+        ...
+
+    def features(self, net: Any, loader: Any) -> NDArray[Any]:
+        """Return what the head sees of every image of a loader, in eval mode.
+
+        ``place``, ``train_step`` and ``evaluate`` take ``head(net)`` for a net, which batches of
+        features train as the net's own images would.
+
+        Returns:
+            (images, width of the head's input), float32 (float64 for a float64 net).
+
+        Raises:
+            ModelError: The head's input is random in training (the net has dropout), or is no
+                vector.
+        """
         ...
 
     def get_state(self, net: Any) -> State:

@@ -4,10 +4,12 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from d2l_ft.errors import BackendBroken, BackendNotInstalled, ModelError, UnknownBackend
-from d2l_ft.interface import Backend
+
+if TYPE_CHECKING:  # --help does without OpenCV
+    from d2l_ft.interface import Backend
 
 VARIABLE = 'D2L_FT_BACKEND'
 DEFAULT = 'pytorch'
@@ -50,7 +52,7 @@ def backend_name(name: str | None = None) -> str:
     return asked
 
 
-def get_backend(name: str | None = None) -> Backend:
+def get_backend(name: str | None = None) -> 'Backend':
     """Import a backend and return it.
 
     Args:
@@ -65,11 +67,11 @@ def get_backend(name: str | None = None) -> Backend:
     name = backend_name(name)
     if name not in BACKENDS:
         (point, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
-        return cast(Backend, point.load())
+        return cast('Backend', point.load())
     check_installed(name)
     module, _ = BACKENDS[name]
     try:
-        return cast(Backend, importlib.import_module(module))
+        return cast('Backend', importlib.import_module(module))
     except Exception as error:  # a broken framework raises anything: AttributeError, OSError, ...
         cause = ' '.join(str(error).split())[:200]
         raise BackendBroken(
@@ -100,7 +102,7 @@ def is_installed(framework: str) -> bool:
         return False
 
 
-def backend_of(net: Any) -> Backend:
+def backend_of(net: Any) -> 'Backend':
     """Return the backend whose framework a net's class comes from.
 
     Raises:
@@ -111,7 +113,7 @@ def backend_of(net: Any) -> Backend:
         if roots & {module, framework}:
             return get_backend(name)
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        backend = cast(Backend, point.load())
+        backend = cast('Backend', point.load())
         if backend.FRAMEWORK in roots:
             return backend
     raise ModelError(f'{type(net).__name__} is a net of neither {" nor ".join(BACKENDS)}')

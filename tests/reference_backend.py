@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import EpochSampler, Pipeline
+from d2l_ft.augment import EpochSampler, ImageCache, Pipeline
 from d2l_ft.devices import parse_devices
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.interface import Sample, State, Sums
@@ -28,6 +28,10 @@ class Linear:
     weight: NDArray[Any]
     bias: NDArray[Any]
 
+    def parameters(self) -> State:
+        """Return the arrays themselves."""
+        return {'fc.weight': self.weight, 'fc.bias': self.bias}
+
 
 @dataclass
 class Net:
@@ -40,7 +44,7 @@ class Net:
 
     def parameters(self) -> State:
         """Return the arrays themselves."""
-        return {'scale': self.scale, 'fc.weight': self.fc.weight, 'fc.bias': self.fc.bias}
+        return {'scale': self.scale} | self.fc.parameters()
 
 
 @dataclass
@@ -54,8 +58,15 @@ class Sgd:
 class ArrayLoader:
     """Batches in this process."""
 
-    def __init__(self, samples: Sequence[Sample], pipeline: Any, sampler: EpochSampler) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        pipeline: Any,
+        sampler: EpochSampler,
+        cache: ImageCache | None,
+    ) -> None:
         self.samples, self.pipeline, self.sampler = samples, pipeline, sampler
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -66,7 +77,7 @@ class ArrayLoader:
 
     def __iter__(self) -> Iterator[Any]:
         for keys in self.sampler:
-            crops = [self.pipeline.crop(self.samples[i].path, e, i) for e, i in keys]
+            crops = [self.pipeline.crop(self.samples[i].path, e, i, self.cache) for e, i in keys]
             labels = [self.samples[index].label for _, index in keys]
             yield to_batch(self.pipeline.to_float(np.stack(crops)), np.array(labels))
 
@@ -95,9 +106,11 @@ def loader(
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
+    cache: ImageCache | None = None,
 ) -> ArrayLoader:
     """Return batches; workers are of no use here."""
-    return ArrayLoader(samples, pipeline, EpochSampler(len(samples), batch_size, shuffle, seed))
+    sampler = EpochSampler(len(samples), batch_size, shuffle, seed)
+    return ArrayLoader(samples, pipeline, sampler, cache)
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Any:
@@ -134,11 +147,17 @@ def head(net: Net) -> Linear:
     return net.fc
 
 
-def place(net: Net, devices: Sequence[Any], precision: str = 'float32') -> str:
+def place(
+    net: Net | Linear,
+    devices: Sequence[Any],
+    precision: str = 'float32',
+    channels_last: bool | None = None,
+) -> str:
     """Note the devices."""
     if precision == 'bfloat16':
         raise DeviceError('NumPy has no bfloat16: use float32')
-    net.devices = devices
+    if isinstance(net, Net):
+        net.devices = devices
     return 'float32'
 
 
@@ -152,8 +171,10 @@ def set_rate(trainer: Sgd, learning_rate: float) -> None:
     trainer.recipe = trainer.recipe.at_rate(learning_rate)
 
 
-def features(images: NDArray[Any]) -> NDArray[Any]:
-    """Return (batch, 3 * GRID * GRID) means of the cells of a grid."""
+def colours(images: NDArray[Any]) -> NDArray[Any]:
+    """Return (batch, 3 * GRID * GRID) means of the cells of a grid; features are these already."""
+    if images.ndim == 2:
+        return images
     batch, _, height, width = images.shape
     cells = images[:, :, : height // GRID * GRID, : width // GRID * GRID]
     cells = cells.reshape(batch, 3, GRID, height // GRID, GRID, width // GRID)
@@ -161,10 +182,11 @@ def features(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def train_step(
-    net: Net, trainer: Sgd, batch: Any, loss: Any = None, reduction: str = 'mean'
+    net: Net | Linear, trainer: Sgd, batch: Any, loss: Any = None, reduction: str = 'mean'
 ) -> Sums:
     """Take one step."""
-    x, labels = features(batch[0]), np.asarray(batch[1])
+    net = whole(net)
+    x, labels = colours(batch[0]), np.asarray(batch[1])
     scores = (x * net.scale) @ net.fc.weight.T + net.fc.bias
     total, correct, probabilities = losses(scores, labels)
     delta = probabilities - np.eye(scores.shape[1], dtype=scores.dtype)[labels]
@@ -187,6 +209,13 @@ def train_step(
     return Sums(total, correct, len(labels))
 
 
+def whole(net: Net | Linear) -> Net:
+    """Return a net, around a head that is trained on features alone."""
+    if isinstance(net, Net):
+        return net
+    return Net(np.ones(net.weight.shape[1], np.float32), net, frozen=True)
+
+
 def losses(scores: NDArray[Any], labels: NDArray[Any]) -> tuple[Any, Any, NDArray[Any]]:
     """Return summed cross-entropy, hits and probabilities."""
     shifted = scores - scores.max(axis=1, keepdims=True)
@@ -195,12 +224,18 @@ def losses(scores: NDArray[Any], labels: NDArray[Any]) -> tuple[Any, Any, NDArra
     return total, (scores.argmax(axis=1) == labels).sum(), np.exp(logs)
 
 
-def logits(net: Net, batch: Any) -> NDArray[Any]:
+def logits(net: Net | Linear, batch: Any) -> NDArray[Any]:
     """Return the scores."""
-    return (features(batch[0]) * net.scale) @ net.fc.weight.T + net.fc.bias
+    net = whole(net)
+    return (colours(batch[0]) * net.scale) @ net.fc.weight.T + net.fc.bias
 
 
-def evaluate(net: Net, loader: Any) -> Sums:
+def features(net: Net, loader: Any) -> NDArray[Any]:
+    """Return the scaled colours."""
+    return np.concatenate([colours(images) * net.scale for images, _ in loader])
+
+
+def evaluate(net: Net | Linear, loader: Any) -> Sums:
     """Return the sums over a loader."""
     loss, correct, examples = 0.0, 0.0, 0
     for batch in loader:

@@ -12,7 +12,14 @@ from d2l_ft_mxnet.state import (
     set_state,
     set_trainer_state,
 )
-from d2l_ft_mxnet.training import build_trainer, evaluate, logits, set_rate, train_step
+from d2l_ft_mxnet.training import (
+    build_trainer,
+    evaluate,
+    features,
+    logits,
+    set_rate,
+    train_step,
+)
 
 NAME = 'mxnet'
 FRAMEWORK = 'mxnet'
@@ -24,6 +31,7 @@ __all__ = [
     'build_trainer',
     'devices',
     'evaluate',
+    'features',
     'freeze',
     'get_state',
     'get_trainer_state',

@@ -10,7 +10,7 @@ import numpy as np
 from mxnet.gluon.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
-from d2l_ft.augment import EpochSampler, Key, Pipeline
+from d2l_ft.augment import EpochSampler, ImageCache, Key, Pipeline
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
 
@@ -31,11 +31,19 @@ class ImageFiles(Dataset):
         pipeline: A ``Pipeline``, or a Gluon transform of an image.
         seed: Seed of a Gluon transform's draws.
         forked: Whether a process of its own makes the examples.
+        cache: Keeps images of a ``Pipeline`` between epochs.
     """
 
-    def __init__(self, samples: Sequence[Sample], pipeline: Any, seed: int, forked: bool) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        pipeline: Any,
+        seed: int,
+        forked: bool,
+        cache: ImageCache | None,
+    ) -> None:
         self.samples, self.pipeline, self.seed = list(samples), pipeline, seed
-        self.forked = forked
+        self.forked, self.cache = forked, cache
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -47,7 +55,8 @@ class ImageFiles(Dataset):
         sample = self.samples[index]
         try:
             if isinstance(self.pipeline, Pipeline):
-                return self.pipeline.crop(sample.path, epoch, index), sample.label
+                crop = self.pipeline.crop(sample.path, epoch, index, self.cache)
+                return crop, sample.label
             return self.transformed(sample.path, epoch, index), sample.label
         except DataError as error:
             return error
@@ -154,6 +163,7 @@ def loader(
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
+    cache: ImageCache | None = None,
 ) -> ImageLoader:
     """Return batches of the samples from a DataLoader.
 
@@ -166,8 +176,10 @@ def loader(
         shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
         workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
         seed: Seed of the order, and of a Gluon transform's draws.
+        cache: Keeps images of a ``Pipeline`` between epochs, without workers. The batches do not
+            depend on it.
     """
-    files = ImageFiles(samples, pipeline, seed, workers > 0)
+    files = ImageFiles(samples, pipeline, seed, workers > 0, None if workers else cache)
     return ImageLoader(files, batch_size, shuffle, workers, seed)
 
 

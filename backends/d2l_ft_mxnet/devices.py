@@ -78,7 +78,12 @@ def seed(value: int) -> None:
     mx.random.seed(value)
 
 
-def place(net: Block, devices: Sequence[mx.Context], precision: str = 'float32') -> str:
+def place(
+    net: Block,
+    devices: Sequence[mx.Context],
+    precision: str = 'float32',
+    channels_last: bool | None = None,
+) -> str:
     """Put the net on the contexts, a replica each; return the precision, always 'float32'.
 
     A trainer knows its contexts from the start, so build it afterwards.
@@ -87,6 +92,7 @@ def place(net: Block, devices: Sequence[mx.Context], precision: str = 'float32')
         net: Any initialised block.
         devices: One or more different contexts.
         precision: 'float32', or 'auto' for the same: MXNet 1.9 has no training in bfloat16.
+        channels_last: Changes nothing: oneDNN chooses the layout of each layer.
 
     Raises:
         DeviceError: No device, one twice, or a precision other than these.

@@ -5,14 +5,14 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
-from mxnet.gluon import Block, Parameter
+from mxnet.gluon import Block, Parameter, nn
 from numpy.typing import NDArray
 
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
 from d2l_ft.recipe import Recipe
 from d2l_ft_mxnet.devices import average_statistics, contexts, parameters
-from d2l_ft_mxnet.model import body_parameters, head
+from d2l_ft_mxnet.model import blocks, body_parameters, head
 from d2l_ft_mxnet.state import to_array
 
 Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -200,6 +200,35 @@ def evaluate(net: Block, loader: Any) -> Sums:
     loss.wait_to_read()
     correct.wait_to_read()
     return Sums(loss, correct, examples)
+
+
+def features(net: Block, loader: Any) -> NDArray[Any]:
+    """Return what the head sees of every image of a loader, in eval mode.
+
+    Returns:
+        (images, width of the head's input), float32 (float64 for a float64 net).
+
+    Raises:
+        ModelError: The net has dropout, or does not end with a Dense layer.
+    """
+    if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
+        raise ModelError(
+            'the net has dropout, so what its head sees is random: leave out --cache-features'
+        )
+    dtype = next((each.dtype for each in parameters(net).values()), 'float32')
+    images = mx.sym.var('data', dtype=dtype)
+    inputs = net(images).get_children()
+    if inputs is None or not isinstance(head(net), nn.Dense):
+        raise ModelError('the head does not see vectors: leave out --cache-features')
+    body = gluon.SymbolBlock(inputs[0], images, net.collect_params())  # the same parameters
+    body.hybridize(static_alloc=True)
+    average_statistics(net)
+    found = []
+    for batch in loader:
+        with autograd.pause():
+            seen = [body(share) for share, _ in shares(net, batch)]
+        found += [to_array(each).reshape(len(each), -1) for each in seen]
+    return np.concatenate(found)
 
 
 def logits(net: Block, batch: Any) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from d2l_ft.augment import EpochSampler, Key, Pipeline
+from d2l_ft.augment import EpochSampler, ImageCache, Key, Pipeline
 from d2l_ft.errors import DataError
 from d2l_ft.interface import Sample
 
@@ -30,10 +30,13 @@ class ImageFiles(Dataset[Item]):
         samples: Checked image files.
         pipeline: A ``Pipeline``, or a torchvision transform of a PIL image.
         seed: Seed of a torchvision transform's draws.
+        cache: Keeps images of a ``Pipeline`` between epochs.
     """
 
-    def __init__(self, samples: Sequence[Sample], pipeline: Any, seed: int) -> None:
-        self.samples, self.pipeline, self.seed = list(samples), pipeline, seed
+    def __init__(
+        self, samples: Sequence[Sample], pipeline: Any, seed: int, cache: ImageCache | None
+    ) -> None:
+        self.samples, self.pipeline, self.seed, self.cache = list(samples), pipeline, seed, cache
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -45,7 +48,8 @@ class ImageFiles(Dataset[Item]):
         sample = self.samples[index]
         try:
             if isinstance(self.pipeline, Pipeline):
-                return self.pipeline.crop(sample.path, epoch, index), sample.label
+                crop = self.pipeline.crop(sample.path, epoch, index, self.cache)
+                return crop, sample.label
             return self.transformed(sample.path, epoch, index), sample.label
         except DataError as error:
             return error
@@ -166,6 +170,7 @@ def loader(
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
+    cache: ImageCache | None = None,
 ) -> ImageLoader:
     """Return batches of the samples from a DataLoader.
 
@@ -177,8 +182,11 @@ def loader(
         shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
         workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
         seed: Seed of the order, and of a torchvision transform's draws.
+        cache: Keeps images of a ``Pipeline`` between epochs, without workers. The batches do not
+            depend on it.
     """
-    return ImageLoader(ImageFiles(samples, pipeline, seed), batch_size, shuffle, workers, seed)
+    files = ImageFiles(samples, pipeline, seed, None if workers else cache)
+    return ImageLoader(files, batch_size, shuffle, workers, seed)
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:

@@ -78,7 +78,12 @@ def seed(value: int) -> None:
     torch.manual_seed(value)
 
 
-def place(net: nn.Module, devices: Sequence[torch.device], precision: str = 'float32') -> str:
+def place(
+    net: nn.Module,
+    devices: Sequence[torch.device],
+    precision: str = 'float32',
+    channels_last: bool | None = None,
+) -> str:
     """Put the net on the first device and a replica of it on each other; return the precision.
 
     The parameters stay the same objects, so a trainer that was built before stays valid.
@@ -86,9 +91,11 @@ def place(net: nn.Module, devices: Sequence[torch.device], precision: str = 'flo
     Args:
         net: Any module.
         devices: One or more; the same device may occur twice.
-        precision: 'float32' is strict: contiguous layout, and TF32 switched off in the process if
-            a GPU takes part. 'bfloat16' computes under autocast with channels last; 'auto' takes
-            bfloat16 where the hardware has instructions for it, with channels last in any case.
+        precision: 'float32' is strict: TF32 is switched off in the process if a GPU takes part.
+            'bfloat16' computes under autocast; 'auto' takes it where the hardware has instructions
+            for it.
+        channels_last: Layout of images and kernels in memory: with the channels last convolutions
+            are faster, and sums round otherwise. None is False for 'float32', else True.
 
     Returns:
         'float32' or 'bfloat16'.
@@ -107,7 +114,8 @@ def place(net: nn.Module, devices: Sequence[torch.device], precision: str = 'flo
     if precision == 'auto':
         fast = all(has_bfloat16(spot) for spot in spots) and home(net)[1] != torch.float64
         precision = 'bfloat16' if fast else 'float32'
-    layout = torch.contiguous_format if strict else torch.channels_last
+    last = not strict if channels_last is None else channels_last
+    layout = torch.channels_last if last else torch.contiguous_format
     net.to(device=spots[0], memory_format=layout)
     copies = [copy.deepcopy(net).to(device=spot) for spot in spots[1:]]
     placements[net] = Placement(copies, precision, layout)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
 
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
@@ -276,6 +277,36 @@ def evaluate(net: nn.Module, loader: Any) -> Sums:
             correct = correct + hits(outputs, labels)
             examples += len(labels)
     return Sums(loss, correct, examples)
+
+
+def features(net: nn.Module, loader: Any) -> NDArray[Any]:
+    """Return what the head sees of every image of a loader, in eval mode.
+
+    Returns:
+        (images, width of the head's input), float32 (float64 for a float64 net).
+
+    Raises:
+        ModelError: The net has dropout, or the head's input is no vector.
+    """
+    if any(isinstance(each, _DropoutNd) and each.p for each in net.modules()):
+        raise ModelError(
+            'the net has dropout, so what its head sees is random: leave out --cache-features'
+        )
+    seen: list[Tensor] = []
+    hooks = [
+        head(replica).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        for replica in replicas(net)
+    ]
+    try:
+        with evaluating(net):
+            for batch in loader:
+                forward(net, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if any(each.dim() != 2 for each in seen):
+        raise ModelError('the head does not see vectors: leave out --cache-features')
+    return np.concatenate([to_array(each) for each in seen])
 
 
 def logits(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:

@@ -540,7 +540,7 @@ def test_damaged_image_is_one_line(samples, tmp_path, pipeline, workers):
 class Deadly(Pipeline):
     """A pipeline whose process is killed, as for want of memory."""
 
-    def crop(self, path, epoch=0, index=0):
+    def crop(self, path, epoch=0, index=0, cache=None):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,0 +1,264 @@
+"""What is kept changes no result: images between epochs, features of a frozen body."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_folder
+
+from d2l_ft import augment, devices
+from d2l_ft.augment import ImageCache, Pipeline
+from d2l_ft.datasets import load_data
+from d2l_ft.errors import ModelError
+from d2l_ft.experiment import Settings, train
+from d2l_ft.features import FeatureLoader, features
+from d2l_ft.folder import load_folders
+from d2l_ft.run import Run
+
+SIZE = 64
+
+
+def arrays(loader, epoch):
+    loader.set_epoch(epoch)
+    return [np.array(images.asnumpy() if hasattr(images, 'asnumpy') else images)
+            for images, _ in loader]  # fmt: skip
+
+
+@pytest.mark.parametrize('pipeline', [
+    Pipeline(SIZE, train=True), Pipeline(SIZE), Pipeline(SIZE, train=True, views=2),
+], ids=['augmented', 'centre', 'views'])  # fmt: skip
+@pytest.mark.parametrize('room', [0, 40_000, 1 << 30], ids=['none', 'some', 'all'])
+def test_batches_do_not_depend_on_the_cache(backend, folder, pipeline, room, monkeypatch):
+    samples = load_folders(folder)[0].samples
+    plain = backend.loader(samples, pipeline, 8, shuffle=True, seed=3)
+    expected = [arrays(plain, epoch) for epoch in range(3)]
+    cache, decoded = ImageCache(room), []
+    decode = augment.decode
+    monkeypatch.setattr(augment, 'decode', lambda path: decoded.append(path) or decode(path))
+    loader = backend.loader(samples, pipeline, 8, shuffle=True, seed=3, cache=cache)
+    for epoch, batches in enumerate(expected):
+        for found, wanted in zip(arrays(loader, epoch), batches, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    kept = len(cache.kept)
+    assert kept == {0: 0, 1 << 30: 20}.get(room, kept)
+    if room == 40_000:
+        assert 0 < kept < 20
+    assert len(decoded) == 3 * 20 - 2 * kept
+    assert sum(image.nbytes for image in cache.kept.values()) == room - cache.room
+
+
+def test_a_kept_image_cannot_be_changed(folder):
+    path = load_folders(folder)[0].samples[0].path
+    cache = ImageCache(1 << 20)
+    crop = Pipeline(SIZE).crop(path, cache=cache)
+    with pytest.raises(ValueError, match='read-only'):
+        crop[0] = 0
+    other = Pipeline(32).crop(path, cache=cache)  # another size is another image
+    assert other.shape == (32, 32, 3)
+
+
+def test_views_come_again(folder):
+    path = load_folders(folder)[0].samples[0].path
+    fresh, two = Pipeline(SIZE, train=True, seed=4), Pipeline(SIZE, train=True, seed=4, views=2)
+    for epoch in range(5):
+        np.testing.assert_array_equal(two.crop(path, epoch, 7), fresh.crop(path, epoch % 2, 7))
+    assert not np.array_equal(fresh.crop(path, 0, 7), fresh.crop(path, 2, 7))
+
+
+def test_workers_do_without_the_cache(framework, folder):
+    samples, cache = load_folders(folder)[0].samples, ImageCache(1 << 30)
+    loader = framework.loader(samples, Pipeline(SIZE), 8, workers=1, cache=cache)
+    assert loader.pipeline == Pipeline(SIZE)
+    assert [len(each) for each in arrays(loader, 0)] == [8, 8, 4]
+    assert not cache.kept
+
+
+def test_free_memory(monkeypatch, tmp_path):
+    free = devices.free_memory()
+    assert free is None or 1 << 20 < free < 1 << 50
+    places = {'/proc/meminfo': tmp_path / 'meminfo', '/sys/fs/cgroup': tmp_path}
+    monkeypatch.setattr(devices, 'Path', lambda path: places[path])
+    assert devices.free_memory() is None
+    (tmp_path / 'meminfo').write_text('MemTotal: 9 kB\nMemAvailable: 4 kB\n')
+    assert devices.free_memory() == 4096
+    (tmp_path / 'memory.max').write_text('max\n')
+    assert devices.free_memory() == 4096
+    (tmp_path / 'memory.max').write_text('3000\n')
+    (tmp_path / 'memory.current').write_text('1000\n')
+    assert devices.free_memory() == 2000
+
+
+def frozen(backend, seed=0):
+    net = backend.build_net('resnet18', 2, seed=seed)
+    backend.freeze(net)
+    backend.place(net, backend.devices('cpu'))
+    return net
+
+
+def test_the_head_makes_logits_of_features(backend, folder):
+    samples, net = load_folders(folder)[0].samples[:7], frozen(backend)
+    found = backend.features(net, backend.loader(samples, Pipeline(SIZE), 3))
+    assert found.shape[0] == 7
+    assert found.dtype == np.float32
+    head = backend.head(net)
+    batch = backend.to_batch(found, np.zeros(7, dtype=np.int64))
+    (whole,) = list(backend.loader(samples, Pipeline(SIZE), 7))
+    expected = backend.logits(net, whole)
+    np.testing.assert_allclose(backend.logits(head, batch), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_features_on_two_devices(framework, folder):
+    samples, net = load_folders(folder)[0].samples[:5], frozen(framework)
+    one = framework.features(net, framework.loader(samples, Pipeline(SIZE), 5))
+    framework.place(net, framework.devices('cpu:2'))
+    two = framework.features(net, framework.loader(samples, Pipeline(SIZE), 5))
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-5)
+
+
+def test_nets_whose_features_cannot_be_kept(framework):
+    for arch in ('mobilenet_v2', 'squeezenet1_1'):
+        with pytest.raises(ModelError, match='dropout'):
+            framework.features(framework.build_net(arch, 2), [])
+
+
+def settings(folder, **changes):
+    return Settings(
+        data=str(folder), source=str(folder / 'source.safetensors'), freeze=True, epochs=4,
+        batch_size=8, image_size=SIZE, lr=0.01, momentum=0.9, precision='float32', devices='cpu',
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', [{'augment': False}, {'views': 3}], ids=['centre', 'views'])
+def test_a_head_trained_on_features_is_the_same(framework, folder, tmp_path, kind):
+    from safetensors.numpy import save_file
+
+    source = framework.get_state(framework.build_net('resnet18', 5, seed=8))
+    save_file(source, str(folder / 'source.safetensors'))
+    found, said = [], []
+    for name, options in (('plain', {}), ('kept', {'cache_features': True})):
+        run, _ = train(framework, settings(folder, **kind, **options), tmp_path / name,
+                       bar=False, say=said.append)  # fmt: skip
+        found.append((run.load('fine-tuned')[0].model, run.metrics()))
+    (plain, history), (kept, again) = found
+    for name, array in plain.items():
+        np.testing.assert_allclose(kept[name], array, atol=2e-6, err_msg=name)
+        if not name.startswith('fc.'):
+            np.testing.assert_array_equal(kept[name], source[name])
+    assert not np.allclose(plain['fc.weight'], plain['fc.weight'] * 0, atol=1e-3)
+    for one, two in zip(history, again, strict=True):
+        assert one.train_loss == pytest.approx(two.train_loss, rel=1e-5)
+        assert one.test_acc == two.test_acc
+    assert sum('its features are kept' in line for line in said) == 1
+
+
+def test_a_resumed_run_reads_its_features_from_the_disk(framework, folder, tmp_path, monkeypatch):
+    from safetensors.numpy import save_file
+
+    save_file(framework.get_state(framework.build_net('resnet18', 5)),
+              str(folder / 'source.safetensors'))  # fmt: skip
+    chosen = settings(folder, views=2, cache_features=True)
+    train(framework, chosen, tmp_path / 'run', bar=False, say=str)
+    whole = Run.open(tmp_path / 'run').load('fine-tuned')[0].model
+    half = tmp_path / 'half'
+    train(framework, replace(chosen, epochs=2), half, bar=False, say=str)
+    monkeypatch.setattr(framework, 'features', None)  # calling it would fail
+    train(framework, chosen, half, resume=True, bar=False, say=str)
+    for name, array in Run.open(half).load('fine-tuned')[0].model.items():
+        np.testing.assert_array_equal(array, whole[name])
+
+
+def count_passes(backend, monkeypatch):
+    """Return a list that grows whenever the body is run over a part."""
+    passes, compute = [], backend.features
+    monkeypatch.setattr(backend, 'features', lambda *args: passes.append(1) or compute(*args))
+    return passes
+
+
+def test_features_are_kept_under_all_that_they_depend_on(backend, folder, tmp_path, monkeypatch):
+    samples, net = load_folders(folder)[0].samples, frozen(backend)
+    passes, pipeline = count_passes(backend, monkeypatch), Pipeline(SIZE, train=True, views=2)
+
+    def passed(net=net, samples=samples, pipeline=pipeline, how='float32'):
+        before = len(passes)
+        found = features(backend, net, 'resnet18', samples, pipeline, how, bar=False)
+        views = pipeline.views if pipeline.train else 1
+        assert found.shape[:2] == (views, len(samples))
+        return len(passes) - before
+
+    assert passed() == 2
+    assert passed() == 0
+    assert passed(pipeline=Pipeline(SIZE)) == 1
+    assert passed(pipeline=Pipeline(SIZE, train=True, views=3)) == 3
+    assert passed(pipeline=Pipeline(SIZE, train=True, views=2, seed=1)) == 2
+    assert passed(how='bfloat16') == 2
+    assert passed(samples=samples[::-1]) == 2
+    elsewhere = shutil.copytree(folder, tmp_path / 'copy')
+    assert passed(samples=load_folders(elsewhere)[0].samples) == 0  # the content counts
+    shutil.copy(samples[1].path, load_folders(elsewhere)[0].samples[0].path)
+    assert passed(samples=load_folders(elsewhere)[0].samples) == 2
+    state = backend.get_state(net)
+    head, body = 'fc.bias', next(name for name in state if not name.startswith('fc.'))
+    backend.set_state(net, state | {head: state[head] + 1})
+    assert passed() == 0  # the head is what is trained
+    backend.set_state(net, state | {body: state[body] + 1})
+    assert passed() == 2
+
+
+@pytest.mark.parametrize('damage', [lambda data: data[:-9], lambda data: data[:-1] + b'x', None])
+def test_damaged_features_are_computed_again(backend, folder, tmp_path, monkeypatch, damage):
+    samples, net = load_folders(folder)[0].samples, frozen(backend)
+    first = features(backend, net, 'resnet18', samples, Pipeline(SIZE), 'float32', bar=False)
+    (kept,) = (tmp_path / 'cache/features').glob('*.safetensors')
+    kept.write_bytes(damage(kept.read_bytes()) if damage else b'')
+    passes = count_passes(backend, monkeypatch)
+    again = features(backend, net, 'resnet18', samples, Pipeline(SIZE), 'float32', bar=False)
+    assert len(passes) == 1
+    np.testing.assert_array_equal(again, first)
+
+
+def test_batches_of_features_have_the_order_of_the_images(backend, folder):
+    samples = load_folders(folder)[0].samples
+    kept = np.arange(2 * 20 * 3, dtype=np.float32).reshape(2, 20, 3)
+    loader = FeatureLoader(backend, kept, samples, 8, shuffle=True, seed=5)
+    assert len(loader) == 3
+    for epoch, start in ((0, 0), (3, 1)):
+        order = augment.epoch_order(20, 5, epoch, True)[8 * start :]
+        loader.set_epoch(epoch, start)
+        pairs = list(loader)
+        labels = np.concatenate([np.array(to_numpy(each)) for _, each in pairs])
+        np.testing.assert_array_equal(labels, [samples[i].label for i in order])
+        found = np.concatenate([to_numpy(each) for each, _ in pairs])
+        np.testing.assert_array_equal(found, kept[epoch % 2][order])
+
+
+def to_numpy(array):
+    return array.asnumpy() if hasattr(array, 'asnumpy') else np.asarray(array)
+
+
+@pytest.mark.parametrize(('changes', 'text'), [
+    ({'cache_features': True, 'augment': False}, '--cache-features needs --freeze'),
+    ({'cache_features': True, 'freeze': True}, '--no-augment, or --views'),
+    ({'augment': False, 'views': 2}, 'leave out --views'),
+])  # fmt: skip
+def test_options_that_contradict_each_other(changes, text):
+    with pytest.raises(ModelError, match=text):
+        Settings(**changes).nets()
+
+
+def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):
+    """Both nets of a run share the cache; the report's predictions too."""
+    folder = make_folder(tmp_path / 'pictures', train=4, test=2)
+    decoded, decode = [], augment.decode
+    monkeypatch.setattr(augment, 'decode', lambda path: decoded.append(path) or decode(path))
+    assert load_data(str(folder), bar=False).image_size == 224
+    chosen = Settings(data=str(folder), source='none', epochs=2, batch_size=4, image_size=32,
+                      devices='cpu')  # fmt: skip
+    train(framework, chosen, tmp_path / 'run', bar=False, say=str)
+    assert sorted(decoded) == sorted(set(decoded))
+    assert len(decoded) == 12
+    decoded.clear()
+    train(framework, replace(chosen, image_cache=0), tmp_path / 'without',
+          bar=False, say=str)  # fmt: skip
+    assert len(decoded) == 2 * 12 + 4
