@@ -7,7 +7,7 @@ DEMO = runs/demo
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup demo test legs parity reliability chapter chapter-run lint format lock clean
+.PHONY: help setup demo test legs parity reliability bench chapter chapter-run lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (5 GB, some minutes)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
 	@echo 'make reliability  kills, faults and hostile files in full numbers (20 minutes); docs/reliability.md'
+	@echo 'make bench   how fast it is, against book and peers (40 minutes, 15 GB); docs/performance.md'
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
 	@echo 'make chapter-run  run the cells that are stale first'
 	@echo 'make lint    lint and types alone'
@@ -63,6 +64,9 @@ parity: setup
 
 reliability: setup
 	$(BIN)/python benchmarks/reliability.py
+
+bench: setup
+	$(BIN)/python benchmarks/performance.py
 
 chapter: setup
 	$(BIN)/d2l-ft chapter lib --out d2l_ft

@@ -7,9 +7,7 @@ for the README; writes the numbers with date and machine to OUT.json and a figur
 """
 
 import argparse
-import datetime
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -17,10 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench import machine
 from matplotlib.figure import Figure
-
-from d2l_ft.devices import usable_cores
-from d2l_ft.experiment import versions
 
 BACKENDS = ('pytorch', 'mxnet')
 
@@ -40,19 +36,6 @@ def measure(backend: str, seed: int, folder: Path) -> dict[str, Any]:
         epoch = json.loads(line)
         row[epoch['net']].append(epoch['test_acc'])
     return row | {'seconds': round(time.perf_counter() - begun, 1)}
-
-
-def machine() -> dict[str, Any]:
-    """Return where and when this was measured."""
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return {
-        'date': datetime.date.today().isoformat(),
-        'cpu': names[0] if names else platform.processor(),
-        'cores': usable_cores(),
-        'versions': versions(),
-    }
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

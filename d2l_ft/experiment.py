@@ -222,9 +222,8 @@ class Job:
             checkpoint, position = found
             backend.set_state(net, checkpoint.model)
             backend.set_trainer_state(net, trainer, checkpoint.trainer)
-        on_features = (
-            settings.cache_features and name == 'fine-tuned'
-        )  # the twin has no frozen body
+        # the twin has no frozen body
+        on_features = settings.cache_features and name == 'fine-tuned'
         trained, train_iter, test_iter = self.on_features() if on_features else self.on_images()
         steps = len(train_iter)
 

@@ -68,10 +68,12 @@ def test_views_come_again(folder):
 
 def test_workers_do_without_the_cache(framework, folder):
     samples, cache = load_folders(folder)[0].samples, ImageCache(1 << 30)
-    loader = framework.loader(samples, Pipeline(SIZE), 8, workers=1, cache=cache)
-    assert loader.pipeline == Pipeline(SIZE)
+    for workers, expected in ((0, cache), (1, None)):
+        loader = framework.loader(samples, Pipeline(SIZE), 8, workers=workers, cache=cache)
+        batches = loader.batches
+        files = batches.dataset if hasattr(batches, 'dataset') else batches._dataset
+        assert files.cache is expected
     assert [len(each) for each in arrays(loader, 0)] == [8, 8, 4]
-    assert not cache.kept
 
 
 def test_free_memory(monkeypatch, tmp_path):
@@ -245,6 +247,17 @@ def to_numpy(array):
 def test_options_that_contradict_each_other(changes, text):
     with pytest.raises(ModelError, match=text):
         Settings(**changes).nets()
+
+
+@pytest.mark.parametrize('last', [True, False])
+def test_the_layout_is_the_one_asked_for(backend, tmp_path, monkeypatch, last):
+    folder = make_folder(tmp_path / 'pictures', train=4, test=2)
+    asked, place = [], backend.place
+    monkeypatch.setattr(backend, 'place', lambda *args: asked.append(args[2:]) or place(*args))
+    chosen = Settings(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
+                      devices='cpu', precision='float32', channels_last=last)  # fmt: skip
+    train(backend, chosen, tmp_path / 'run', bar=False, say=str)
+    assert asked[0] == ('float32', last)
 
 
 def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):

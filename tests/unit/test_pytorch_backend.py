@@ -357,6 +357,11 @@ def test_bfloat16_is_near_float32_and_float32_again_is_exact():
     rough = backend.logits(net, batch)
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - strict).max() < 0.05 * np.abs(strict).max()
+    assert backend.place(net, TWO[:1], 'float32', channels_last=True) == 'float32'
+    assert net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(backend.logits(net, batch), strict, atol=1e-5)
+    assert backend.place(net, TWO[:1], 'bfloat16', channels_last=False) == 'bfloat16'
+    assert net.conv1.weight.is_contiguous()
     assert backend.place(net, TWO[:1], 'float32') == 'float32'
     np.testing.assert_array_equal(backend.logits(net, batch), strict)
 

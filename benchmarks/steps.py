@@ -1,0 +1,322 @@
+"""How fast a training step is: ours against the book's printed code, and against the machine.
+
+ResNet-18 at 224 pixels with a new head of two classes, data in memory. The book's code is that of
+``d2l==0.17.6`` (``train_batch_ch13`` and the tab's own trainer). Every variant runs in a process
+of its own, and measures the rate of a matrix product of the same precision beside its steps.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SIZE, CLASSES = 224, 2
+FLOP = 3 * 3.64e9
+"""Of a step for an image: forward 1.82e9 multiply-adds (He et al. 2015, table 1), and about twice
+that backward."""
+
+SIDE = 3072
+"""Of the square matrices whose product is timed."""
+
+Measured = tuple[Callable[[], float], Callable[[], float]]
+"""A step, which returns the loss; and a call that returns the FLOP/s of a matrix product."""
+
+
+def images_and_labels(batch: int) -> tuple[Any, Any]:
+    """Return (batch, 3, SIZE, SIZE) float32 and (batch,) labels."""
+    draws = np.random.default_rng(0)
+    images = draws.normal(size=(batch, 3, SIZE, SIZE)).astype(np.float32)
+    return images, draws.integers(0, CLASSES, batch)
+
+
+def product(call: Callable[[], Any]) -> float:
+    """Return the FLOP/s of the fastest of some matrix products."""
+    call()
+    seconds = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begun)
+    return 2 * SIDE**3 / min(seconds)
+
+
+def torch_product(dtype: Any, device: str = 'cpu') -> float:
+    """Return PyTorch's."""
+    import torch
+
+    a = torch.randn(SIDE, SIDE, device=device).to(dtype)
+    return product(lambda: torch.mm(a, a)[0, 0].item())
+
+
+def mxnet_product() -> float:
+    """Return MXNet's."""
+    import mxnet as mx
+
+    a = mx.nd.random.normal(shape=(SIDE, SIDE))
+    return product(lambda: mx.nd.dot(a, a).wait_to_read())
+
+
+def torch_book(batch: int, device: str = 'cpu') -> Measured:
+    """Return the printed step of the PyTorch tab."""
+    import torch
+    import torchvision
+    from d2l import torch as book
+    from torch import nn
+
+    net = torchvision.models.resnet18()
+    net.fc = nn.Linear(net.fc.in_features, CLASSES)
+    devices = [torch.device(device)]
+    net = nn.DataParallel(net, device_ids=devices).to(devices[0]) if device != 'cpu' else net
+    top = [each for name, each in net.named_parameters() if '.fc.' in f'.{name}']
+    body = [each for name, each in net.named_parameters() if '.fc.' not in f'.{name}']
+    groups = [{'params': body}, {'params': top, 'lr': 5e-4}]
+    trainer = torch.optim.SGD(groups, lr=5e-5, weight_decay=0.001)
+    loss = nn.CrossEntropyLoss(reduction='none')
+    images, labels = (torch.from_numpy(each) for each in images_and_labels(batch))
+
+    def step() -> float:
+        return float(book.train_batch_ch13(net, images, labels, loss, trainer, devices)[0])
+
+    return step, lambda: torch_product(torch.float32, device)
+
+
+def ours(
+    backend: Any, arch: str, batch: int, precision: str, channels_last: bool, device: str = 'cpu'
+) -> tuple[Callable[[], float], Any, Any]:
+    """Return our step, its net and its trainer."""
+    from d2l_ft.recipe import FINE_TUNED
+
+    net = backend.build_net(arch, CLASSES)
+    backend.place(net, backend.devices(device), precision, channels_last)
+    trainer = backend.build_trainer(net, FINE_TUNED)
+    ready = backend.to_batch(*images_and_labels(batch))
+    return lambda: float(backend.train_step(net, trainer, ready).loss), net, trainer
+
+
+def torch_ours(batch: int, precision: str, channels_last: bool) -> Measured:
+    """Return our step with PyTorch."""
+    import torch
+
+    from d2l_ft.registry import get_backend
+
+    step, _, _ = ours(get_backend('pytorch'), 'resnet18', batch, precision, channels_last)
+    return step, lambda: torch_product(getattr(torch, precision))
+
+
+def torch_strict(batch: int) -> Measured:
+    """Return it in float32 with the channels first, as proofs compute."""
+    return torch_ours(batch, 'float32', False)
+
+
+def torch_float32(batch: int) -> Measured:
+    """Return it in float32."""
+    return torch_ours(batch, 'float32', True)
+
+
+def torch_bfloat16(batch: int) -> Measured:
+    """Return it in bfloat16."""
+    return torch_ours(batch, 'bfloat16', True)
+
+
+def torch_compiled(batch: int) -> Measured:
+    """Return it in bfloat16, compiled by TorchInductor."""
+    import torch
+
+    from d2l_ft.registry import get_backend
+
+    step, net, _ = ours(get_backend('pytorch'), 'resnet18', batch, 'bfloat16', True)
+    net.compile()
+    return step, lambda: torch_product(torch.bfloat16)
+
+
+def torch_fused(batch: int) -> Measured:
+    """Return it in bfloat16 with PyTorch's fused SGD."""
+    import torch
+
+    from d2l_ft.registry import get_backend
+
+    step, _, trainer = ours(get_backend('pytorch'), 'resnet18', batch, 'bfloat16', True)
+    for group in trainer.param_groups:
+        group['fused'] = True
+    return step, lambda: torch_product(torch.bfloat16)
+
+
+def mxnet_book(batch: int) -> Measured:
+    """Return the printed step of the MXNet tab, whose net is ResNet-18 v2.
+
+    d2l_ft is not imported, so MXNet takes the threads that it takes by itself.
+    """
+    import mxnet as mx
+    from d2l import mxnet as book
+    from mxnet import gluon, init, npx
+
+    npx.set_np()
+    net = gluon.model_zoo.vision.resnet18_v2(classes=CLASSES)
+    net.initialize(init.Xavier(), ctx=[npx.cpu()])
+    net.output.collect_params().setattr('lr_mult', 10)
+    net.hybridize()  # as the book's train_fine_tuning does
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.01, 'wd': 0.001})
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    images, labels = (mx.np.array(each) for each in images_and_labels(batch))
+
+    def step() -> float:
+        total, _ = book.train_batch_ch13(
+            net, images, labels, loss, trainer, [npx.cpu()], book.split_batch
+        )
+        return float(total)
+
+    return step, mxnet_product
+
+
+def mxnet_ours(batch: int, **options: Any) -> Measured:
+    """Return our step with MXNet and the same net."""
+    from d2l_ft.registry import get_backend
+
+    step, net, _ = ours(get_backend('mxnet'), 'resnet18_v2', batch, 'float32', True)
+    if options:
+        net.hybridize(**options)
+    return step, mxnet_product
+
+
+def mxnet_static_shape(batch: int) -> Measured:
+    """Return it with Gluon's ``static_shape``."""
+    return mxnet_ours(batch, static_alloc=True, static_shape=True)
+
+
+def mxnet_no_static_alloc(batch: int) -> Measured:
+    """Return it without ``static_alloc``."""
+    return mxnet_ours(batch, static_alloc=False)
+
+
+def mxnet_subgraph(batch: int) -> Measured:
+    """Return it with the layers that oneDNN can fuse as one."""
+    return mxnet_ours(batch, static_alloc=True, backend='MKLDNN')
+
+
+def mxnet_amp(batch: int) -> Measured:
+    """Return it with MXNet's automatic mixed precision in bfloat16."""
+    import d2l_ft  # noqa: F401  # first: it sets MXNet's threads
+
+    # isort: split
+    from mxnet.contrib import amp
+
+    amp.init(target_dtype='bfloat16')
+    return mxnet_ours(batch)
+
+
+VARIANTS: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
+    'PyTorch, the book': (torch_book, '', {}),
+    'PyTorch, float32, channels first': (torch_strict, 'PyTorch, the book', {}),
+    'PyTorch, float32': (torch_float32, 'PyTorch, the book', {}),
+    'PyTorch, bfloat16': (torch_bfloat16, 'PyTorch, the book', {}),
+    'MXNet, the book': (mxnet_book, '', {'MXNET_OMP_MAX_THREADS': ''}),  # d2l_ft would set it
+    'MXNet': (mxnet_ours, 'MXNet, the book', {}),
+}
+"""What is compared: name -> (step, name of what it is compared with, variables; empty: unset)."""
+
+TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
+    'torch.compile': (torch_compiled, 'PyTorch, bfloat16', {}),
+    'fused SGD': (torch_fused, 'PyTorch, bfloat16', {}),
+    'glibc keeps freed memory': (
+        torch_bfloat16,
+        'PyTorch, bfloat16',
+        {'MALLOC_TRIM_THRESHOLD_': '-1', 'MALLOC_MMAP_THRESHOLD_': str(1 << 30)},
+    ),
+    'transparent huge pages': (torch_bfloat16, 'PyTorch, bfloat16', {'THP_MEM_ALLOC_ENABLE': '1'}),
+    'without static_alloc': (mxnet_no_static_alloc, 'MXNet', {}),
+    'static_shape': (mxnet_static_shape, 'MXNet', {}),
+    'oneDNN subgraphs': (mxnet_subgraph, 'MXNet', {}),
+    'bfloat16 AMP': (mxnet_amp, 'MXNet', {}),
+}
+"""What is not taken, likewise."""
+
+
+def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
+    """Return the images/s of a variant, the FLOP/s of a matrix product, and the last loss."""
+    step, rate = (VARIANTS | TRIED)[name][0](batch)
+    for _ in range(2):
+        step()
+    seconds, loss = [], 0.0
+    for _ in range(steps):
+        begun = time.perf_counter()
+        loss = step()
+        seconds.append(time.perf_counter() - begun)
+    return {'images': batch / statistics.median(seconds), 'product': rate(), 'loss': loss}
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Run the variants in turn; what can't be run says why."""
+    from bench import in_turn
+
+    batch, steps, rounds = (2, 1, 1) if quick else (32, 5, 3)
+    commands, variables = {}, {}
+    for name, (_, _, environment) in (VARIANTS | TRIED).items():
+        commands[name] = [__file__, name, '--batch', str(batch), '--steps', str(steps)]
+        variables[name] = environment
+    runs = in_turn(commands, rounds, variables)
+    return {'batch': batch, 'rounds': rounds, 'runs': runs}
+
+
+def section(result: dict[str, Any]) -> list[str]:
+    """Return the lines of the page."""
+    from bench import ratio, spread
+
+    runs = result['runs']
+    images = {
+        name: [each['images'] for each in found]
+        for name, found in runs.items()
+        if 'error' not in found[0]
+    }
+    shares = {
+        name: statistics.median(each['images'] * FLOP / each['product'] for each in runs[name])
+        for name in images
+    }
+    lines = [
+        '## Training steps',
+        '',
+        f'ResNet-18 at {SIZE} pixels, batches of {result["batch"]} in memory, '
+        f'{result["rounds"]} processes each. The book: the step that `d2l==0.17.6` has.',
+        '',
+        '| | times the book | images/s: median (range) | share of a matrix product |',
+        '|---|---|---|---|',
+    ]
+    for name, (_, base, _) in VARIANTS.items():
+        times = f'**{ratio(images[name], images[base]):.2f}**' if base else '1'
+        lines.append(f'| {name} | {times} | {spread(images[name])} | {shares[name]:.0%} |')
+    lines += [
+        '',
+        'The last column is what the step computes (three times 3.64 GFLOP an image) divided by '
+        f'the rate of a product of {SIDE} x {SIDE} matrices in the same precision and process. '
+        'MXNet by itself trains on half of the cores; importing `d2l_ft` first gives it all. '
+        'Its net is ResNet-18 v2, the one of its tab.',
+        '',
+        'Tried and not taken:',
+        '',
+        '| | times the step without it | images/s |',
+        '|---|---|---|',
+    ]
+    for name, (_, base, _) in TRIED.items():
+        if name in images:
+            times = f'{ratio(images[name], images[base]):.2f}'
+            lines.append(f'| {base}: {name} | {times} | {spread(images[name])} |')
+        else:
+            lines.append(f'| {base}: {name} | does not run: {runs[name][0]["error"]} | |')
+    return lines
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description='Print the rate of one variant.')
+    parser.add_argument('name', choices=[*VARIANTS, *TRIED])
+    parser.add_argument('--batch', type=int, default=32)
+    parser.add_argument('--steps', type=int, default=5)
+    options = parser.parse_args()
+    try:
+        print(json.dumps(run_one(options.name, options.batch, options.steps)))
+    except Exception as error:
+        if options.name in VARIANTS:
+            raise
+        print(json.dumps({'error': ' '.join(str(error).split())[:120]}))
