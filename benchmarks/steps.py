@@ -252,7 +252,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Run the variants in turn; what can't be run says why."""
     from bench import in_turn
 
-    batch, steps, rounds = (2, 1, 1) if quick else (32, 5, 3)
+    batch, steps, rounds = (2, 1, 1) if quick else (32, 4, 3)
     commands, variables = {}, {}
     for name, (_, _, environment) in (VARIANTS | TRIED).items():
         commands[name] = [__file__, name, '--batch', str(batch), '--steps', str(steps)]
