@@ -62,7 +62,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Run both kinds with both frameworks."""
     from bench import in_turn, photos
 
-    count, epochs, size, rounds = (20, 2, 64, 1) if quick else (160, 4, 224, 2)
+    count, epochs, size, rounds = (20, 2, 64, 1) if quick else (120, 3, 224, 1)
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', count)
         runs = in_turn(

@@ -133,7 +133,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Run the loaders in turn on one core, then a training with each framework."""
     from bench import in_turn, photos
 
-    count, rounds, epochs = (10, 1, 2) if quick else (80, 5, 3)
+    count, rounds, epochs = (10, 1, 2) if quick else (80, 3, 3)
     one = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1')
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', count)

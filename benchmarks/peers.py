@@ -76,7 +76,7 @@ def interpreter(environment: str) -> str:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Run every variant in turn; draw the figure unless it is only tried."""
-    files, epochs, batch, rounds = (20, 2, 8, 1) if quick else (80, 3, 32, 3)
+    files, epochs, batch, rounds = (20, 2, 8, 1) if quick else (80, 3, 32, 2)
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', files)
         runs = in_turn(

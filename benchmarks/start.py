@@ -106,7 +106,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
     shipped = {name: {'MXNET_OMP_MAX_THREADS': ''} for name in VARIANTS if 'the book' in name}
     commands = {name: [__file__, name] for name in VARIANTS}
-    return {'runs': in_turn(commands, 1 if quick else 3, shipped)}
+    return {'runs': in_turn(commands, 1 if quick else 2, shipped)}
 
 
 def section(result: dict[str, Any]) -> list[str]:

@@ -185,6 +185,12 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help='Layout of images in memory with PyTorch: faster, and sums round otherwise.',
 )
 @click.option(
+    '--keep-memory/--no-keep-memory',
+    default=True,
+    show_default=True,
+    help='Keep freed memory for the next step instead of giving it back to the system (glibc).',
+)
+@click.option(
     '--schedule',
     default='constant',
     show_default=True,
@@ -251,8 +257,8 @@ def train(
 def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:
     """Return directory, settings and backend of the run to go on with.
 
-    Epochs (unless the rates depend on them), devices, workers, --image-cache and --save-every may
-    be given anew; anything else must be as it was.
+    What changes no result may be given anew, and epochs unless the rates depend on them; anything
+    else must be as it was.
     """
     from d2l_ft.experiment import run_settings
     from d2l_ft.run import Run
@@ -262,7 +268,7 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     run = Run.open(out)
     settings = run_settings(run)
     kept = asdict(settings)
-    free = {'devices', 'workers', 'image_cache', 'save_every'}
+    free = {'devices', 'workers', 'image_cache', 'keep_memory', 'save_every'}
     if settings.schedule == 'constant':
         free.add('epochs')
     for name in kept:

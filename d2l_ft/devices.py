@@ -1,5 +1,6 @@
 """Read a request for devices, such as ``cpu:2`` or ``gpu:0,1``; count cores and free memory."""
 
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -61,3 +62,19 @@ def free_memory() -> int | None:
         return max(0, min(free, limit - int((group / 'memory.current').read_text())))
     except (OSError, ValueError):
         return free
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of settings, from glibc's malloc.h."""
+
+
+def keep_freed_memory() -> bool:
+    """Have the process keep the memory that it frees, for the next step; tell whether it will.
+
+    glibc gives large blocks back to the system, which has to clear and map them again in each step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))

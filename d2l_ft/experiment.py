@@ -11,6 +11,7 @@ from typing import Any
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import ImageCache, Pipeline
 from d2l_ft.datasets import DataSet, cache_room, default_workers, load_data
+from d2l_ft.devices import keep_freed_memory
 from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
@@ -51,6 +52,7 @@ class Settings:
         image_cache: MiB in which images are kept between epochs; None is a quarter of what is free.
         precision: 'auto', 'float32' or 'bfloat16'.
         channels_last: Layout of images in memory, where the framework leaves the choice.
+        keep_memory: Keep freed memory for the next step, where the system lets the process choose.
         schedule: 'constant' or 'cosine', of the rates over all steps.
         save_every: Steps within an epoch between checkpoints; 0 writes them after each epoch only.
         skip_bad: Leave out bad images instead of refusing to train.
@@ -77,6 +79,7 @@ class Settings:
     image_cache: int | None = None
     precision: str = 'auto'
     channels_last: bool = True
+    keep_memory: bool = True
     schedule: str = 'constant'
     save_every: int = 0
     skip_bad: bool = False
@@ -147,6 +150,8 @@ def train(
     names = settings.nets()
     for name in names:
         settings.recipe(name)
+    if settings.keep_memory:
+        keep_freed_memory()
     devices = backend.devices(settings.devices)
     begun = Run.open(out) if resume else None
     with claimed(out, resume):

@@ -1,6 +1,9 @@
 """What is kept changes no result: images between epochs, features of a frozen body."""
 
+import platform
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -275,3 +278,38 @@ def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):
     train(framework, replace(chosen, image_cache=0), tmp_path / 'without',
           bar=False, say=str)  # fmt: skip
     assert len(decoded) == 2 * 12 + 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='another C library hands memory back')
+def test_freed_memory_is_kept():
+    """How much of 64 freed MiB the process still has, with the call and without."""
+    code = (
+        'import sys, ctypes\n'
+        'from d2l_ft.devices import keep_freed_memory\n'
+        'def resident(): return int(open("/proc/self/statm").read().split()[1]) * 4096\n'
+        'if sys.argv[1] == "keep": assert keep_freed_memory()\n'
+        'libc = ctypes.CDLL(None)\n'
+        'libc.malloc.restype = ctypes.c_void_p\n'
+        'before, place = resident(), libc.malloc(1 << 26)\n'
+        'ctypes.memset(ctypes.c_void_p(place), 1, 1 << 26)\n'
+        'libc.free(ctypes.c_void_p(place))\n'
+        'print((resident() - before) >> 20)\n'
+    )
+    kept = [
+        int(subprocess.run([sys.executable, '-c', code, mode], capture_output=True, text=True,
+                           check=True).stdout)
+        for mode in ('keep', 'return')
+    ]  # fmt: skip
+    assert kept[0] >= 60
+    assert kept[1] <= 8
+
+
+@pytest.mark.parametrize('keep', [True, False])
+def test_memory_is_kept_if_asked_for(backend, tmp_path, monkeypatch, keep):
+    calls = []
+    monkeypatch.setattr('d2l_ft.experiment.keep_freed_memory', lambda: calls.append(1))
+    folder = make_folder(tmp_path / 'pictures', train=4, test=2)
+    chosen = Settings(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
+                      devices='cpu', keep_memory=keep)  # fmt: skip
+    train(backend, chosen, tmp_path / 'run', bar=False, say=str)
+    assert len(calls) == keep
