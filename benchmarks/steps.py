@@ -225,7 +225,7 @@ VARIANTS: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
 TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     'torch.compile': (torch_compiled, 'PyTorch, bfloat16', {}),
     'fused SGD': (torch_fused, 'PyTorch, bfloat16', {}),
-    '--no-keep-memory': (torch_bfloat16, 'PyTorch, bfloat16', {'KEEP': 'no'}),
+    'without keep-memory': (torch_bfloat16, 'PyTorch, bfloat16', {'KEEP': 'no'}),
     'transparent huge pages': (torch_bfloat16, 'PyTorch, bfloat16', {'THP_MEM_ALLOC_ENABLE': '1'}),
     'without static_alloc': (mxnet_no_static_alloc, 'MXNet', {}),
     'static_shape': (mxnet_static_shape, 'MXNet', {}),
@@ -252,7 +252,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Run the variants in turn; what can't be run says why."""
     from bench import in_turn
 
-    batch, steps, rounds = (2, 1, 1) if quick else (32, 4, 3)
+    batch, steps, rounds = (2, 1, 1) if quick else (32, 4, 2)
     commands, variables = {}, {}
     for name, (_, _, environment) in (VARIANTS | TRIED).items():
         commands[name] = [__file__, name, '--batch', str(batch), '--steps', str(steps)]

@@ -225,6 +225,7 @@ def train(
       d2l-ft train --compare
       d2l-ft train --backend mxnet --arch resnet18_v2
       d2l-ft train --data photos --source imagenet --epochs 10 --batch-size 32
+      d2l-ft train --data photos --source imagenet --freeze --cache-features --views 4
       d2l-ft train --out runs/mine --resume
 
     Ctrl-C stops after the step under way and writes a checkpoint.
