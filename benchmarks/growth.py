@@ -290,7 +290,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for panel in panels.flat:
         panel.grid(alpha=0.3)
         if panel is not classes:
-            panel.legend(loc='lower right')
+            panel.legend()
     figure.savefig(path, dpi=90)
 
 
