@@ -1,27 +1,11 @@
-"""The commands about data sets, and the option that forbids to fetch one."""
+"""The commands about data sets."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
+from d2l_ft.cli_options import offline_option
 from d2l_ft.errors import DataError
-
-
-def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --offline."""
-
-    def forbid(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        from d2l_ft.downloads import OFFLINE_VARIABLE
-
-        if value:
-            os.environ[OFFLINE_VARIABLE] = '1'
-
-    text = 'Fetch nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
-    option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
-    return option(command)
 
 
 @click.group()

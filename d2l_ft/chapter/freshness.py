@@ -22,8 +22,10 @@ from d2l_ft.interface import Backend
 from d2l_ft.registry import BACKENDS
 
 OWN = 'd2l_ft'
-NOT_USED_BY_CELLS = ('chapter', 'parity', 'probe.py', 'cli.py', 'cli_data.py', 'report.py')
-"""Parts of the packages that no cell runs."""
+NOT_USED_BY_CELLS = (
+    'chapter', 'parity', 'probe', 'cli', 'cli_data', 'cli_options', 'cli_train', 'report'
+)  # fmt: skip
+"""Packages and modules that no cell runs."""
 
 SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 """Names of a backend's functions."""

@@ -1,6 +1,5 @@
 """Settings, numbers, saved code, freshness, claims and checks: what runs no cell."""
 
-import ast
 import csv
 import json
 from collections import Counter
@@ -274,19 +273,6 @@ def test_a_changed_function_of_the_library_makes_stale_what_uses_it(root, monkey
     monkeypatch.setattr(freshness, 'library', changed)
     assert list(states(root)) == [('mxnet', cell) for cell in ('train', 'use', 'after')]
     assert states(root)['mxnet', 'use'] == ('stale', 'd2l_ft.training.Position changed')
-
-
-def test_hashes_are_the_same_in_every_version_of_python():
-    """The second tree is the first as Python 3.12 has it: its f-string is in more pieces."""
-    one = ast.parse("f'{{a}} {b}'", mode='eval').body
-    text, value = [each for each in one.values if isinstance(each, ast.Constant)], one.values[-1]
-    whole = ''.join(each.value for each in text)
-    parts = [ast.Constant(whole[:1]), ast.Constant(''), ast.Constant(whole[1:]), value]
-    assert freshness.dump(ast.JoinedStr(parts)) == freshness.dump(one)
-    assert freshness.dump(ast.JoinedStr(parts[1:])) != freshness.dump(one)
-    tree = ast.parse('def f(x):\n    return x')
-    tree.body[0].type_params = []  # a field of Python 3.12
-    assert 'type_params' not in freshness.dump(tree)
 
 
 def test_new_and_failed_cells_are_told_apart(root):

@@ -1,0 +1,29 @@
+"""Options that several commands have."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from d2l_ft.registry import VARIABLE, backend_names
+
+
+def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --backend."""
+    text = f'Framework: {", ".join(backend_names())}.  [default: {VARIABLE}, or pytorch]'
+    return click.option('--backend', help=text)(command)
+
+
+def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --offline."""
+
+    def forbid(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        from d2l_ft.downloads import OFFLINE_VARIABLE
+
+        if value:
+            os.environ[OFFLINE_VARIABLE] = '1'
+
+    text = 'Fetch nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
+    option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
+    return option(command)
