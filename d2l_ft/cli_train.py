@@ -191,8 +191,8 @@ def train(
 def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:
     """Return directory, settings and backend of the run to go on with.
 
-    What changes no result may be given anew, and epochs unless the rates depend on them; anything
-    else must be as it was.
+    The devices, what changes no result, and epochs unless the rates depend on them may be given
+    anew; anything else must be as it was.
     """
     from d2l_ft.experiment import run_settings
     from d2l_ft.run import Run

@@ -21,7 +21,7 @@ from d2l_ft.augment import EpochSampler, ImageCache, Pipeline
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_digest
 from d2l_ft.errors import CheckpointError
 from d2l_ft.files import cache_dir
-from d2l_ft.interface import Backend, Sample
+from d2l_ft.interface import Backend, Sample, State
 
 BATCH = 64
 """Images that the body sees at once; features do not depend on it, but for rounding."""
@@ -59,7 +59,10 @@ def features(
         ModelError: The net's features cannot be kept.
         StorageError: The disk is full.
     """
-    key = _key(backend, net, arch, samples, pipeline, precision)
+    head = architecture(arch).head + '.'
+    state = backend.get_state(net).items()
+    body = {name: array for name, array in state if not name.startswith(head)}
+    key = _key([backend.NAME, arch, precision, asdict(pipeline)], body, samples)
     path = cache_dir() / 'features' / f'{key}.safetensors'
     if (kept := _read(path, len(samples))) is not None:
         return kept
@@ -74,20 +77,9 @@ def features(
     return found
 
 
-def _key(
-    backend: Backend,
-    net: Any,
-    arch: str,
-    samples: Sequence[Sample],
-    pipeline: Pipeline,
-    precision: str,
-) -> str:
+def _key(settings: list[Any], body: State, samples: Sequence[Sample]) -> str:
     """Return a hash of all that features depend on."""
-    settings = [backend.NAME, arch, precision, asdict(pipeline)]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    head = architecture(arch).head + '.'
-    state = backend.get_state(net).items()
-    body = {name: array for name, array in state if not name.startswith(head)}
     digest.update(tensors_digest(body).encode())
     for sample in samples:
         digest.update(hashlib.sha256(Path(sample.path).read_bytes()).digest())

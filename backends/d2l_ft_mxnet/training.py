@@ -217,10 +217,11 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
         )
     dtype = next((each.dtype for each in parameters(net).values()), 'float32')
     images = mx.sym.var('data', dtype=dtype)
-    inputs = net(images).get_children()
-    if inputs is None or not isinstance(head(net), nn.Dense):
-        raise ModelError('the head does not see vectors: leave out --cache-features')
-    body = gluon.SymbolBlock(inputs[0], images, net.collect_params())  # the same parameters
+    outputs, top = net(images), head(net)
+    if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
+        raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
+    seen_by_head = outputs.get_children()[0]
+    body = gluon.SymbolBlock(seen_by_head, images, net.collect_params())  # the same parameters
     body.hybridize(static_alloc=True)
     average_statistics(net)
     found = []

@@ -17,6 +17,7 @@ from d2l_ft.errors import ModelError
 from d2l_ft.experiment import Settings, train
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.folder import load_folders
+from d2l_ft.registry import get_backend
 from d2l_ft.run import Run
 
 SIZE = 64
@@ -313,3 +314,30 @@ def test_memory_is_kept_if_asked_for(backend, tmp_path, monkeypatch, keep):
                       devices='cpu', keep_memory=keep)  # fmt: skip
     train(backend, chosen, tmp_path / 'run', bar=False, say=str)
     assert len(calls) == keep
+
+
+@pytest.mark.needs('mxnet')
+def test_a_gluon_net_that_does_not_end_with_its_head_is_refused():
+    import mxnet as mx
+    from mxnet.gluon import HybridBlock, nn
+
+    class Net(HybridBlock):
+        def __init__(self, *tail):
+            super().__init__()
+            self.features, self.output = nn.HybridSequential(), nn.HybridSequential()
+            self.features.add(nn.Conv2D(4, 3), nn.GlobalAvgPool2D())
+            self.output.add(nn.Dense(2), *tail)
+
+        def hybrid_forward(self, F, x):
+            return self.output(self.features(x))
+
+    backend, images = get_backend('mxnet'), mx.nd.ones((2, 3, 8, 8))
+    nets = Net(), Net(nn.Activation('relu'))
+    for net in nets:
+        net.initialize()
+        net.hybridize()
+        net(images)
+    batches = [(images, mx.nd.zeros(2))]
+    assert backend.features(nets[0], batches).shape == (2, 4)
+    with pytest.raises(ModelError, match='does not end with a Dense'):
+        backend.features(nets[1], batches)
