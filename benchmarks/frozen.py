@@ -17,7 +17,7 @@ OPTIONS = {'no augmentation': ['--no-augment'], 'two views': ['--views', '2']}
 def run_one(backend: str, kind: str, folder: str, epochs: str, size: str) -> dict[str, Any]:
     """Train the head with and without kept features; return rates and the largest difference."""
     from d2l_ft.cli import main
-    from d2l_ft.experiment import Run
+    from d2l_ft.run import Run
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:

@@ -30,7 +30,7 @@ def book(batch: str, steps: str) -> dict[str, float]:
 
 
 def data_free(precision: str, channels_last: str, batch: str, steps: str) -> dict[str, float]:
-    """Return the images/s of our step on a batch that lies on the device, and its profile."""
+    """Return the images/s of our step on a batch that lies on its device, and its profile."""
     import torch
     from steps import ours, torch_product
 
@@ -53,7 +53,7 @@ def data_free(precision: str, channels_last: str, batch: str, steps: str) -> dic
 def end_to_end(precision: str, folder: str, batch: str, epochs: str) -> dict[str, float]:
     """Return the images/s of ``d2l-ft train`` after its first epoch."""
     from d2l_ft.cli import main
-    from d2l_ft.experiment import Run
+    from d2l_ft.run import Run
 
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / 'run'
@@ -125,7 +125,7 @@ def section(result: dict[str, Any]) -> list[str]:
         '## On a GPU',
         '',
         f'ResNet-18 at {SIZE} pixels with PyTorch, batches of {result["batch"]}, on '
-        f'{result["device"]}. A step has its data on the host, as the book has it.',
+        f'{result["device"]}. Our step has its data on the device, that of the book on the host.',
         '',
         '| | times the book | images/s | share of the step |',
         '|---|---|---|---|',

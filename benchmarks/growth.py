@@ -5,7 +5,6 @@ function's. It prints one JSON object.
 """
 
 import json
-import re
 import statistics
 import sys
 import tempfile
@@ -13,6 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from memory import peak
 
 PICTURE = Path(__file__).parents[1] / 'docs/img/growth.png'
 NAMES = {'pytorch': 'PyTorch', 'mxnet': 'MXNet'}
@@ -43,15 +44,6 @@ QUICK: dict[str, Any] = {
     'workers': (0, 1),
     'photos': 20,
 }
-
-
-def peak() -> float:
-    """Return the most memory that this process has had, in MiB.
-
-    Not ru_maxrss, which begins with that of the process which started this one.
-    """
-    (line,) = re.findall(r'VmHWM:\s*(\d+) kB', Path('/proc/self/status').read_text())
-    return int(line) / 1024
 
 
 def folder(root: str) -> dict[str, float]:

@@ -180,9 +180,7 @@ def section(result: dict[str, Any]) -> list[str]:
     shares = {name: found[0]['waits'] for name, found in result['waits'].items()}
     lines += [
         '',
-        'The bytes are the same whether an image was kept or decoded, and with either framework. '
-        'Decoding takes as long everywhere (libjpeg-turbo); the gain is in the rest, and in what '
-        'later epochs need not decode.',
+        'The bytes are the same whether an image was kept or decoded, and with either framework.',
         '',
         'In a training on all cores, the share of the time in which it waits for images, epoch by '
         'epoch: '

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -11,13 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from memory import peak
 
 SIZE, BATCH = 224, 32
-
-
-def peak() -> int:
-    """Return the most memory that this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def command(*arguments: str) -> Callable[[], dict[str, float]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from memory import peak
 
 SIZE, CLASSES = 224, 2
 FLOP = 3 * 3.64e9
@@ -98,6 +99,8 @@ def ours(
     backend.place(net, backend.devices(device), precision, channels_last)
     trainer = backend.build_trainer(net, FINE_TUNED)
     ready = backend.to_batch(*images_and_labels(batch))
+    if device != 'cpu':
+        ready = tuple(each.to('cuda') for each in ready)
     return lambda: float(backend.train_step(net, trainer, ready).loss), net, trainer
 
 
@@ -236,7 +239,7 @@ TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
 
 
 def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
-    """Return the images/s of a variant, the FLOP/s of a matrix product, and the last loss."""
+    """Return the images/s of a variant, its peak MiB and last loss, a matrix product's FLOP/s."""
     step, rate = (VARIANTS | TRIED)[name][0](batch)
     for _ in range(2):
         step()
@@ -245,7 +248,8 @@ def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
         begun = time.perf_counter()
         loss = step()
         seconds.append(time.perf_counter() - begun)
-    return {'images': batch / statistics.median(seconds), 'product': rate(), 'loss': loss}
+    images, most = batch / statistics.median(seconds), peak()
+    return {'images': images, 'peak': most, 'loss': loss, 'product': rate()}
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -275,18 +279,24 @@ def section(result: dict[str, Any]) -> list[str]:
         name: statistics.median(each['images'] * FLOP / each['product'] for each in runs[name])
         for name in images
     }
+
+    def memory(name: str) -> str:
+        return f'{statistics.median(each["peak"] for each in runs[name]):.0f}'
+
     lines = [
         '## Training steps',
         '',
         f'ResNet-18 at {SIZE} pixels, batches of {result["batch"]} in memory, '
         f'{result["rounds"]} processes each. The book: the step that `d2l==0.17.6` has.',
         '',
-        '| | times the book | images/s: median (range) | share of a matrix product |',
-        '|---|---|---|---|',
+        '| | times the book | images/s: median (range) | share of a matrix product | peak MiB |',
+        '|---|---|---|---|---|',
     ]
     for name, (_, base, _) in VARIANTS.items():
         times = f'**{ratio(images[name], images[base]):.2f}**' if base else '1'
-        lines.append(f'| {name} | {times} | {spread(images[name])} | {shares[name]:.0%} |')
+        lines.append(
+            f'| {name} | {times} | {spread(images[name])} | {shares[name]:.0%} | {memory(name)} |'
+        )
     lines += [
         '',
         'The last column is what the step computes (three times 3.64 GFLOP an image) divided by '
@@ -296,16 +306,18 @@ def section(result: dict[str, Any]) -> list[str]:
         '',
         'Tried and not taken:',
         '',
-        '| | times the step taken | images/s | loss then, and of the step taken |',
-        '|---|---|---|---|',
+        '| | times the step taken | images/s | peak MiB | loss then, and of the step taken |',
+        '|---|---|---|---|---|',
     ]
     for name, (_, base, _) in TRIED.items():
         if name in images:
             times = f'{ratio(images[name], images[base]):.2f}'
             losses = f'{runs[name][0]["loss"]:.3f}, {runs[base][0]["loss"]:.3f}'
-            lines.append(f'| {base}: {name} | {times} | {spread(images[name])} | {losses} |')
+            lines.append(
+                f'| {base}: {name} | {times} | {spread(images[name])} | {memory(name)} | {losses} |'
+            )
         else:
-            lines.append(f'| {base}: {name} | does not run: {runs[name][0]["error"]} | | |')
+            lines.append(f'| {base}: {name} | does not run: {runs[name][0]["error"]} | | | |')
     lines += [
         '',
         'The losses are those of the last step of a process. oneDNN subgraphs are made for '
