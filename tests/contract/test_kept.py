@@ -305,6 +305,17 @@ def test_freed_memory_is_kept():
     assert kept[1] <= 8
 
 
+def test_keeping_memory_changes_no_bit(framework, tmp_path):
+    folder, found = make_folder(tmp_path / 'pictures', train=4, test=2), []
+    for keep in (False, True):  # not the other way: it cannot be undone in a process
+        chosen = Settings(data=str(folder), source='none', epochs=2, batch_size=4, image_size=64,
+                          devices='cpu', keep_memory=keep)  # fmt: skip
+        run, _ = train(framework, chosen, tmp_path / str(keep), bar=False, say=str)
+        found.append(run.load('scratch')[0].model)
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][name])
+
+
 @pytest.mark.parametrize('keep', [True, False])
 def test_memory_is_kept_if_asked_for(backend, tmp_path, monkeypatch, keep):
     calls = []
