@@ -1,16 +1,18 @@
 """Run a chapter's cells in a tab's own kernel, and keep what comes out."""
 
 import asyncio
+import atexit
 import datetime
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -169,7 +171,11 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
     seconds: dict[str, float] = {}
     begun: dict[str, float] = {}
     count = sum(cell.cell_type == 'code' for cell in notebook.cells)
-    with tqdm(total=count, desc=title, unit='cell', disable=None) as bar:
+    with (
+        tqdm(total=count, desc=title, unit='cell', disable=None) as bar,
+        # what a cell prints is an output; here lands what the kernel prints before and after
+        tempfile.TemporaryFile() as errors,
+    ):
 
         def on_start(cell: Any, cell_index: int) -> None:
             begun[cell.id] = time.perf_counter()
@@ -190,16 +196,27 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         environment = {name: value for name, value in os.environ.items() if name != 'MPLBACKEND'}
         environment |= {DATA_VARIABLE: data, VARIABLE: tab}
         try:
-            run_client(client, manager, environment)
+            run_client(client, manager, environment, errors)
         except CellExecutionError as error:
             raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
-        except DeadKernelError as error:
-            raise Failed(last(begun), f'the kernel died: {first_line(str(error))}') from error
+        except (DeadKernelError, RuntimeError) as error:  # the latter if it never answered
+            errors.seek(0)
+            lines = errors.read().decode(errors='replace').strip().splitlines()
+            text = lines[-1] if lines else first_line(str(error))
+            raise Failed(last(begun), f'the kernel died: {text}') from error
     return seconds
 
 
-def run_client(client: NotebookClient, manager: Kernel, environment: dict[str, str]) -> None:
+def run_client(
+    client: NotebookClient, manager: Kernel, environment: dict[str, str], errors: IO[bytes]
+) -> None:
     """Execute a notebook in a thread, as the client would answer Ctrl-C in its own way.
+
+    Args:
+        client: Has the notebook.
+        manager: Starts the kernel.
+        environment: Variables of its process.
+        errors: Its error stream.
 
     Raises:
         CellExecutionError: A cell raised an error.
@@ -208,7 +225,9 @@ def run_client(client: NotebookClient, manager: Kernel, environment: dict[str, s
     """
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(
-            lambda: asyncio.run(client.async_execute(env=environment, cleanup_kc=True))
+            lambda: asyncio.run(
+                client.async_execute(env=environment, stderr=errors, cleanup_kc=True)
+            )
         )
         try:
             running.result()
@@ -218,6 +237,8 @@ def run_client(client: NotebookClient, manager: Kernel, environment: dict[str, s
                     process.kill()
                 time.sleep(POLL)
             raise
+        finally:
+            atexit.unregister(client._cleanup_kernel)  # done, and it fails where no kernel answered
 
 
 def last(begun: dict[str, float]) -> str:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from jupyter_client.kernelspec import KernelSpec
 
 from d2l_ft.chapter import command, execute
 from d2l_ft.chapter.book import Book
@@ -110,6 +111,17 @@ def test_a_failing_cell_keeps_the_outputs_and_is_named(framework, root):
     assert states == {'framework': 'fresh', 'picture': 'fresh', 'value': 'failed'}
     (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', 'import os; os._exit(1)'))
     assert run(root, tab).text.startswith('cell value: the kernel died')
+
+
+def test_a_kernel_that_does_not_start_is_one_line(framework, root, monkeypatch, capfd):
+    command = [sys.executable, '-c', 'raise SystemExit("no such thing")', '-f', '{connection_file}']
+    spec = KernelSpec(argv=command, language='python')
+    monkeypatch.setattr(execute.Kernel, 'kernel_spec', property(lambda _: spec))
+    outcome = run(root, framework.NAME)
+    assert (outcome.what, outcome.text) == (
+        'failed', 'cell d2l-ft-facts: the kernel died: no such thing'
+    )  # fmt: skip
+    assert capfd.readouterr() == ('', '')
 
 
 def test_outputs_of_real_data_stay_unless_they_are_to_go(framework, root):
