@@ -67,6 +67,9 @@ def free_memory() -> int | None:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of settings, from glibc's malloc.h."""
 
+KEPT_BLOCK = 1 << 27
+"""Bytes of the largest block that is kept: larger ones gain no more, and cost memory."""
+
 
 def keep_freed_memory() -> bool:
     """Have the process keep the memory that it frees, for the next step; tell whether it will.
@@ -77,4 +80,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
