@@ -102,7 +102,7 @@ from d2l_ft.registry import get_backend
     default=None,
     metavar='MIB',
     help='Memory in which decoded images are kept between epochs; the result does not depend on '
-    'it. Worker processes do without.  [default: a quarter of what is free]',
+    'it.  [default: a quarter of what is free]',
 )
 @click.option(
     '--precision',

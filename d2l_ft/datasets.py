@@ -10,13 +10,14 @@ from typing import Any
 from tqdm import tqdm
 
 import d2l_ft.sample as sample
-from d2l_ft.augment import AREA, ImageCache, Pipeline
+from d2l_ft.augment import AREA, Pipeline
 from d2l_ft.checked import remembered
 from d2l_ft.devices import free_memory, usable_cores
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.files import cache_dir
 from d2l_ft.folder import ImageFolder, check_images, load_folders, without_bad
 from d2l_ft.hub import DATA_HUB, download_extract
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend
 from d2l_ft.recipe import FINE_TUNED
 
@@ -96,6 +97,7 @@ class DataSet:
         seed: int = 0,
         pipeline: Pipeline | None = None,
         cache: ImageCache | None = None,
+        device: Any = None,
     ) -> tuple[Any, Any]:
         """Return the loaders of both parts: the first shuffled and augmented.
 
@@ -106,10 +108,11 @@ class DataSet:
             workers: Loader processes.
             seed: Seed of the order, and of the crops.
             pipeline: What is done to the training part; None is ``self.pipeline``.
-            cache: Keeps images between epochs; None is a new one of ``cache_room()`` bytes.
+            cache: Keeps images between epochs; None is ``default_cache()``.
+            device: Where the batches shall lie; None is the CPU.
         """
         size = image_size or self.image_size
-        cache = ImageCache(cache_room()) if cache is None else cache
+        cache = default_cache() if cache is None else cache
         train = backend.loader(
             self.train.samples,
             pipeline or self.pipeline(size, seed),
@@ -118,9 +121,15 @@ class DataSet:
             workers=workers,
             seed=seed,
             cache=cache,
+            device=device,
         )
         test = backend.loader(
-            self.test.samples, Pipeline(size), batch_size, workers=workers, cache=cache
+            self.test.samples,
+            Pipeline(size),
+            batch_size,
+            workers=workers,
+            cache=cache,
+            device=device,
         )
         return train, test
 
@@ -198,13 +207,20 @@ def _drawn(name: str, write: Callable[..., object], bar: bool) -> Path:
     return path
 
 
+def on_gpu(devices: list[Any]) -> bool:
+    """Tell whether a GPU is among the devices of either framework."""
+    return any('cpu' not in str(device) for device in devices)
+
+
 def default_workers(devices: list[Any]) -> int:
     """Return the number of loader processes: none on the CPU, where the net has all the cores."""
-    on_cpu = all('cpu' in str(device) for device in devices)
-    return 0 if on_cpu else min(MOST_WORKERS, usable_cores())
+    return min(MOST_WORKERS, usable_cores()) if on_gpu(devices) else 0
 
 
-def cache_room() -> int:
-    """Return the bytes in which images may be kept between epochs: a quarter of what is free."""
+def default_cache() -> ImageCache:
+    """Return a cache of images with room in a quarter of the memory that is free."""
     free = free_memory()
-    return CACHE_LEAST if free is None else int(free * CACHE_SHARE)
+    try:
+        return ImageCache(CACHE_LEAST if free is None else int(free * CACHE_SHARE))
+    except DataError:  # without it only time is lost
+        return ImageCache(0)

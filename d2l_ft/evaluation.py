@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from d2l_ft.augment import ImageCache, Pipeline
+from d2l_ft.augment import Pipeline
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend, Sample
 
 

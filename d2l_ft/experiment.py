@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from d2l_ft.architectures import architecture
-from d2l_ft.augment import ImageCache, Pipeline
-from d2l_ft.datasets import DataSet, cache_room, default_workers, load_data
+from d2l_ft.augment import Pipeline
+from d2l_ft.datasets import DataSet, default_cache, default_workers, load_data, on_gpu
 from d2l_ft.devices import keep_freed_memory
 from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend, State
 from d2l_ft.plotting import save_curves
 from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
@@ -177,8 +178,9 @@ def train(
         if data.left_out:
             run.save_left_out(data.left_out)
             say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
-        room = cache_room() if settings.image_cache is None else settings.image_cache << 20
-        job = Job(backend, settings, data, run, devices, bar, say, ImageCache(room))
+        room = settings.image_cache
+        cache = default_cache() if room is None else ImageCache(room << 20)
+        job = Job(backend, settings, data, run, devices, bar, say, cache)
         for name in names:
             try:
                 if job.train(name, source if name == 'fine-tuned' else None):
@@ -284,17 +286,24 @@ class Job:
     def on_images(self) -> tuple[Any, Any, Any]:
         """Return the net, and the loaders of both parts."""
         settings = self.settings
-        default = default_workers(self.devices)
         loaders = self.data.loaders(
             self.backend,
             settings.batch_size or self.data.batch_size,
             self.run.config['image_size'],
-            default if settings.workers is None else settings.workers,
-            settings.seed,
-            self.pipeline(),
-            self.cache,
+            seed=settings.seed,
+            pipeline=self.pipeline(),
+            **self.loading(),
         )
         return self.net, *loaders
+
+    def loading(self) -> dict[str, Any]:
+        """Return who loads the images, where they are kept and whither they go."""
+        workers = self.settings.workers
+        return {
+            'workers': default_workers(self.devices) if workers is None else workers,
+            'cache': self.cache,
+            'device': self.devices[0] if on_gpu(self.devices) else None,
+        }
 
     def on_features(self) -> tuple[Any, Any, Any]:
         """Return the head, and loaders of the features of both parts in place of images."""
@@ -305,7 +314,8 @@ class Job:
         how = f'{self.precision}, channels last: {settings.channels_last}'
         for part, pipeline in ((self.data.train, train), (self.data.test, test)):
             kept = features(
-                backend, self.net, settings.arch, part.samples, pipeline, how, self.cache, self.bar,
+                backend, self.net, settings.arch, part.samples, pipeline, how, self.bar,
+                **self.loading(),
             )  # fmt: skip
             shuffle = part is self.data.train
             loaders.append(

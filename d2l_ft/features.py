@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from d2l_ft.architectures import architecture
-from d2l_ft.augment import EpochSampler, ImageCache, Pipeline
+from d2l_ft.augment import EpochSampler, Pipeline
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_digest
 from d2l_ft.errors import CheckpointError
 from d2l_ft.files import cache_dir
@@ -34,8 +34,8 @@ def features(
     samples: Sequence[Sample],
     pipeline: Pipeline,
     precision: str,
-    cache: ImageCache | None = None,
     bar: bool = True,
+    **loading: Any,
 ) -> NDArray[np.float32]:
     """Return the features of every view of the samples, from the disk if they were kept there.
 
@@ -49,8 +49,8 @@ def features(
         samples: Checked image files.
         pipeline: What makes the crops; one that augments has ``views``.
         precision: Says how the net computes.
-        cache: Keeps images between views.
         bar: Whether to show progress; it needs a terminal too.
+        loading: Options of the loader: ``workers``, ``cache``, ``device``.
 
     Returns:
         (views, samples, width of the head's input).
@@ -66,7 +66,7 @@ def features(
     path = cache_dir() / 'features' / f'{key}.safetensors'
     if (kept := _read(path, len(samples))) is not None:
         return kept
-    loader = backend.loader(samples, pipeline, BATCH, cache=cache)
+    loader = backend.loader(samples, pipeline, BATCH, **loading)
     views = []
     for view in range(pipeline.views if pipeline.train else 1):
         loader.set_epoch(view)

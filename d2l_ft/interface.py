@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import ImageCache, Pipeline
+from d2l_ft.augment import Pipeline
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.recipe import Recipe
 
 State = dict[str, NDArray[np.float32]]
@@ -88,6 +89,7 @@ class Backend(Protocol):
         workers: int = 0,
         seed: int = 0,
         cache: ImageCache | None = None,
+        device: Any = None,
     ) -> Loader:
         """Return batches of the samples from the framework's own Dataset and DataLoader.
 
@@ -99,8 +101,10 @@ class Backend(Protocol):
             shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
             workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
             seed: Seed of the order.
-            cache: Keeps images of a ``Pipeline`` between epochs; worker processes, which share no
-                memory, do without. The batches do not depend on it.
+            cache: Keeps images of a ``Pipeline`` between epochs. The batches do not depend on it.
+            device: One of ``devices``, where the batches shall lie; None is the CPU. A
+                ``Pipeline``'s go there as bytes and are standardised there. Their values do not
+                depend on it.
 
         Raises:
             DataError: An image can't be read, or a worker died.

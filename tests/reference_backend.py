@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import EpochSampler, ImageCache, Pipeline
+from d2l_ft.augment import EpochSampler, Pipeline
 from d2l_ft.devices import parse_devices
 from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Sample, State, Sums
 from d2l_ft.recipe import Recipe
 
@@ -107,8 +108,9 @@ def loader(
     workers: int = 0,
     seed: int = 0,
     cache: ImageCache | None = None,
+    device: Any = None,
 ) -> ArrayLoader:
-    """Return batches; workers are of no use here."""
+    """Return batches; workers and devices are of no use here."""
     sampler = EpochSampler(len(samples), batch_size, shuffle, seed)
     return ArrayLoader(samples, pipeline, sampler, cache)
 

@@ -10,8 +10,9 @@ import numpy as np
 from mxnet.gluon.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
-from d2l_ft.augment import EpochSampler, ImageCache, Key, Pipeline
+from d2l_ft.augment import EpochSampler, Key, Pipeline
 from d2l_ft.errors import DataError
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Sample
 
 Item = tuple[NDArray[Any], int] | DataError
@@ -106,9 +107,15 @@ class ImageLoader:
     """Batches of one epoch after another; ``loader`` says what the arguments are."""
 
     def __init__(
-        self, files: ImageFiles, batch_size: int, shuffle: bool, workers: int, seed: int
+        self,
+        files: ImageFiles,
+        batch_size: int,
+        shuffle: bool,
+        workers: int,
+        seed: int,
+        device: mx.Context | None,
     ) -> None:
-        self.pipeline = files.pipeline
+        self.pipeline, self.device = files.pipeline, device
         self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
         self.batches = DataLoader(
             files,
@@ -127,7 +134,7 @@ class ImageLoader:
         self.sampler.set_epoch(epoch, start)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield (images, labels) on the CPU: (batch, 3, h, w) float32 and (batch,) int32.
+        """Yield (images, labels): (batch, 3, h, w) float32 and (batch,) int32, on the device.
 
         Raises:
             DataError: An image can't be read, or a worker died.
@@ -136,9 +143,14 @@ class ImageLoader:
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
-            if isinstance(self.pipeline, Pipeline):
+            ours = isinstance(self.pipeline, Pipeline)
+            if ours and self.device is None:
                 images = self.pipeline.to_float(images)
-            yield to_batch(images, labels)
+            batch = to_batch(images, labels)
+            if self.device is not None:
+                images, labels = (each.as_in_context(self.device) for each in batch)
+                batch = (look_up(self.pipeline, images) if ours else images), labels
+            yield batch
 
     def received(self) -> Iterator[Any]:
         """Yield what the workers send.
@@ -156,6 +168,22 @@ class ImageLoader:
             ) from error
 
 
+def look_up(pipeline: Pipeline, crops: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return what ``to_float`` returns, bit for bit, computed where the crops are.
+
+    Args:
+        pipeline: How to standardise.
+        crops: (batch, h, w, 3) uint8.
+
+    Returns:
+        (batch, 3, h, w) float32.
+    """
+    planes = crops.transpose((0, 3, 1, 2)).astype('int32')
+    tables = mx.nd.array(pipeline.tables().ravel(), ctx=crops.context)
+    first = mx.nd.array([0, 256, 512], ctx=crops.context, dtype='int32').reshape((1, 3, 1, 1))
+    return mx.nd.take(tables, mx.nd.broadcast_add(planes, first))
+
+
 def loader(
     samples: Sequence[Sample],
     pipeline: Any,
@@ -164,6 +192,7 @@ def loader(
     workers: int = 0,
     seed: int = 0,
     cache: ImageCache | None = None,
+    device: mx.Context | None = None,
 ) -> ImageLoader:
     """Return batches of the samples from a DataLoader.
 
@@ -176,11 +205,12 @@ def loader(
         shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
         workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
         seed: Seed of the order, and of a Gluon transform's draws.
-        cache: Keeps images of a ``Pipeline`` between epochs, without workers. The batches do not
-            depend on it.
+        cache: Keeps images of a ``Pipeline`` between epochs. The batches do not depend on it.
+        device: Where the batches shall lie; None is the CPU. A ``Pipeline``'s go there as bytes
+            and are standardised there. Their values do not depend on it.
     """
-    files = ImageFiles(samples, pipeline, seed, workers > 0, None if workers else cache)
-    return ImageLoader(files, batch_size, shuffle, workers, seed)
+    files = ImageFiles(samples, pipeline, seed, workers > 0, cache)
+    return ImageLoader(files, batch_size, shuffle, workers, seed, device)
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from d2l_ft.augment import EpochSampler, ImageCache, Key, Pipeline
+from d2l_ft.augment import EpochSampler, Key, Pipeline
 from d2l_ft.errors import DataError
+from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Sample
 
 Item = tuple[Any, int] | DataError
@@ -105,9 +106,15 @@ class ImageLoader:
     """Batches of one epoch after another; ``loader`` says what the arguments are."""
 
     def __init__(
-        self, files: ImageFiles, batch_size: int, shuffle: bool, workers: int, seed: int
+        self,
+        files: ImageFiles,
+        batch_size: int,
+        shuffle: bool,
+        workers: int,
+        seed: int,
+        device: torch.device | None,
     ) -> None:
-        self.pipeline = files.pipeline
+        self.pipeline, self.device = files.pipeline, device
         self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
         self.batches: DataLoader[Item] = DataLoader(
             files,
@@ -116,6 +123,7 @@ class ImageLoader:
             collate_fn=collate,
             worker_init_fn=start_worker,
             persistent_workers=workers > 0,
+            pin_memory=device is not None and device.type == 'cuda',
             generator=torch.Generator(),  # the default one is dropout's
         )
 
@@ -128,7 +136,9 @@ class ImageLoader:
         self.sampler.set_epoch(epoch, start)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield (images, labels): contiguous (batch, 3, h, w) float32 and (batch,) int64.
+        """Yield (images, labels): (batch, 3, h, w) float32 and (batch,) int64, on the device.
+
+        Without a device the images are contiguous, on the CPU.
 
         Raises:
             DataError: An image can't be read, or a worker died.
@@ -138,7 +148,13 @@ class ImageLoader:
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
-            if isinstance(self.pipeline, Pipeline):
+            if self.device is not None:
+                images, labels = (
+                    each.to(self.device, non_blocking=True) for each in (images, labels)
+                )
+                if isinstance(self.pipeline, Pipeline):
+                    images = look_up(self.pipeline, images)
+            elif isinstance(self.pipeline, Pipeline):
                 images = torch.from_numpy(self.pipeline.to_float(images.numpy()))
             yield images, labels
 
@@ -163,6 +179,22 @@ class ImageLoader:
             yield batch
 
 
+def look_up(pipeline: Pipeline, crops: Tensor) -> Tensor:
+    """Return what ``to_float`` returns, bit for bit, computed where the crops are.
+
+    Args:
+        pipeline: How to standardise.
+        crops: (batch, h, w, 3) uint8.
+
+    Returns:
+        (batch, 3, h, w) float32, in memory with the channels last.
+    """
+    tables = torch.from_numpy(pipeline.tables().ravel()).to(crops.device)
+    first = torch.arange(0, tables.numel(), 256, dtype=torch.int32, device=crops.device)
+    values = tables.index_select(0, (crops + first).flatten())
+    return values.reshape(crops.shape).permute(0, 3, 1, 2)
+
+
 def loader(
     samples: Sequence[Sample],
     pipeline: Any,
@@ -171,6 +203,7 @@ def loader(
     workers: int = 0,
     seed: int = 0,
     cache: ImageCache | None = None,
+    device: torch.device | None = None,
 ) -> ImageLoader:
     """Return batches of the samples from a DataLoader.
 
@@ -182,11 +215,12 @@ def loader(
         shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
         workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
         seed: Seed of the order, and of a torchvision transform's draws.
-        cache: Keeps images of a ``Pipeline`` between epochs, without workers. The batches do not
-            depend on it.
+        cache: Keeps images of a ``Pipeline`` between epochs. The batches do not depend on it.
+        device: Where the batches shall lie; None is the CPU. A ``Pipeline``'s go there as bytes
+            and are standardised there. Their values do not depend on it.
     """
-    files = ImageFiles(samples, pipeline, seed, None if workers else cache)
-    return ImageLoader(files, batch_size, shuffle, workers, seed)
+    files = ImageFiles(samples, pipeline, seed, cache)
+    return ImageLoader(files, batch_size, shuffle, workers, seed, device)
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:

@@ -657,14 +657,15 @@ def test_a_gluon_transform_gets_the_decoded_image_and_draws_by_key(samples):
     draws = [t.RandomResizedCrop(16), t.RandomFlipLeftRight(), t.RandomBrightness(0.4)]
     compose = t.Compose([*draws, t.ToTensor()])
     python = random.getstate()
-    alone, forked = (
-        collect(backend.loader(samples, compose, 3, workers=workers, seed=2), (0, 1))
-        for workers in (0, 2)
+    alone, forked, there = (
+        collect(backend.loader(samples, compose, 3, workers=workers, seed=2, device=device), (0, 1))
+        for workers, device in ((0, None), (2, None), (0, mx.cpu()))
     )
     assert random.getstate() == python
-    for (images, labels), (others, their_labels) in zip(alone, forked, strict=True):
-        np.testing.assert_array_equal(images, others)
-        np.testing.assert_array_equal(labels, their_labels)
+    for (images, labels), *others in zip(alone, forked, there, strict=True):
+        for other, their_labels in others:
+            np.testing.assert_array_equal(images, other)
+            np.testing.assert_array_equal(labels, their_labels)
     assert alone[0][0].shape == (3, 3, 16, 16)
     assert not np.array_equal(alone[0][0], alone[3][0])
     plain = t.Compose([t.Resize((20, 16)), t.ToTensor()])

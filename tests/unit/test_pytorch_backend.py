@@ -519,10 +519,12 @@ def test_torchvision_transform_sees_what_image_folder_gives(samples):
         [transforms.RandomResizedCrop(32, antialias=True), transforms.ToTensor()]
     )
     found = [
-        read(backend.loader(samples, transform, 3, workers=workers, seed=4)) for workers in (0, 2)
+        read(backend.loader(samples, transform, 3, workers=workers, seed=4, device=device))
+        for workers, device in ((0, None), (2, None), (0, torch.device('cpu')))
     ]
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(one[0], other[0])
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one[0], other[0])
     assert found[0][0][0].shape == (3, 3, 32, 32)
     (images, _), *_ = read(backend.loader(samples, transforms.ToTensor(), 1))
     with Image.open(samples[0].path) as image:
