@@ -11,8 +11,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-PRECISIONS = ('float32', 'bfloat16')
 BATCH, SIZE = 128, 224
+
+STEPS = {
+    'float32, channels first': ('float32', False, ''),
+    'float32': ('float32', True, ''),
+    'TF32': ('float32', True, 'tf32'),
+    'bfloat16, channels first': ('bfloat16', False, ''),
+    'bfloat16': ('bfloat16', True, ''),
+    'bfloat16, compiled': ('bfloat16', True, 'compiled'),
+}
+"""Name -> precision, channels last, and what is changed that d2l-ft has no option for."""
+
+FILES = {
+    'float32, from files': ('float32', []),
+    'bfloat16, from files': ('bfloat16', []),
+    'bfloat16, from files, decoded in each epoch': ('bfloat16', ['--image-cache', '0']),
+}
+"""Name -> precision and options of a training whose images are JPEG files."""
 
 
 def device() -> str:
@@ -26,20 +42,28 @@ def book(batch: str, steps: str) -> dict[str, float]:
     """Return the images/s of the step that the PyTorch tab prints."""
     from steps import torch_book
 
-    return {'images': rate(torch_book(int(batch), device())[0], int(batch), int(steps))}
+    step, _ = torch_book(int(batch), device())
+    return {'images': rate(step, float, 1, int(batch), int(steps))}
 
 
-def data_free(precision: str, channels_last: str, batch: str, steps: str) -> dict[str, float]:
-    """Return the images/s of our step on a batch that lies on its device, and its profile."""
+def data_free(name: str, batch: str, steps: str) -> dict[str, Any]:
+    """Return the images/s of one of ``STEPS`` whose batch lies on the device, and its profile."""
     import torch
     from steps import ours, torch_product
 
     from d2l_ft.registry import get_backend
+    from d2l_ft.training import READ_STEPS
 
+    precision, last, change = STEPS[name]
     request = 'gpu:0' if device() == 'cuda' else 'cpu'
-    last = channels_last == 'True'
-    step, _, _ = ours(get_backend('pytorch'), 'resnet18', int(batch), precision, last, request)
-    found: dict[str, Any] = {'images': rate(step, int(batch), int(steps))}
+    step, net, _ = ours(get_backend('pytorch'), 'resnet18', int(batch), precision, last, request)
+    if change == 'tf32':
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if change == 'compiled':
+        net.compile(mode='reduce-overhead')  # with CUDA graphs
+    found: dict[str, Any] = {
+        'images': rate(step, lambda sums: float(sums.loss), READ_STEPS, int(batch), int(steps))
+    }
     found['product'] = torch_product(getattr(torch, precision), device())
     with torch.profiler.profile() as profile:
         step()
@@ -50,32 +74,39 @@ def data_free(precision: str, channels_last: str, batch: str, steps: str) -> dic
     return found
 
 
-def end_to_end(precision: str, folder: str, batch: str, epochs: str) -> dict[str, float]:
-    """Return the images/s of ``d2l-ft train`` after its first epoch."""
+def end_to_end(name: str, folder: str, batch: str, epochs: str) -> dict[str, float]:
+    """Return the images/s of one of ``FILES`` after its first epoch, and while it has a batch."""
     from d2l_ft.cli import main
     from d2l_ft.run import Run
 
+    precision, options = FILES[name]
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / 'run'
         main(
             [
                 'train', '--data', folder, '--source', 'none', '--backend', 'pytorch',
                 '--batch-size', batch, '--epochs', epochs, '--precision', precision,
-                '--out', str(out),
+                '--out', str(out), *options,
             ],
             standalone_mode=False,
         )  # fmt: skip
         history = Run.open(out).metrics()[1:]
-    return {'images': statistics.median(each.examples_per_sec for each in history)}
+    images, waited = (
+        statistics.median(getattr(each, rate) for each in history)
+        for rate in ('examples_per_sec', 'step_examples_per_sec')
+    )
+    return {'images': images, 'waits': 1 - images / waited}
 
 
-def rate(step: Any, batch: int, steps: int) -> float:
-    """Return the images/s of a step, each waited for by the loss it returns."""
+def rate(step: Any, read: Any, every: int, batch: int, steps: int) -> float:
+    """Return the images/s of a step; what it gives is read, and so waited for, as its loop does."""
     for _ in range(3):
-        step()
+        read(step())
     begun = time.perf_counter()
-    for _ in range(steps):
-        step()
+    for number in range(1, steps + 1):
+        given = step()
+        if number % every == 0 or number == steps:
+            read(given)
     return batch * steps / (time.perf_counter() - begun)
 
 
@@ -93,16 +124,11 @@ def measure(quick: bool) -> dict[str, Any]:
     sizes = [str(batch), str(steps)]
     with tempfile.TemporaryDirectory() as place:
         folder = str(photos(Path(place) / 'photos', count))
-        commands = {'the book, step': [__file__, 'book', *sizes]}
-        for precision in PRECISIONS:
-            for last in (False, True):
-                order = 'last' if last else 'first'
-                commands[f'{precision}, channels {order}, step'] = [
-                    __file__, 'data_free', precision, str(last), *sizes
-                ]  # fmt: skip
-            commands[f'{precision}, from files'] = [
-                __file__, 'end_to_end', precision, folder, str(batch), str(epochs)
-            ]  # fmt: skip
+        commands = {'the book': [__file__, 'book', *sizes]}
+        commands |= {name: [__file__, 'data_free', name, *sizes] for name in STEPS}
+        commands |= {
+            name: [__file__, 'end_to_end', name, folder, str(batch), str(epochs)] for name in FILES
+        }
         runs = in_turn(commands, rounds)
     return {'device': gpu_name(), 'batch': batch, 'runs': runs}
 
@@ -120,24 +146,35 @@ def section(result: dict[str, Any]) -> list[str]:
 
     runs = result['runs']
     images = {name: [each['images'] for each in found] for name, found in runs.items()}
-    base = images['the book, step']
+    base = images['the book']
     lines = [
         '## On a GPU',
         '',
         f'ResNet-18 at {SIZE} pixels with PyTorch, batches of {result["batch"]}, on '
-        f'{result["device"]}. Our step has its data on the device, that of the book on the host.',
+        f'{result["device"]}. Steps have their batch on the device, that of the book on the host; '
+        'trainings begin at JPEG files, and their first epoch is left out.',
         '',
-        '| | times the book | images/s | share of the step |',
-        '|---|---|---|---|',
+        '| | times the book | images/s | share of the step | waits for images |',
+        '|---|---|---|---|---|',
     ]
     for name, values in images.items():
-        precision = name.partition(',')[0]
-        step = images.get(f'{precision}, channels last, step', base)
-        share = f'{ratio(values, step):.0%}' if 'files' in name else ''
-        lines.append(f'| {name} | {ratio(values, base):.2f} | {spread(values, 0)} | {share} |')
-    lines += ['', 'What is left of a step in bfloat16, by time: ']
-    profile = runs['bfloat16, channels last, step'][0]['profile']
-    lines[-1] += ', '.join(f'`{name}` {share:.0%}' for name, share in profile) + '.'
+        share = ''
+        if name in FILES:
+            step = images[FILES[name][0]]
+            wait = statistics.median(each['waits'] for each in runs[name])
+            share = f'{ratio(values, step):.0%} | {wait:.0%}'
+        lines.append(
+            f'| {name} | {ratio(values, base):.2f} | {spread(values, 0)} | {share or "|"} |'
+        )
+    profile = runs['bfloat16'][0]['profile']
+    parts = ', '.join(f'`{name}` {share:.0%}' for name, share in profile)
+    lines += [
+        '',
+        'TF32 and TorchInductor (with CUDA graphs) are no options of d2l-ft. The GPU computes '
+        'while a training waits for images, so the wait holds steps too.',
+        '',
+        f'Where the time of a step in bfloat16 goes: {parts}.',
+    ]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""How fast images come from JPEG files, on one core: decode, crop, resize, flip, standardise.
+"""How fast images come from JPEG files: decode, crop, resize, flip, standardise.
 
 Against torchvision's and Gluon's own transforms, as the chapter's tabs write them. Ours is measured
 in an epoch that decodes, and in one whose decoded images are kept in memory.
@@ -8,15 +8,15 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SIZE, BATCH, EPOCHS = 224, 32, 5
+SIZE, BATCH, EPOCHS, WORKERS = 224, 32, 5, 2
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
-def torchvision_epochs(folder: str) -> list[Callable[[], Any]]:
+def torchvision_epochs(workers: int, folder: str) -> list[Callable[[], Any]]:
     """Return epochs of torchvision's ImageFolder and DataLoader."""
     import torch
     import torchvision
@@ -32,11 +32,13 @@ def torchvision_epochs(folder: str) -> list[Callable[[], Any]]:
         ]
     )
     data = torchvision.datasets.ImageFolder(folder, transform=augs)
-    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
+    loader = torch.utils.data.DataLoader(
+        data, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
     return [lambda: sum(len(images) for images, _ in loader)] * 2
 
 
-def gluon_epochs(folder: str) -> list[Callable[[], Any]]:
+def gluon_epochs(workers: int, folder: str) -> list[Callable[[], Any]]:
     """Return epochs of Gluon's ImageFolderDataset and DataLoader."""
     import mxnet as mx
     from mxnet import gluon
@@ -51,7 +53,7 @@ def gluon_epochs(folder: str) -> list[Callable[[], Any]]:
         ]
     )
     data = vision.ImageFolderDataset(folder).transform_first(augs)
-    loader = gluon.data.DataLoader(data, BATCH, shuffle=True)
+    loader = gluon.data.DataLoader(data, BATCH, shuffle=True, num_workers=workers)
 
     def epoch() -> int:
         count = sum(len(images) for images, _ in loader)
@@ -61,10 +63,11 @@ def gluon_epochs(folder: str) -> list[Callable[[], Any]]:
     return [epoch] * 2
 
 
-def our_epochs(backend: str, folder: str) -> list[Callable[[], Any]]:
+def our_epochs(backend: str, workers: int, folder: str) -> list[Callable[[], Any]]:
     """Return an epoch that decodes, and one that finds the images in memory."""
-    from d2l_ft.augment import ImageCache, Pipeline
+    from d2l_ft.augment import Pipeline
     from d2l_ft.folder import scan
+    from d2l_ft.image_cache import ImageCache
     from d2l_ft.registry import get_backend
 
     samples = scan(folder).samples
@@ -74,8 +77,10 @@ def our_epochs(backend: str, folder: str) -> list[Callable[[], Any]]:
 
         torch.set_num_threads(1)
     pipeline, cache = Pipeline(SIZE, train=True), ImageCache(1 << 32)
-    without = chosen.loader(samples, pipeline, BATCH, shuffle=True)
-    kept = chosen.loader(samples, pipeline, BATCH, shuffle=True, cache=cache)
+    without, kept = (
+        chosen.loader(samples, pipeline, BATCH, shuffle=True, workers=workers, cache=each)
+        for each in (None, cache)
+    )
 
     def epoch(loader: Any) -> int:
         count = 0
@@ -89,13 +94,16 @@ def our_epochs(backend: str, folder: str) -> list[Callable[[], Any]]:
     return [lambda: epoch(without), lambda: epoch(kept)]
 
 
-VARIANTS: dict[str, tuple[Callable[..., Any], Sequence[str]]] = {
-    'torchvision': (torchvision_epochs, ()),
-    'd2l-ft with PyTorch': (our_epochs, ('pytorch',)),
-    'Gluon': (gluon_epochs, ()),
-    'd2l-ft with MXNet': (our_epochs, ('mxnet',)),
+VARIANTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    f'{name}{words}': (function, (*arguments, workers))
+    for workers, words in ((0, ''), (WORKERS, f', {WORKERS} workers'))
+    for name, function, arguments in (
+        ('torchvision', torchvision_epochs, ()),
+        ('d2l-ft with PyTorch', our_epochs, ('pytorch',)),
+        ('Gluon', gluon_epochs, ()),
+        ('d2l-ft with MXNet', our_epochs, ('mxnet',)),
+    )
 }
-BASES = {'d2l-ft with PyTorch': 'torchvision', 'd2l-ft with MXNet': 'Gluon'}
 
 
 def run_one(name: str, folder: str) -> dict[str, float]:
@@ -130,7 +138,7 @@ def waits(folder: Path, backend: str, epochs: int, batch: int) -> list[float]:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Run the loaders in turn on one core, then a training with each framework."""
+    """Run the loaders in turn on one thread a process, then a training with each framework."""
     from bench import in_turn, photos
 
     count, rounds, epochs = (10, 1, 2) if quick else (80, 3, 3)
@@ -160,7 +168,7 @@ def section(result: dict[str, Any]) -> list[str]:
         '## Loading',
         '',
         f'JPEG files of 500 x 375 to batches at {SIZE} pixels, random crops and flips, on one '
-        f'core; {result["rounds"]} processes each.',
+        f'core, or with {WORKERS} workers, which have one each; {result["rounds"]} processes each.',
         '',
         '| | decoding: times the framework | images/s | decoded before: times | images/s | '
         f'over {EPOCHS} epochs: times |',
@@ -168,10 +176,10 @@ def section(result: dict[str, Any]) -> list[str]:
     ]
     for name in VARIANTS:
         first, later = ([each[part] for each in runs[name]] for part in ('first', 'later'))
-        if name not in BASES:
+        if not name.startswith('d2l-ft'):
+            base = first
             lines.append(f'| {name} | 1 | {spread(first, 0)} | 1 | | 1 |')
             continue
-        base = [each['first'] for each in runs[BASES[name]]]
         whole = [EPOCHS / (1 / a + (EPOCHS - 1) / b) for a, b in zip(first, later, strict=True)]
         lines.append(
             f'| {name} | {ratio(first, base):.2f} | {spread(first, 0)} '

@@ -88,8 +88,8 @@ def torch_book(batch: int, device: str = 'cpu') -> Measured:
 
 def ours(
     backend: Any, arch: str, batch: int, precision: str, channels_last: bool, device: str = 'cpu'
-) -> tuple[Callable[[], float], Any, Any]:
-    """Return our step, its net and its trainer."""
+) -> tuple[Callable[[], Any], Any, Any]:
+    """Return our step, which gives its sums, with its net and its trainer."""
     from d2l_ft.devices import keep_freed_memory
     from d2l_ft.recipe import FINE_TUNED
 
@@ -101,7 +101,7 @@ def ours(
     ready = backend.to_batch(*images_and_labels(batch))
     if device != 'cpu':
         ready = tuple(each.to('cuda') for each in ready)
-    return lambda: float(backend.train_step(net, trainer, ready).loss), net, trainer
+    return lambda: backend.train_step(net, trainer, ready), net, trainer
 
 
 def torch_ours(batch: int, precision: str, channels_last: bool) -> Measured:
@@ -111,7 +111,7 @@ def torch_ours(batch: int, precision: str, channels_last: bool) -> Measured:
     from d2l_ft.registry import get_backend
 
     step, _, _ = ours(get_backend('pytorch'), 'resnet18', batch, precision, channels_last)
-    return step, lambda: torch_product(getattr(torch, precision))
+    return lambda: float(step().loss), lambda: torch_product(getattr(torch, precision))
 
 
 def torch_strict(batch: int) -> Measured:
@@ -137,7 +137,7 @@ def torch_compiled(batch: int) -> Measured:
 
     step, net, _ = ours(get_backend('pytorch'), 'resnet18', batch, 'bfloat16', True)
     net.compile()
-    return step, lambda: torch_product(torch.bfloat16)
+    return lambda: float(step().loss), lambda: torch_product(torch.bfloat16)
 
 
 def torch_fused(batch: int) -> Measured:
@@ -149,7 +149,7 @@ def torch_fused(batch: int) -> Measured:
     step, _, trainer = ours(get_backend('pytorch'), 'resnet18', batch, 'bfloat16', True)
     for group in trainer.param_groups:
         group['fused'] = True
-    return step, lambda: torch_product(torch.bfloat16)
+    return lambda: float(step().loss), lambda: torch_product(torch.bfloat16)
 
 
 def mxnet_book(batch: int) -> Measured:
@@ -186,7 +186,7 @@ def mxnet_ours(batch: int, **options: Any) -> Measured:
     step, net, _ = ours(get_backend('mxnet'), 'resnet18_v2', batch, 'float32', True)
     if options:
         net.hybridize(**options)
-    return step, mxnet_product
+    return lambda: float(step().loss), mxnet_product
 
 
 def mxnet_static_shape(batch: int) -> Measured:
@@ -299,7 +299,7 @@ def section(result: dict[str, Any]) -> list[str]:
         )
     lines += [
         '',
-        'The last column is what the step computes (three times 3.64 GFLOP an image) divided by '
+        'The share is what the step computes (three times 3.64 GFLOP an image) divided by '
         f'the rate of a product of {SIDE} x {SIDE} matrices in the same precision and process; '
         'where it is above 100 %, that product is not the fastest that the processor can do. '
         'MXNet by itself trains on half of the cores; importing `d2l_ft` first gives it all. '
