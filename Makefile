@@ -38,7 +38,7 @@ demo: setup
 	$(BIN)/d2l-ft compare $(DEMO)/pytorch $(DEMO)/mxnet --out $(DEMO)/comparison.png
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 legs: leg-core leg-mxnet leg-pytorch
 

@@ -109,7 +109,7 @@ from d2l_ft.registry import get_backend
     default='auto',
     show_default=True,
     type=click.Choice(['auto', 'float32', 'bfloat16']),
-    help='auto takes bfloat16 where the hardware has it.',
+    help='auto takes bfloat16 with PyTorch where the hardware has it.',
 )
 @click.option(
     '--channels-last/--no-channels-last',

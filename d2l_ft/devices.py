@@ -46,6 +46,19 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16'}
+"""Without one of these a processor emulates bfloat16, many times slower than float32."""
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the processor has instructions for bfloat16."""
+    try:
+        text = Path('/proc/cpuinfo').read_text()
+    except OSError:  # no Linux: float32 is right everywhere
+        return False
+    return bool(BFLOAT16_FLAGS & set(text.split()))
+
+
 def free_memory() -> int | None:
     """Return the bytes of memory that can be had, or None where the system does not tell.
 

@@ -165,7 +165,7 @@ class Backend(Protocol):
             net: A net of the framework, ours or the user's.
             devices: Some of ``devices``.
             precision: 'float32' is strict; 'bfloat16' computes with bfloat16 where it can;
-                'auto' takes bfloat16 where the hardware has instructions for it.
+                'auto' leaves the choice to the backend.
             channels_last: Keep images in memory with the channels last, where the framework
                 leaves the choice: faster, and sums round otherwise. None does so unless the
                 precision is 'float32'.

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
 from d2l_ft.recipe import Recipe
-from d2l_ft_mxnet.devices import average_statistics, contexts, parameters
+from d2l_ft_mxnet.devices import (
+    average_statistics,
+    contexts,
+    dtype,
+    parameters,
+    precision,
+    run,
+    symbol,
+    traced,
+)
 from d2l_ft_mxnet.model import blocks, body_parameters, head
 from d2l_ft_mxnet.state import to_array
 
@@ -96,7 +105,7 @@ def train_step(
     split, outputs, losses = shares(net, batch), [], []
     with autograd.record():
         for images, labels in split:
-            outputs.append(net(images))
+            outputs.append(run(net, images))
             losses.append(example_losses(loss, outputs[-1], labels))
     autograd.backward(losses)
     clear_idle(trainer, places[len(split) :])
@@ -127,10 +136,9 @@ def shares(net: Block, batch: Any) -> list[Share]:
     """
     images, labels = batch
     used = contexts(net)[: len(labels)]
-    dtype = next((each.dtype for each in parameters(net).values()), 'float32')
     halves = [
         gluon.utils.split_and_load(each, used, even_split=False)
-        for each in (images.astype(dtype, copy=False), labels)
+        for each in (images.astype(dtype(net), copy=False), labels)
     ]
     return list(zip(*halves, strict=True))
 
@@ -191,7 +199,7 @@ def evaluate(net: Block, loader: Any) -> Sums:
     for batch in loader:
         split = shares(net, batch)
         with autograd.pause():
-            outputs = [net(images) for images, _ in split]
+            outputs = [run(net, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
             losses = [example_losses(None, output, labels) for output, (_, labels) in pairs]
             part = sums(losses, outputs, split)
@@ -215,14 +223,11 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
         raise ModelError(
             'the net has dropout, so what its head sees is random: leave out --cache-features'
         )
-    dtype = next((each.dtype for each in parameters(net).values()), 'float32')
-    images = mx.sym.var('data', dtype=dtype)
-    outputs, top = net(images), head(net)
+    (images, outputs), top = symbol(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
     seen_by_head = outputs.get_children()[0]
-    body = gluon.SymbolBlock(seen_by_head, images, net.collect_params())  # the same parameters
-    body.hybridize(static_alloc=True)
+    body = traced(seen_by_head, images, net, precision(net))
     average_statistics(net)
     found = []
     for batch in loader:
@@ -236,5 +241,5 @@ def logits(net: Block, batch: Any) -> NDArray[Any]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
     average_statistics(net)
     with autograd.pause():
-        outputs = [net(images) for images, _ in shares(net, batch)]
+        outputs = [run(net, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])

@@ -5,19 +5,15 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from d2l_ft.devices import parse_devices, usable_cores
+from d2l_ft.devices import has_bfloat16, parse_devices, usable_cores
 from d2l_ft.errors import DeviceError, ModelError
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
-BFLOAT16_FLAGS = {'avx512_bf16', 'amx_bf16'}
-"""Without one of these a processor emulates bfloat16, many times slower than float32."""
-
 BFLOAT16_GPU = (8, 0)
 """Compute capability of the first GPUs with bfloat16 units."""
 
@@ -112,7 +108,7 @@ def place(
     if strict and any(spot.type == 'cuda' for spot in spots):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if precision == 'auto':
-        fast = all(has_bfloat16(spot) for spot in spots) and home(net)[1] != torch.float64
+        fast = all(computes_bfloat16(spot) for spot in spots) and home(net)[1] != torch.float64
         precision = 'bfloat16' if fast else 'float32'
     last = not strict if channels_last is None else channels_last
     layout = torch.channels_last if last else torch.contiguous_format
@@ -122,15 +118,11 @@ def place(
     return precision
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def computes_bfloat16(device: torch.device) -> bool:
     """Tell whether a device has instructions for bfloat16."""
     if device.type == 'cuda':
         return torch.cuda.get_device_capability(device) >= BFLOAT16_GPU
-    try:
-        text = Path('/proc/cpuinfo').read_text()
-    except OSError:  # no Linux: float32 is right everywhere
-        return False
-    return bool(BFLOAT16_FLAGS & set(text.split()))
+    return has_bfloat16()
 
 
 def placement(net: nn.Module) -> Placement:

@@ -1,12 +1,15 @@
 """What every backend promises, run once over each of them."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from d2l_ft.augment import Pipeline
+from d2l_ft.devices import has_bfloat16
 from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft.experiment import Settings, train
 from d2l_ft.folder import load_folders
 from d2l_ft.interface import Backend, Sums
 from d2l_ft.recipe import Recipe
@@ -274,3 +277,23 @@ def test_precision(backend):
     net = backend.build_net('resnet18', 2)
     assert backend.place(net, backend.devices('cpu'), 'float32') == 'float32'
     assert backend.place(net, backend.devices('cpu'), 'auto') in ('float32', 'bfloat16')
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason='this processor has no instructions for bfloat16')
+def test_a_run_in_bfloat16_resumes_exactly(framework, folder, tmp_path):
+    chosen = Settings(
+        data=str(folder), source='none', epochs=2, batch_size=8, image_size=64, lr=0.01,
+        precision='bfloat16', devices='cpu',
+    )  # fmt: skip
+    said: list[str] = []
+    whole, _ = train(framework, chosen, tmp_path / 'whole', bar=False, say=said.append)
+    assert said[0].startswith(f'{framework.NAME}, bfloat16, on ')
+    half = tmp_path / 'half'
+    train(framework, replace(chosen, epochs=1), half, bar=False, say=str)
+    again, _ = train(framework, chosen, half, resume=True, bar=False, say=str)
+    strict, _ = train(framework, replace(chosen, precision='float32'), tmp_path / 'strict',
+                      bar=False, say=str)  # fmt: skip
+    found, resumed, other = (run.load('scratch')[0].model for run in (whole, again, strict))
+    for name, array in found.items():
+        np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+    assert any(not np.array_equal(other[name], array) for name, array in found.items())

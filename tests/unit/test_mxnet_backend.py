@@ -1,5 +1,6 @@
 """The MXNet backend: nets, heads, freezing, SGD, replicas, loaders, states and errors."""
 
+import gc
 import inspect
 import os
 import random
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from d2l_ft_mxnet.devices import contexts, parameters
+from d2l_ft_mxnet.devices import contexts, parameters, twins
 from d2l_ft_pytorch.model import ResNet18V2
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
@@ -23,8 +24,8 @@ from PIL import Image
 
 from d2l_ft.architectures import ARCHITECTURES, is_head
 from d2l_ft.augment import Pipeline, epoch_order
-from d2l_ft.devices import usable_cores
-from d2l_ft.errors import DataError, DeviceError, ModelError
+from d2l_ft.devices import has_bfloat16, usable_cores
+from d2l_ft.errors import D2LFTError, DataError, DeviceError, ModelError
 from d2l_ft.interface import Backend, Sample
 from d2l_ft.recipe import Recipe
 
@@ -251,18 +252,108 @@ def test_place():
     net = tiny()
     assert backend.place(net, TWO, 'auto') == 'float32'
     assert contexts(net) == TWO
-    for places, precision in (
-        ([], 'auto'),
-        (TWO, 'bfloat16'),
-        (TWO, 'int8'),
-        (TWO[:1] * 2, 'auto'),
-    ):
+    for places, precision in (([], 'auto'), (TWO, 'int8'), (TWO[:1] * 2, 'auto')):
         with pytest.raises(DeviceError):
             backend.place(net, places, precision)
     before = backend.get_state(net)
     backend.place(net, TWO[:1])
     assert contexts(net) == TWO[:1]
     assert equal_states(before, backend.get_state(net))
+
+
+BFLOAT16 = pytest.mark.skipif(
+    not has_bfloat16(), reason='this processor has no instructions for bfloat16'
+)
+
+
+@BFLOAT16
+@pytest.mark.parametrize('arch', list(ARCHITECTURES))
+def test_bfloat16_is_near_float32_and_float32_again_is_exact(arch):
+    net = backend.build_net(arch, 10)
+    backend.set_state(net, shaken(backend.get_state(net)))
+    batch = random_batch(2, ARCHITECTURES[arch].smallest, dtype='float32')
+    strict = backend.logits(net, batch)
+    assert backend.place(net, TWO[:1], 'bfloat16') == 'bfloat16'
+    rough = backend.logits(net, batch)
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - strict).max() < 0.05 * np.abs(strict).max()
+    assert backend.evaluate(net, [batch]).examples == 2
+    assert backend.place(net, TWO[:1]) == 'float32'
+    np.testing.assert_array_equal(backend.logits(net, batch), strict)
+
+
+@BFLOAT16
+@pytest.mark.parametrize('places', [TWO[:1], TWO], ids=['one', 'two'])
+def test_a_step_in_bfloat16_moves_the_nets_own_parameters(places):
+    batch, states, losses = random_batch(4, 64, dtype='float32'), [], []
+    for precision in ('float32', 'bfloat16'):
+        net = backend.build_net('resnet18', 2)
+        backend.place(net, places, precision)
+        trainer = backend.build_trainer(net, Recipe(0.001, 10, 0.001))
+        before = backend.get_state(net)
+        losses.append(float(backend.train_step(net, trainer, batch).loss))
+        states.append(backend.get_state(net))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+    for name, array in states[0].items():
+        assert array.dtype == states[1][name].dtype == np.float32
+        assert not np.array_equal(states[1][name], before[name]), name
+        moved, wanted = (states[1][name] - before[name]).ravel(), (array - before[name]).ravel()
+        # four small images: roundings of the statistics turn the gradients, but not round
+        assert moved @ wanted > 0.8 * np.linalg.norm(moved) * np.linalg.norm(wanted), name
+
+
+@BFLOAT16
+def test_a_body_frozen_after_it_was_placed_in_bfloat16_stays():
+    net, batch = backend.build_net('resnet18', 2), random_batch(4, 64, dtype='float32')
+    backend.place(net, TWO[:1], 'bfloat16')
+    backend.freeze(net)
+    trainer, before = backend.build_trainer(net, Recipe(0.1)), backend.get_state(net)
+    backend.train_step(net, trainer, batch)
+    for name, array in backend.get_state(net).items():
+        assert np.array_equal(array, before[name]) != is_head(name, 'fc'), name
+    seen = backend.features(net, [batch])
+    head = backend.head(net)
+    backend.place(head, TWO[:1], 'bfloat16')
+    again = backend.logits(head, backend.to_batch(seen, np.zeros(4, np.int32)))
+    np.testing.assert_allclose(again, backend.logits(net, batch), atol=1e-6)
+
+
+@BFLOAT16
+def test_a_net_that_changed_or_is_dropped_after_it_was_placed_in_bfloat16():
+    net, batch = tiny(dtype='float32'), random_batch(dtype='float32')
+    gc.collect()
+    count = len(twins)
+    backend.place(net, TWO[:1], 'bfloat16')
+    assert len(twins) == count + 1
+    net.fc = nn.Dense(3, in_units=4)
+    net.fc.initialize()
+    with pytest.raises(ModelError, match='place it again'):
+        backend.logits(net, batch)
+    backend.place(net, TWO[:1], 'bfloat16')
+    assert backend.logits(net, batch).shape == (4, 3)
+    del net
+    gc.collect()
+    assert len(twins) == count
+
+
+def test_what_cannot_compute_in_bfloat16_is_told(monkeypatch):
+    plain = nn.Sequential()
+    plain.add(nn.Dense(2, in_units=3))
+    plain.initialize()
+    for has, net, places, words in (
+        (False, tiny(dtype='float32'), TWO, 'no instructions'),
+        (True, tiny(dtype='float32'), [mx.gpu(0)], 'CPUs alone'),
+        (True, tiny(dtype='float64'), TWO, 'float32 parameters'),
+        (True, plain, TWO, 'HybridBlock'),
+    ):
+        module = sys.modules['d2l_ft_mxnet.devices']  # the package has a function of that name
+        monkeypatch.setattr(module, 'has_bfloat16', lambda has=has: has)
+        before = contexts(net)
+        with pytest.raises(D2LFTError, match=words) as caught:
+            backend.place(net, places, 'bfloat16')
+        assert '\n' not in str(caught.value)
+        assert contexts(net) == before
 
 
 def run_python(code: str, **variables: str) -> subprocess.CompletedProcess:
