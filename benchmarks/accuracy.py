@@ -7,11 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+PYTORCH, MXNET = 'PyTorch, float32, channels first', 'MXNet, float32'
 VARIANTS = {
-    'float32, channels first': ['--precision', 'float32', '--no-channels-last'],
-    'float32': ['--precision', 'float32'],
-    'bfloat16': ['--precision', 'bfloat16'],
+    PYTORCH: (PYTORCH, ['--precision', 'float32', '--no-channels-last']),
+    'PyTorch, float32': (PYTORCH, ['--precision', 'float32']),
+    'PyTorch, bfloat16': (PYTORCH, ['--precision', 'bfloat16']),
+    MXNET: (MXNET, ['--precision', 'float32']),
+    'MXNet, bfloat16': (MXNET, ['--precision', 'bfloat16']),
 }
+"""Name -> what it is compared with, and options; the name begins with the framework."""
 
 
 def run_one(name: str, seed: str, epochs: str) -> dict[str, float]:
@@ -21,7 +25,8 @@ def run_one(name: str, seed: str, epochs: str) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / 'run'
-        options = ['--backend', 'pytorch', *VARIANTS[name], '--seed', seed, '--epochs', epochs]
+        backend = name.partition(',')[0].lower()
+        options = ['--backend', backend, *VARIANTS[name][1], '--seed', seed, '--epochs', epochs]
         main(['train', *options, '--out', str(out)], standalone_mode=False)
         return {'accuracy': Run.open(out).metrics()[-1].test_acc}
 
@@ -43,24 +48,26 @@ def section(result: dict[str, Any]) -> list[str]:
     """Return the lines of the page."""
     from bench import spread
 
-    runs, base = result['runs'], result['runs']['float32, channels first']
+    runs = result['runs']
+    seeds = len(runs[PYTORCH])
     lines = [
         '## Accuracy',
         '',
-        f'Fine-tuning on the built-in sample with PyTorch, {result["epochs"]} epochs, {len(base)} '
-        'seeds.',
+        f'Fine-tuning on the built-in sample, {result["epochs"]} epochs, {seeds} seeds.',
         '',
-        '| | test accuracy: median (range) | mean difference from the first, seed by seed |',
+        "| | test accuracy: median (range) | mean difference from the framework's first row, seed "
+        'by seed |',
         '|---|---|---|',
     ]
     for name, values in runs.items():
+        base = runs[VARIANTS[name][0]]
         apart = statistics.mean(a - b for a, b in zip(values, base, strict=True))
         lines.append(f'| {name} | {spread(values, 3)} | {apart:+.4f} |')
-    noise = statistics.stdev(base) if len(base) > 1 else 0.0
+    noise = [statistics.stdev(runs[name]) if seeds > 1 else 0.0 for name in (PYTORCH, MXNET)]
     lines += [
         '',
-        f'Among the seeds of the first, the standard deviation is {noise:.4f}; one of the 300 test '
-        f'images is {1 / 300:.4f}.',
+        f'Among the seeds of the first rows, the standard deviations are {noise[0]:.4f} and '
+        f'{noise[1]:.4f}; one of the 300 test images is {1 / 300:.4f}.',
     ]
     return lines
 

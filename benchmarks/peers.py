@@ -54,6 +54,9 @@ VARIANTS = {
     'd2l-ft, PyTorch, auto': Variant('ours.py', BOOK_PYTORCH, ('pytorch', 'resnet18', 'auto')),
     BOOK_MXNET: Variant('book_mxnet.py', BOOK_MXNET),
     'd2l-ft, MXNet, resnet18_v2': Variant('ours.py', BOOK_MXNET, ('mxnet', 'resnet18_v2', 'auto')),
+    'd2l-ft, MXNet, resnet18_v2, bfloat16': Variant(
+        'ours.py', BOOK_MXNET, ('mxnet', 'resnet18_v2', 'bfloat16')
+    ),
     'd2l-ft, MXNet, resnet18': Variant('ours.py', BOOK_MXNET, ('mxnet', 'resnet18', 'auto')),
 }
 
@@ -76,7 +79,7 @@ def interpreter(environment: str) -> str:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Run every variant in turn; draw the figure unless it is only tried."""
-    files, epochs, batch, rounds = (20, 2, 8, 1) if quick else (80, 3, 32, 2)
+    files, epochs, batch, rounds = (20, 2, 8, 1) if quick else (80, 3, 32, 3)
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', files)
         runs = in_turn(
@@ -162,8 +165,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
         '',
         'Files, numbers of examples and epochs, kinds of crops and flips, and SGD are the same; '
         'draws and arithmetic of the images are those of each tool. "bfloat16" is '
-        "timm's `--amp --amp-dtype bfloat16 --channels-last`; `--precision auto` takes the same "
-        'where the processor has the instructions, and all else is float32.',
+        "timm's `--amp --amp-dtype bfloat16 --channels-last`; with PyTorch `--precision auto` "
+        'takes the same where the processor has the instructions, and all else is float32.',
         '',
         "Threads and loading processes are each tool's defaults, so part of what is measured: "
         'MXNet takes half of the cores unless it is told otherwise. The peak is that of the main '
