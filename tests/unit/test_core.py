@@ -137,6 +137,22 @@ def test_crops_depend_on_epoch_and_index_alone(folder):
     assert not np.array_equal(one, pipeline.crop(path, 1, 6))
 
 
+def test_a_flip_turns_left_to_right(folder):
+    path, pipeline = (
+        folder_module.load_folders(folder)[0].samples[0].path,
+        augment.Pipeline(32, train=True),
+    )
+    image, flips = augment.decode(path), []
+    for index in range(8):
+        (top, left, height, width), flip = pipeline.draw(*image.shape[:2], 0, index)
+        expected = augment.resize(image[top : top + height, left : left + width], 32, 32)
+        crop = pipeline.crop(path, 0, index)
+        np.testing.assert_array_equal(crop, expected[:, ::-1] if flip else expected)
+        assert crop.flags.c_contiguous
+        flips.append(flip)
+    assert {True, False} == set(flips)
+
+
 def test_boxes_lie_inside_and_have_the_area():
     draws = np.random.default_rng(0)
     shares = []
