@@ -35,6 +35,9 @@ def render() -> str:
             result = json.loads(file.read_text())
             lines += ['', *importlib.import_module(claim).section(result), '']
             lines.append(f'Measured on {described(result["machine"])}.')
+        else:
+            script = f'`python benchmarks/performance.py --only {claim}`'
+            lines += ['', f'Not measured so far: {claim}. Where it can be, {script} does it.']
     return '\n'.join([*lines, ''])
 
 
