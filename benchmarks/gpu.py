@@ -143,6 +143,7 @@ def gpu_name() -> str:
 def section(result: dict[str, Any]) -> list[str]:
     """Return the lines of the page."""
     from bench import ratio, spread
+    from steps import FLOP
 
     runs = result['runs']
     images = {name: [each['images'] for each in found] for name, found in runs.items()}
@@ -154,18 +155,20 @@ def section(result: dict[str, Any]) -> list[str]:
         f'{result["device"]}. Steps have their batch on the device, that of the book on the host; '
         'trainings begin at JPEG files, and their first epoch is left out.',
         '',
-        '| | times the book | images/s | share of the step | waits for images |',
-        '|---|---|---|---|---|',
+        '| | times the book | images/s | share of a matrix product | share of the step '
+        '| waits for images |',
+        '|---|---|---|---|---|---|',
     ]
     for name, values in images.items():
-        share = ''
+        shares = '| |'
+        if name in STEPS:
+            limit = statistics.median(each['product'] for each in runs[name]) / FLOP
+            shares = f'{statistics.median(values) / limit:.0%} | |'
         if name in FILES:
             step = images[FILES[name][0]]
             wait = statistics.median(each['waits'] for each in runs[name])
-            share = f'{ratio(values, step):.0%} | {wait:.0%}'
-        lines.append(
-            f'| {name} | {ratio(values, base):.2f} | {spread(values, 0)} | {share or "|"} |'
-        )
+            shares = f'| {ratio(values, step):.0%} | {wait:.0%}'
+        lines.append(f'| {name} | {ratio(values, base):.2f} | {spread(values, 0)} | {shares} |')
     profile = runs['bfloat16'][0]['profile']
     parts = ', '.join(f'`{name}` {share:.0%}' for name, share in profile)
     lines += [

@@ -297,7 +297,7 @@ class Job:
         return self.net, *loaders
 
     def loading(self) -> dict[str, Any]:
-        """Return who loads the images, where they are kept and whither they go."""
+        """Return the options of loaders: workers, cache and device."""
         workers = self.settings.workers
         return {
             'workers': default_workers(self.devices) if workers is None else workers,

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -107,19 +107,12 @@ class ImageLoader:
     """Batches of one epoch after another; ``loader`` says what the arguments are."""
 
     def __init__(
-        self,
-        files: ImageFiles,
-        batch_size: int,
-        shuffle: bool,
-        workers: int,
-        seed: int,
-        device: mx.Context | None,
+        self, files: ImageFiles, sampler: EpochSampler, workers: int, device: mx.Context | None
     ) -> None:
-        self.pipeline, self.device = files.pipeline, device
-        self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+        self.pipeline, self.sampler, self.device = files.pipeline, sampler, device
         self.batches = DataLoader(
             files,
-            batch_sampler=self.sampler,
+            batch_sampler=sampler,
             num_workers=workers,
             batchify_fn=batchify,
             timeout=PATIENCE,
@@ -139,18 +132,27 @@ class ImageLoader:
         Raises:
             DataError: An image can't be read, or a worker died.
         """
+        prepare = self.prepare()
         for batch in self.received():
             if isinstance(batch, DataError):
                 raise batch
-            images, labels = batch
-            ours = isinstance(self.pipeline, Pipeline)
-            if ours and self.device is None:
-                images = self.pipeline.to_float(images)
-            batch = to_batch(images, labels)
-            if self.device is not None:
-                images, labels = (each.as_in_context(self.device) for each in batch)
-                batch = (look_up(self.pipeline, images) if ours else images), labels
-            yield batch
+            yield prepare(*batch)
+
+    def prepare(self) -> Callable[[NDArray[Any], NDArray[Any]], Batch]:
+        """Return what makes the arrays that have arrived into a batch."""
+        pipeline, device = self.pipeline, self.device
+        ours = isinstance(pipeline, Pipeline)
+        if device is None:
+            return lambda images, labels: to_batch(
+                pipeline.to_float(images) if ours else images, labels
+            )
+        standardise = look_up(pipeline, device) if ours else lambda images: images
+
+        def sent(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
+            there, marks = (each.as_in_context(device) for each in to_batch(images, labels))
+            return standardise(there), marks
+
+        return sent
 
     def received(self) -> Iterator[Any]:
         """Yield what the workers send.
@@ -168,20 +170,20 @@ class ImageLoader:
             ) from error
 
 
-def look_up(pipeline: Pipeline, crops: mx.nd.NDArray) -> mx.nd.NDArray:
-    """Return what ``to_float`` returns, bit for bit, computed where the crops are.
-
-    Args:
-        pipeline: How to standardise.
-        crops: (batch, h, w, 3) uint8.
+def look_up(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray], mx.nd.NDArray]:
+    """Return ``to_float`` for a device, bit for bit; the tables go there once.
 
     Returns:
-        (batch, 3, h, w) float32.
+        (batch, h, w, 3) uint8 on the device -> (batch, 3, h, w) float32.
     """
-    planes = crops.transpose((0, 3, 1, 2)).astype('int32')
-    tables = mx.nd.array(pipeline.tables().ravel(), ctx=crops.context)
-    first = mx.nd.array([0, 256, 512], ctx=crops.context, dtype='int32').reshape((1, 3, 1, 1))
-    return mx.nd.take(tables, mx.nd.broadcast_add(planes, first))
+    tables = mx.nd.array(pipeline.tables().ravel(), ctx=device)
+    first = mx.nd.array([0, 256, 512], ctx=device, dtype='int32').reshape((1, 3, 1, 1))
+
+    def standardise(crops: mx.nd.NDArray) -> mx.nd.NDArray:
+        planes = crops.transpose((0, 3, 1, 2)).astype('int32')
+        return mx.nd.take(tables, mx.nd.broadcast_add(planes, first))
+
+    return standardise
 
 
 def loader(
@@ -210,7 +212,8 @@ def loader(
             and are standardised there. Their values do not depend on it.
     """
     files = ImageFiles(samples, pipeline, seed, workers > 0, cache)
-    return ImageLoader(files, batch_size, shuffle, workers, seed, device)
+    sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+    return ImageLoader(files, sampler, workers, device)
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:

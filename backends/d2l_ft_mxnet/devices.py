@@ -144,7 +144,7 @@ def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:
         raise ModelError('bfloat16 needs a HybridBlock with float32 parameters: use float32')
 
 
-def precision(net: Block) -> str:
+def precision_of(net: Block) -> str:
     """Return the precision in which a net computes."""
     return 'bfloat16' if net in twins else 'float32'
 
@@ -174,10 +174,9 @@ def traced(
         groups = [
             each['name'] for each in nodes if int(each.get('attrs', {}).get('num_group', 1)) > 1
         ]
-        rounded = amp.convert_symbol(
+        outputs = amp.convert_symbol(  # which casts the outputs back
             outputs, 'bfloat16', data_names=[images.name], excluded_sym_names=groups
         )
-        outputs = mx.sym.cast(rounded, 'float32')
     made = SymbolBlock(outputs, images, net.collect_params())
     made.hybridize(static_alloc=True)
     return made
@@ -191,8 +190,8 @@ def run(net: Block, images: mx.nd.NDArray) -> mx.nd.NDArray:
     """
     if net not in twins:
         return net(images)
-    twin, parameters = twins[net]
-    if parameters != list(net.collect_params().values()):
+    twin, then = twins[net]
+    if then != list(net.collect_params().values()):
         raise ModelError('the net was changed after it was placed: place it again')
     return twin(images)
 

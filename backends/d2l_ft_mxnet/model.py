@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.architectures import architecture, initial_state, merge_source
 from d2l_ft.errors import BackendNotInstalled, ModelError
-from d2l_ft_mxnet.devices import contexts, parameters, place, precision
+from d2l_ft_mxnet.devices import contexts, parameters, place, precision_of
 from d2l_ft_mxnet.state import canonical_parameters, set_state
 
 HEAD_PLACES = ('output', 'fc', 'classifier')
@@ -206,5 +206,5 @@ def freeze(net: Block) -> None:
             each._kwargs['use_global_stats'] = True
         if isinstance(each, HybridBlock):
             each._clear_cached_op()
-    if precision(net) == 'bfloat16':
+    if precision_of(net) == 'bfloat16':
         place(net, contexts(net), 'bfloat16')

@@ -16,7 +16,7 @@ from d2l_ft_mxnet.devices import (
     contexts,
     dtype,
     parameters,
-    precision,
+    precision_of,
     run,
     symbol,
     traced,
@@ -227,7 +227,7 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
     seen_by_head = outputs.get_children()[0]
-    body = traced(seen_by_head, images, net, precision(net))
+    body = traced(seen_by_head, images, net, precision_of(net))
     average_statistics(net)
     found = []
     for batch in loader:

@@ -2,7 +2,7 @@
 
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,19 +106,12 @@ class ImageLoader:
     """Batches of one epoch after another; ``loader`` says what the arguments are."""
 
     def __init__(
-        self,
-        files: ImageFiles,
-        batch_size: int,
-        shuffle: bool,
-        workers: int,
-        seed: int,
-        device: torch.device | None,
+        self, files: ImageFiles, sampler: EpochSampler, workers: int, device: torch.device | None
     ) -> None:
-        self.pipeline, self.device = files.pipeline, device
-        self.sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+        self.pipeline, self.sampler, self.device = files.pipeline, sampler, device
         self.batches: DataLoader[Item] = DataLoader(
             files,
-            batch_sampler=self.sampler,
+            batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=start_worker,
@@ -143,20 +136,24 @@ class ImageLoader:
         Raises:
             DataError: An image can't be read, or a worker died.
         """
-        batches = self.received()
-        for batch in batches:
+        standardise = self.standardise()
+        for batch in self.received():
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
             if self.device is not None:
-                images, labels = (
-                    each.to(self.device, non_blocking=True) for each in (images, labels)
-                )
-                if isinstance(self.pipeline, Pipeline):
-                    images = look_up(self.pipeline, images)
-            elif isinstance(self.pipeline, Pipeline):
-                images = torch.from_numpy(self.pipeline.to_float(images.numpy()))
-            yield images, labels
+                images = images.to(self.device, non_blocking=True)
+                labels = labels.to(self.device, non_blocking=True)
+            yield standardise(images), labels
+
+    def standardise(self) -> Callable[[Tensor], Tensor]:
+        """Return what makes the images of a batch that has arrived into the net's input."""
+        pipeline = self.pipeline
+        if not isinstance(pipeline, Pipeline):
+            return lambda images: images
+        if self.device is None:
+            return lambda crops: torch.from_numpy(pipeline.to_float(crops.numpy()))
+        return look_up(pipeline, self.device)
 
     def received(self) -> Iterator[Batch | DataError]:
         """Yield what the workers send.
@@ -179,20 +176,22 @@ class ImageLoader:
             yield batch
 
 
-def look_up(pipeline: Pipeline, crops: Tensor) -> Tensor:
-    """Return what ``to_float`` returns, bit for bit, computed where the crops are.
+def look_up(pipeline: Pipeline, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return ``to_float`` for a device, bit for bit.
 
-    Args:
-        pipeline: How to standardise.
-        crops: (batch, h, w, 3) uint8.
+    The tables go there once: a copy for each batch would have the host wait for the device.
 
     Returns:
-        (batch, 3, h, w) float32, in memory with the channels last.
+        (batch, h, w, 3) uint8 on the device -> (batch, 3, h, w) float32, channels last in memory.
     """
-    tables = torch.from_numpy(pipeline.tables().ravel()).to(crops.device)
-    first = torch.arange(0, tables.numel(), 256, dtype=torch.int32, device=crops.device)
-    values = tables.index_select(0, (crops + first).flatten())
-    return values.reshape(crops.shape).permute(0, 3, 1, 2)
+    tables = torch.from_numpy(pipeline.tables().ravel()).to(device)
+    first = torch.tensor([0, 256, 512], dtype=torch.int32, device=device)
+
+    def standardise(crops: Tensor) -> Tensor:
+        values = tables.index_select(0, (crops + first).flatten())
+        return values.reshape(crops.shape).permute(0, 3, 1, 2)
+
+    return standardise
 
 
 def loader(
@@ -220,7 +219,8 @@ def loader(
             and are standardised there. Their values do not depend on it.
     """
     files = ImageFiles(samples, pipeline, seed, cache)
-    return ImageLoader(files, batch_size, shuffle, workers, seed, device)
+    sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+    return ImageLoader(files, sampler, workers, device)
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
