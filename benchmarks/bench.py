@@ -25,15 +25,24 @@ from d2l_ft.experiment import versions
 
 def machine() -> dict[str, Any]:
     """Return where and when something was measured."""
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return {
         'date': datetime.date.today().isoformat(),
-        'cpu': names[0] if names else platform.processor(),
+        'cpu': processor(),
         'cores': usable_cores(),
         'versions': versions(),
     }
+
+
+def processor() -> str:
+    """Return the processor's name, with its family and model where Linux tells them."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    told = {name.strip(): value.strip() for name, _, value in (x.partition(':') for x in lines)}
+    name = told.get('model name', platform.processor())
+    if 'cpu family' not in told:  # not of the x86 kind
+        return name
+    # on rented machines the name alone is that of processors one of which is twice as fast
+    return f'{name} (family {told["cpu family"]}, model {told["model"]})'
 
 
 def described(where: Mapping[str, Any]) -> str:
