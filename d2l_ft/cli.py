@@ -269,6 +269,9 @@ for each in (train, chapter, data):
 def doctor(as_json: bool) -> None:
     """Tell what is installed, on which devices and threads it computes, and what is missing.
 
+    What lies in the cache, whose folder D2L_FT_HOME names, may be deleted while nothing runs:
+    downloads, source models, features and lists of checked images come again when needed.
+
     \b
     Example:
       d2l-ft doctor --json
@@ -277,20 +280,26 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    for key in ('chosen', 'cores', 'cache', 'versions'):
-        click.echo(f'{key}: {found[key]}')
+    sizes = ', '.join(f'{name} {size / 2**20:.1f} MiB' for name, size in found['cached'].items())
+    rows = {
+        'chosen': found['chosen'],
+        'cores': f'{found["cores"]}, {"with" if found["bfloat16"] else "without"} bfloat16',
+        'cache': f'{found["cache"]}: {sizes or "empty"}',
+        'versions': ', '.join(f'{name} {version}' for name, version in found['versions'].items()),
+    }
     for name, state in found['backends'].items():
-        text = state.get('error') or (
-            f'works on {", ".join(state["devices"])} with {state["threads"]} threads'
+        rows[name] = state.get('error') or (
+            f'works on {", ".join(state["devices"])} with {state["threads"]} thread(s)'
         )
+    for name, text in rows.items():
         click.echo(f'{name}: {text}')
 
 
 def diagnose() -> dict[str, Any]:
     """Return what ``doctor`` prints."""
-    from d2l_ft.devices import usable_cores
+    from d2l_ft.devices import has_bfloat16, usable_cores
     from d2l_ft.experiment import versions
-    from d2l_ft.files import cache_dir
+    from d2l_ft.files import cache_dir, cache_sizes
 
     backends: dict[str, Any] = {}
     for name in backend_names():
@@ -307,7 +316,9 @@ def diagnose() -> dict[str, Any]:
     return {
         'chosen': chosen,
         'cores': usable_cores(),
+        'bfloat16': has_bfloat16(),
         'cache': str(cache_dir()),
+        'cached': cache_sizes(),
         'versions': versions(),
         'backends': backends,
     }

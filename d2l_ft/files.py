@@ -27,6 +27,17 @@ def cache_dir() -> Path:
     return Path(base).expanduser() / 'd2l_ft'
 
 
+def cache_sizes() -> dict[str, int]:
+    """Return the bytes of each folder of the cache, by name; {} where there is none so far."""
+    if not (cache := cache_dir()).is_dir():
+        return {}
+    return {
+        folder.name: sum(each.lstat().st_size for each in folder.rglob('*') if each.is_file())
+        for folder in sorted(cache.iterdir())
+        if folder.is_dir()
+    }
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a power cut, meets the old content or the new.
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import make_folder
@@ -135,6 +136,13 @@ def test_help_and_doctor(framework):
     state = found['backends'][framework.NAME]
     assert state['threads'] == found['cores'] or os.environ.get('OMP_NUM_THREADS')
     assert state['devices']
+    assert found['cached'] == {}
+    (Path(found['cache']) / 'models').mkdir(parents=True)
+    (Path(found['cache']) / 'models/source').write_bytes(bytes(3 << 19))
+    text, _ = command('doctor')
+    assert f'cache: {found["cache"]}: models 1.5 MiB\n' in text
+    assert f'{framework.NAME}: works on {state["devices"][0]}' in text
+    assert '{' not in text
 
 
 def test_frozen_and_source_file(framework, folder, tmp_path):
