@@ -16,7 +16,7 @@ help:
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
 	@echo 'make reliability  kills, faults and hostile files in full numbers (20 minutes); docs/reliability.md'
-	@echo 'make bench   how fast it is, against book and peers (an hour, 15 GB); docs/performance.md'
+	@echo 'make bench   how fast it is, against book and peers (half an hour to an hour, 15 GB); docs/performance.md'
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
 	@echo 'make chapter-run  run the cells that are stale first'
 	@echo 'make lint    lint and types alone'

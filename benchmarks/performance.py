@@ -1,6 +1,6 @@
 """Measure how fast this is, and write docs/performance.md.
 
-python benchmarks/performance.py                 # an hour on two cores; writes JSON and page
+python benchmarks/performance.py                 # up to an hour on two cores; writes JSON and page
 python benchmarks/performance.py --only steps    # one claim again; the rest of the page stays
 python benchmarks/performance.py --only gpu      # where there is one
 python benchmarks/performance.py --page          # the page again, from the JSON files

@@ -1,10 +1,8 @@
 """Generated pages, and the figures of the README, are what the measured numbers give."""
 
 import json
-import statistics
 import subprocess
 import sys
-from operator import truediv
 from pathlib import Path
 
 import pytest
@@ -26,31 +24,32 @@ def measured(claim):
     return json.loads((ROOT / f'benchmarks/performance/{claim}.json').read_text())
 
 
-def test_the_readme_says_what_was_measured():
+def test_the_readme_says_what_was_measured(monkeypatch):
     """Its figures are the ratios of the page, in fewer digits."""
-    peers, loading = measured('peers'), measured('loading')
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    from bench import ratio
+    from loading import over_epochs
+    from peers import BOOK_MXNET, BOOK_PYTORCH
+
+    peers, loading = measured('peers'), measured('loading')['runs']
     text = ' '.join((ROOT / 'README.md').read_text().split())
 
     def times(name, base):
-        ours, theirs = (
-            [each['images_per_second'] for each in peers['runs'][key]] for key in (name, base)
+        ours, book = (
+            [each['images_per_second'] for each in peers['runs'][x]] for x in (name, base)
         )
-        return f'{statistics.median(map(truediv, ours, theirs)):.1f}'
+        return f'{ratio(ours, book):.1f}'
 
-    torch, gluon = 'the book, PyTorch tab', 'the book, MXNet tab (resnet18_v2)'
-    rounds = loading['runs']['d2l-ft with PyTorch'], loading['runs']['torchvision']
-    pairs = [(a['first'], a['later'], b['first']) for a, b in zip(*rounds, strict=True)]
-    first = statistics.median(decoded / theirs for decoded, _, theirs in pairs)
-    five = statistics.median(
-        5 / (1 / decoded + 4 / kept) / theirs for decoded, kept, theirs in pairs
-    )
+    rows, base = loading['d2l-ft with PyTorch'], [x['first'] for x in loading['torchvision']]
+    first, five = ratio([each['first'] for each in rows], base), ratio(over_epochs(rows), base)
     for words in (
-        f'**{times("d2l-ft, PyTorch, auto", torch)} times** as many images',
-        f'({times("d2l-ft, PyTorch, float32", torch)} times in float32)',
-        f'**{times("d2l-ft, MXNet, resnet18_v2", gluon)} times** as many as its MXNet tab',
-        f'({times("d2l-ft, MXNet, resnet18_v2, bfloat16", gluon)} times with `--precision',
-        f'timm with its bfloat16 options gets to {times("timm, bfloat16", torch)} times',
-        f'Keras to {times("Keras on PyTorch", torch)}, fastai to {times("fastai", torch)}.',
+        f'**{times("d2l-ft, PyTorch, auto", BOOK_PYTORCH)} times** as many images',
+        f'({times("d2l-ft, PyTorch, float32", BOOK_PYTORCH)} times in float32)',
+        f'**{times("d2l-ft, MXNet, resnet18_v2", BOOK_MXNET)} times** as many as its MXNet tab',
+        f'({times("d2l-ft, MXNet, resnet18_v2, bfloat16", BOOK_MXNET)} times with `--precision',
+        f'timm with its bfloat16 options gets to {times("timm, bfloat16", BOOK_PYTORCH)} times',
+        f'Keras to {times("Keras on PyTorch", BOOK_PYTORCH)}, ',
+        f'fastai to {times("fastai", BOOK_PYTORCH)}.',
         f'{first:.1f} times as fast as torchvision',
         f'{five:.1f} times over five epochs',
         f'on {peers["machine"]["date"]}, on two cores of',
