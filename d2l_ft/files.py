@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,13 +29,16 @@ def cache_dir() -> Path:
 
 def cache_sizes() -> dict[str, int]:
     """Return the bytes of each folder of the cache, by name; {} where there is none so far."""
-    if not (cache := cache_dir()).is_dir():
-        return {}
-    return {
-        folder.name: sum(each.lstat().st_size for each in folder.rglob('*') if each.is_file())
-        for folder in sorted(cache.iterdir())
-        if folder.is_dir()
-    }
+    sizes: dict[str, int] = {}
+    cache = cache_dir()
+    for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
+        if folder.is_dir():
+            sizes[folder.name] = 0
+        for place, _, names in os.walk(folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # a download that ends meanwhile renames it
+                    sizes[folder.name] += os.lstat(os.path.join(place, name)).st_size
+    return sizes
 
 
 def write_atomic(path: Path, data: bytes) -> None:

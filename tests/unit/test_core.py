@@ -238,6 +238,20 @@ def test_writes_are_whole_or_nothing(tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == ['file']
 
 
+def test_sizes_of_the_cache_while_something_ends(monkeypatch):
+    assert files.cache_sizes() == {}
+    (files.cache_dir() / 'data/deep').mkdir(parents=True)
+    (files.cache_dir() / 'data/deep/a').write_bytes(bytes(7))
+    (files.cache_dir() / 'data/b').write_bytes(bytes(5))
+    (files.cache_dir() / 'models').mkdir()
+    (files.cache_dir() / 'file').write_bytes(bytes(3))
+    walk = os.walk
+    monkeypatch.setattr(
+        os, 'walk', lambda top: [(place, [], [*names, 'gone']) for place, _, names in walk(top)]
+    )
+    assert files.cache_sizes() == {'data': 12, 'models': 0}
+
+
 def test_new_directory_leaves_nothing_on_interrupt(tmp_path):
     def interrupt(_):
         raise KeyboardInterrupt
