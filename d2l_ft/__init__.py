@@ -1,6 +1,8 @@
 """Fine-tuning from Dive into Deep Learning, on MXNet Gluon and on PyTorch, one experiment.
 
-    import d2l_ft as d2l
+    import d2l_ft as d2l               # the framework of D2L_FT_BACKEND
+    from d2l_ft import mxnet as d2l    # MXNet, whatever that says
+    from d2l_ft import torch as d2l    # PyTorch
 
 Importing this package loads no framework; a name is imported when it is first used.
 """
@@ -56,3 +58,8 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names, imported or not."""
     return sorted(set(globals()) | set(_NAMES))
+
+
+# Last, as it imports this package. It loads nothing of MXNet: an import of MXNet that comes later,
+# in the user's own code, finds what it misses in today's Python and NumPy.
+import d2l_ft_mxnet.today  # noqa: E402, F401

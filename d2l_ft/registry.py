@@ -22,7 +22,7 @@ BACKENDS = {
 ENTRY_POINTS = 'd2l_ft.backends'
 
 HINTS = {
-    'mxnet': 'MXNet 1.9 needs NumPy below 1.24: run  pip install "numpy<1.24"',
+    'mxnet': 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md',
     'pytorch': 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started',
 }
 
@@ -71,7 +71,10 @@ def get_backend(name: str | None = None) -> 'Backend':
     check_installed(name)
     module, _ = BACKENDS[name]
     try:
-        return cast('Backend', importlib.import_module(module))
+        backend = importlib.import_module(module)
+        for each in getattr(backend, '__all__', ()):
+            getattr(backend, each)  # a package may import its framework at the first use of a name
+        return cast('Backend', backend)
     except Exception as error:  # a broken framework raises anything: AttributeError, OSError, ...
         cause = ' '.join(str(error).split())[:200]
         raise BackendBroken(

@@ -1,49 +1,32 @@
-"""The MXNet side of d2l_ft: the functions of ``d2l_ft.interface.Backend`` on Gluon's objects."""
+"""The MXNet side of d2l_ft: the functions of ``d2l_ft.interface.Backend`` on Gluon's objects.
 
-import d2l_ft  # noqa: F401  # first: it sets MXNet's threads, which MXNet reads at its import
+A name is imported when it is first used, so that ``today`` can be imported before MXNet is.
+"""
 
-# isort: split
-from d2l_ft_mxnet.data import loader, to_batch
-from d2l_ft_mxnet.devices import devices, place, seed, threads
-from d2l_ft_mxnet.model import build_net, freeze, head
-from d2l_ft_mxnet.state import (
-    get_state,
-    get_trainer_state,
-    set_state,
-    set_trainer_state,
-)
-from d2l_ft_mxnet.training import (
-    build_trainer,
-    evaluate,
-    features,
-    logits,
-    set_rate,
-    train_step,
-)
+import importlib
+from typing import Any
+
+import d2l_ft  # noqa: F401  # it sets MXNet's threads, which MXNet reads at its import
+import d2l_ft_mxnet.today  # noqa: F401  # without it MXNet does not start on today's Python
 
 NAME = 'mxnet'
 FRAMEWORK = 'mxnet'
 
-__all__ = [
-    'FRAMEWORK',
-    'NAME',
-    'build_net',
-    'build_trainer',
-    'devices',
-    'evaluate',
-    'features',
-    'freeze',
-    'get_state',
-    'get_trainer_state',
-    'head',
-    'loader',
-    'logits',
-    'place',
-    'seed',
-    'set_rate',
-    'set_state',
-    'set_trainer_state',
-    'threads',
-    'to_batch',
-    'train_step',
-]
+_MODULES = {
+    'data': ('loader', 'to_batch'),
+    'placement': ('devices', 'place', 'seed', 'threads'),
+    'model': ('build_net', 'freeze', 'head'),
+    'state': ('get_state', 'get_trainer_state', 'set_state', 'set_trainer_state'),
+    'training': ('build_trainer', 'evaluate', 'features', 'logits', 'set_rate', 'train_step'),
+}
+_NAMES = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = ['FRAMEWORK', 'NAME', *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function of the seam when it is first used."""
+    if name not in _NAMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(f'{__name__}.{_NAMES[name]}'), name)
+    globals()[name] = value
+    return value

@@ -1,7 +1,5 @@
 """Nets: the constructors of Gluon's and GluonCV's zoos, made torchvision's functions."""
 
-import sys
-import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.architectures import architecture, initial_state, merge_source
 from d2l_ft.errors import BackendNotInstalled, ModelError
-from d2l_ft_mxnet.devices import contexts, parameters, place, precision_of
+from d2l_ft_mxnet.placement import contexts, parameters, place, precision_of
 from d2l_ft_mxnet.state import canonical_parameters, set_state
 
 HEAD_PLACES = ('output', 'fc', 'classifier')
@@ -39,33 +37,16 @@ class AdaptiveAvgPool2D(HybridBlock):
 def gluoncv_zoo() -> Any:
     """Import GluonCV's model zoo.
 
-    GluonCV's own import fails beside PyTorch 2: it takes an unknown version for an error instead
-    of doing without. It never looks for PyTorch where its check of versions says there is none.
-
     Raises:
         BackendNotInstalled: GluonCV is not installed.
     """
-    check = types.ModuleType('gluoncv.check')
-    check._deprecate_python2 = check._require_mxnet_version = lambda *_: None
-    check._require_pytorch_version = no_pytorch
-    theirs = sys.modules.pop(check.__name__, None)
-    sys.modules[check.__name__] = check
     try:
         from gluoncv import model_zoo
     except ImportError as error:
         raise BackendNotInstalled(
             f'GluonCV cannot be imported ({error}): run  pip install "d2l-ft[mxnet]"'
         ) from error
-    finally:
-        del sys.modules[check.__name__]
-        if theirs is not None:
-            sys.modules[check.__name__] = theirs
     return model_zoo
-
-
-def no_pytorch(*_: str) -> None:
-    """Tell GluonCV that there is no PyTorch."""
-    raise ImportError('d2l_ft uses the MXNet side of GluonCV alone')
 
 
 def mobilenet_v2(classes: int) -> HybridBlock:

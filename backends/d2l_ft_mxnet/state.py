@@ -14,7 +14,7 @@ from d2l_ft.architectures import check_state
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import State
 from d2l_ft.naming import canonical_names
-from d2l_ft_mxnet.devices import average_statistics, parameters
+from d2l_ft_mxnet.placement import average_statistics, parameters
 
 
 def canonical_parameters(net: Block) -> dict[str, Parameter]:

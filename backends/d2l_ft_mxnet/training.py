@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
 from d2l_ft.recipe import Recipe
-from d2l_ft_mxnet.devices import (
+from d2l_ft_mxnet.placement import (
     average_statistics,
     contexts,
     dtype,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d2l_ft.architectures import ARCHITECTURES, check_state
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import State
-from d2l_ft_pytorch.devices import average_statistics, replicas
+from d2l_ft_pytorch.placement import average_statistics, replicas
 
 SAFE_VERSION = (2, 10)
 """The first PyTorch without a known way to run code from a file of ``weights_only``: 2.5 and older

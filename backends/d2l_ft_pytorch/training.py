@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
 from d2l_ft.recipe import Recipe
-from d2l_ft_pytorch.devices import (
+from d2l_ft_pytorch.placement import (
     average_statistics,
     home,
     placement,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from d2l_ft_mxnet.devices import contexts, parameters, twins
+from d2l_ft_mxnet.placement import contexts, parameters, twins
 from d2l_ft_pytorch.model import ResNet18V2
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
@@ -349,7 +349,7 @@ def test_what_cannot_compute_in_bfloat16_is_told(monkeypatch):
         (True, tiny(dtype='float64'), TWO, 'float32 parameters'),
         (True, plain, TWO, 'HybridBlock'),
     ):
-        module = sys.modules['d2l_ft_mxnet.devices']  # the package has a function of that name
+        module = sys.modules['d2l_ft_mxnet.placement']  # the package has a function of that name
         monkeypatch.setattr(module, 'has_bfloat16', lambda has=has: has)
         before = contexts(net)
         with pytest.raises(D2LFTError, match=words) as caught:

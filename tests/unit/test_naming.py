@@ -4,7 +4,7 @@ import d2l_ft_mxnet as backend
 import pytest
 import torch
 import torchvision
-from d2l_ft_mxnet.devices import parameters
+from d2l_ft_mxnet.placement import parameters
 
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.errors import ModelError

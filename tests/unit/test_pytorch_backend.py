@@ -11,7 +11,7 @@ import d2l_ft_pytorch as backend
 import numpy as np
 import pytest
 import torch
-from d2l_ft_pytorch.devices import placements, replicas, restore_threads
+from d2l_ft_pytorch.placement import placements, replicas, restore_threads
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F

@@ -1,0 +1,5 @@
+"""The names of d2l_ft for PyTorch, whatever D2L_FT_BACKEND says: ``from d2l_ft import torch as d2l``."""
+
+from d2l_ft.bound import names_of
+
+__all__, __getattr__, __dir__ = names_of('pytorch')
