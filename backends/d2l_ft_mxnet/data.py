@@ -14,6 +14,7 @@ from d2l_ft.augment import EpochSampler, Key, Pipeline
 from d2l_ft.errors import DataError
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Sample
+from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
 Item = tuple[NDArray[Any], int] | DataError
 Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -45,6 +46,7 @@ class ImageFiles(Dataset):
     ) -> None:
         self.samples, self.pipeline, self.seed = list(samples), pipeline, seed
         self.forked, self.cache = forked, cache
+        self.numpy = numpy_semantics()  # a Gluon transform may be written for one of the two
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -64,20 +66,26 @@ class ImageFiles(Dataset):
 
     def transformed(self, path: str, epoch: int, index: int) -> NDArray[Any]:
         """Return the transform of an image, with draws that depend on the key alone."""
-        image = read_image(path)
         words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)
         python, numpy = random.getstate(), np.random.get_state()
         # MXNet's generator cannot be saved; in this process it goes on from a draw of its own
-        after = None if self.forked else int(mx.nd.random.randint(0, 2**31 - 1).asscalar())
+        after = None if self.forked else next_draw()
         for seed in (random.seed, np.random.seed, mx.random.seed):
             seed(int(words[0]) % 2**31)
         try:
-            return self.pipeline(image).asnumpy()
+            with semantics(self.numpy):
+                return self.pipeline(read_image(path)).asnumpy()
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
             if after is not None:
                 mx.random.seed(after)
+
+
+@in_legacy
+def next_draw() -> int:
+    """Return a number that MXNet's generator draws."""
+    return int(mx.nd.random.randint(0, 2**31 - 1).asscalar())
 
 
 def read_image(path: str) -> mx.nd.NDArray:
@@ -129,6 +137,8 @@ class ImageLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Yield (images, labels): (batch, 3, h, w) float32 and (batch,) int32, on the device.
 
+        They are ``mx.np`` arrays where NumPy semantics is on.
+
         Raises:
             DataError: An image can't be read, or a worker died.
         """
@@ -176,14 +186,16 @@ def look_up(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray],
     Returns:
         (batch, h, w, 3) uint8 on the device -> (batch, 3, h, w) float32.
     """
-    tables = mx.nd.array(pipeline.tables().ravel(), ctx=device)
-    first = mx.nd.array([0, 256, 512], ctx=device, dtype='int32').reshape((1, 3, 1, 1))
+    with semantics(False):
+        tables = mx.nd.array(pipeline.tables().ravel(), ctx=device)
+        first = mx.nd.array([0, 256, 512], ctx=device, dtype='int32').reshape((1, 3, 1, 1))
 
-    def standardise(crops: mx.nd.NDArray) -> mx.nd.NDArray:
+    @in_legacy
+    def look(crops: mx.nd.NDArray) -> mx.nd.NDArray:
         planes = crops.transpose((0, 3, 1, 2)).astype('int32')
         return mx.nd.take(tables, mx.nd.broadcast_add(planes, first))
 
-    return standardise
+    return lambda crops: to_caller(look(crops.as_nd_ndarray()))
 
 
 def loader(
@@ -217,10 +229,13 @@ def loader(
 
 
 def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
-    """Return (images, labels) as NDArrays on the CPU, copied; dtypes are kept.
+    """Return (images, labels) as arrays on the CPU, copied; dtypes are kept.
+
+    They are ``mx.np`` arrays where NumPy semantics is on.
 
     Args:
         images: (batch, 3, height, width), float32 or float64.
         labels: (batch,), int32 or int64.
     """
-    return mx.nd.array(images, dtype=images.dtype), mx.nd.array(labels, dtype=labels.dtype)
+    numpy = numpy_semantics()
+    return array(images, numpy), array(labels, numpy)

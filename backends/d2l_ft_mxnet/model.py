@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from d2l_ft.architectures import architecture, initial_state, merge_source
 from d2l_ft.errors import BackendNotInstalled, ModelError
 from d2l_ft_mxnet.placement import contexts, parameters, place, precision_of
+from d2l_ft_mxnet.semantics import make_neutral, semantics
 from d2l_ft_mxnet.state import canonical_parameters, set_state
 
 HEAD_PLACES = ('output', 'fc', 'classifier')
@@ -109,7 +110,8 @@ def build_net(
         seed: Seed of ``initial_state``, from which all that is not copied is taken.
 
     Returns:
-        A net of Gluon's or GluonCV's zoo, in float32.
+        A net of Gluon's or GluonCV's zoo, in float32. Its parameters are ``mx.np`` arrays where
+        NumPy semantics is on; it runs in both.
 
     Raises:
         ModelError: Unknown architecture, no class, or the source's body does not fit.
@@ -117,9 +119,11 @@ def build_net(
     smallest = architecture(arch).smallest
     if classes < 1:
         raise ModelError(f'a net needs at least one class, not {classes}')
-    net = CONSTRUCTORS[arch](classes)
-    net.d2l_arch = arch
-    net.infer_shape(mx.nd.zeros((1, 3, smallest, smallest)))
+    with semantics(False):
+        net = CONSTRUCTORS[arch](classes)
+        net.d2l_arch = arch
+        net.infer_shape(mx.nd.zeros((1, 3, smallest, smallest)))
+    make_neutral(net)
     for name, parameter in parameters(net).items():
         # what is set below is not drawn: zeros here, and a fixed scale is one
         start = mx.init.One() if name.endswith('gamma') else mx.init.Zero()

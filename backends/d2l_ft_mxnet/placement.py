@@ -17,6 +17,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from d2l_ft.devices import has_bfloat16, parse_devices, usable_cores
 from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft_mxnet import semantics as both
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 
@@ -119,8 +120,9 @@ def place(
         check_bfloat16(net, spots)
     if contexts(net) != spots:
         average_statistics(net)
-        for parameter in parameters(net).values():
-            parameter.reset_ctx(spots)
+        with both.semantics(bool(both.made_in(net))):
+            for parameter in parameters(net).values():
+                parameter.reset_ctx(spots)
     twins.pop(net, None)
     if precision != 'bfloat16':
         return 'float32'
@@ -150,9 +152,11 @@ def precision_of(net: Block) -> str:
 
 
 def symbol(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
-    """Return the symbols of a net's images and of its outputs."""
-    images = mx.sym.var('data', dtype=dtype(net))
-    return images, net(images)
+    """Return the symbols of a net's images and of its outputs, in legacy classes."""
+    numpy = both.of(net)
+    with both.semantics(numpy):
+        images = mx.sym.var('data', dtype=dtype(net))
+        return images, both.convert(net(both.convert(images, numpy)), False)
 
 
 def dtype(net: Block) -> Any:
@@ -169,6 +173,14 @@ def traced(
     operators for mixed precision has it, but for convolutions in groups, with which MXNet does
     not predict in it. The outputs are float32.
     """
+    with both.semantics(False):
+        return _traced(outputs, images, net, precision)
+
+
+def _traced(
+    outputs: mx.sym.Symbol, images: mx.sym.Symbol, net: Block, precision: str
+) -> SymbolBlock:
+    """Do what ``traced`` says, in legacy semantics."""
     if precision == 'bfloat16':
         nodes = json.loads(outputs.tojson())['nodes']
         groups = [
@@ -193,7 +205,9 @@ def run(net: Block, images: mx.nd.NDArray) -> mx.nd.NDArray:
     twin, then = twins[net]
     if then != list(net.collect_params().values()):
         raise ModelError('the net was changed after it was placed: place it again')
-    return twin(images)
+    with both.semantics(False):
+        outputs = twin(images.as_nd_ndarray())
+    return both.convert(outputs, isinstance(images, mx.np.ndarray))
 
 
 def parameters(net: Block) -> dict[str, Parameter]:
@@ -228,8 +242,8 @@ def average_statistics(net: Block) -> None:
     for name, parameter in parameters(net).items():
         if not name.rpartition('.')[2].startswith('running_'):
             continue
-        replicas = parameter.list_data()
-        with autograd.pause():
+        replicas = both.convert(parameter.list_data(), False)
+        with autograd.pause(), both.semantics(False):
             first = replicas[0]
             apart = sum(each.as_in_context(first.context) - first for each in replicas[1:])
             mean = first + apart / len(replicas)

@@ -23,6 +23,7 @@ from d2l_ft.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
 from d2l_ft_mxnet.placement import parameters
 from d2l_ft_mxnet.model import blocks, head
+from d2l_ft_mxnet.semantics import convert, in_legacy, of, semantics
 from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameters
 from d2l_ft_mxnet.training import example_losses, shares
 
@@ -81,7 +82,7 @@ def feature_maps(net: Block, batch: Batch, train: bool = False) -> State:
             if getattr(block, 'act', None) is not None:  # Dense applies its activation itself
                 weight, bias = block.weight.data(), block.bias.data()
                 output = mx.nd.FullyConnected(
-                    inputs[0], weight, bias, num_hidden=len(weight), flatten=True
+                    *convert((inputs[0], weight, bias), False), num_hidden=len(weight), flatten=True
                 )
             found[name] = output
 
@@ -89,10 +90,10 @@ def feature_maps(net: Block, batch: Batch, train: bool = False) -> State:
 
     net.hybridize(False)  # a compiled graph calls no hooks
     hooks = [block.register_forward_hook(keep(name)) for name, block in layers(net).items()]
-    ((images, _),) = shares(net, batch)
     try:
         # statistics move in backward only, so not here
-        with autograd.record(train) if train else autograd.pause():
+        with autograd.record(train) if train else autograd.pause(), semantics(of(net)):
+            ((images, _),) = shares(net, batch)
             net(images)
     finally:
         for hook in hooks:
@@ -103,8 +104,8 @@ def feature_maps(net: Block, batch: Batch, train: bool = False) -> State:
 
 def losses(net: Block, batch: Batch) -> NDArray[Any]:
     """Return the cross-entropy of each example in eval mode, (batch,)."""
-    ((images, labels),) = shares(net, batch)
-    with autograd.pause():
+    with autograd.pause(), semantics(of(net)):
+        ((images, labels),) = shares(net, batch)
         return to_array(example_losses(None, net(images), labels))
 
 
@@ -155,6 +156,7 @@ STACKS = ('gluon',)
 """Gluon's ways to resize: OpenCV's."""
 
 
+@in_legacy
 def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's own transforms make of a file, for given draws.
 
@@ -174,12 +176,14 @@ def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[
     return {'decoded': image.asnumpy()} | standardised(crop, flip)
 
 
+@in_legacy
 def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's Resize to a square and CenterCrop make of a file."""
     resized = transforms.Resize((side, side), keep_ratio=False, interpolation=1)(read_image(path))
     return standardised(transforms.CenterCrop(size)(resized), False)
 
 
+@in_legacy
 def center_edges(sides: Sequence[int], size: int) -> list[int]:
     """Return where Gluon's CenterCrop begins in squares of these sides."""
     crop = transforms.CenterCrop(size)
@@ -195,6 +199,7 @@ def standardised(crop: mx.nd.NDArray, flip: bool) -> dict[str, Any]:
     return {'crop': crop.asnumpy(), 'float': floats.asnumpy()}
 
 
+@in_legacy
 def own_draws(height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
     """Return boxes of Gluon's RandomResizedCrop, (count, 4), and the flips of ``count``."""
     image = mx.nd.zeros((height, width, 3), dtype='uint8')

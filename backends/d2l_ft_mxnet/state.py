@@ -15,6 +15,7 @@ from d2l_ft.errors import ModelError
 from d2l_ft.interface import State
 from d2l_ft.naming import canonical_names
 from d2l_ft_mxnet.placement import average_statistics, parameters
+from d2l_ft_mxnet.semantics import array, made_in, semantics
 
 
 def canonical_parameters(net: Block) -> dict[str, Parameter]:
@@ -84,13 +85,15 @@ def set_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
     """
     wanted = canonical_parameters(check_known(net))
     check_state(state, {name: each.shape for name, each in wanted.items()})
-    for name, parameter in wanted.items():
-        parameter.set_data(new_array(state[name], parameter))
+    numpy = bool(made_in(net))
+    with semantics(numpy):
+        for name, parameter in wanted.items():
+            parameter.set_data(new_array(state[name], parameter, numpy))
 
 
-def new_array(values: NDArray[Any], like: Parameter) -> mx.nd.NDArray:
+def new_array(values: NDArray[Any], like: Parameter, numpy: bool = False) -> mx.nd.NDArray:
     """Return a copy of values on a parameter's first context, in its dtype."""
-    return mx.nd.array(np.ascontiguousarray(values), like.list_ctx()[0], dtype=like.dtype)
+    return array(np.ascontiguousarray(values), numpy, like.list_ctx()[0], like.dtype)
 
 
 def updaters(trainer: gluon.Trainer) -> list[Any]:
@@ -139,7 +142,9 @@ def get_trainer_state(net: Block, trainer: Any) -> State:
     if all(kept.get(index) is None for _, index in trained.values()):
         return {}
     return {
-        name: to_array(parameter.list_data()[0] * 0 if kept.get(index) is None else -kept[index])
+        name: np.zeros_like(to_array(parameter.list_data()[0]))
+        if kept.get(index) is None
+        else -to_array(kept[index])
         for name, (parameter, index) in trained.items()
     }
 
@@ -157,12 +162,15 @@ def set_trainer_state(net: Block, trainer: Any, state: Mapping[str, NDArray[Any]
             raise ModelError('the state has velocities, but the trainer has no momentum')
         check_state(state, {name: each.shape for name, (each, _) in trained.items()})
     if not trainer._kv_initialized:
-        trainer._init_kvstore()
+        with semantics(bool(made_in(net))):
+            trainer._init_kvstore()
     for updater in updaters(trainer):
         for name, (parameter, index) in trained.items():
             updater.states.pop(index, None)
             updater.states_synced.pop(index, None)
             if state:
-                updater.states[index] = -new_array(state[name], parameter)
+                # legacy arrays: Gluon's updater computes with these, whatever the weight is
+                with semantics(False):
+                    updater.states[index] = new_array(-state[name], parameter)
                 # false: the updater moves it to the weight's context when it first uses it
                 updater.states_synced[index] = False

@@ -22,6 +22,7 @@ from d2l_ft_mxnet.placement import (
     traced,
 )
 from d2l_ft_mxnet.model import blocks, body_parameters, head
+from d2l_ft_mxnet.semantics import convert, in_legacy, made_in, of, semantics, to_caller
 from d2l_ft_mxnet.state import to_array
 
 Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -102,15 +103,18 @@ def train_step(
             loss does not give one value per example.
     """
     places = check_step(net, trainer, reduction)
-    split, outputs, losses = shares(net, batch), [], []
-    with autograd.record():
-        for images, labels in split:
-            outputs.append(run(net, images))
-            losses.append(example_losses(loss, outputs[-1], labels))
-    autograd.backward(losses)
-    clear_idle(trainer, places[len(split) :])
-    examples = len(batch[1])
-    trainer.step(examples if reduction == 'mean' else 1)
+    with semantics(of(net)):
+        split, outputs, losses = shares(net, batch), [], []
+        with autograd.record():
+            for images, labels in split:
+                outputs.append(run(net, images))
+                losses.append(example_losses(loss, outputs[-1], labels))
+        autograd.backward(losses)
+    with semantics(bool(made_in(net))):
+        clear_idle(trainer, places[len(split) :])
+        trainer._optimizer.allow_np_array = True  # of a net that was made in the other semantics
+        examples = len(batch[1])
+        trainer.step(examples if reduction == 'mean' else 1)
     return sums(losses, outputs, split)
 
 
@@ -129,12 +133,12 @@ def check_step(net: Block, trainer: gluon.Trainer, reduction: str) -> list[mx.Co
 
 
 def shares(net: Block, batch: Any) -> list[Share]:
-    """Return each context's share of a batch, in the net's dtype.
+    """Return each context's share of a batch, in the net's dtype and this thread's class.
 
     Shares are as even as can be, the larger ones first; a batch with fewer examples than contexts
     leaves the last contexts out.
     """
-    images, labels = batch
+    images, labels = to_caller(batch)
     used = contexts(net)[: len(labels)]
     halves = [
         gluon.utils.split_and_load(each, used, even_split=False)
@@ -149,10 +153,16 @@ def example_losses(loss: Any, outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> 
     Raises:
         ModelError: The loss gives something else.
     """
-    values = (loss or gluon.loss.SoftmaxCrossEntropyLoss())(outputs, labels)
+    values = loss(outputs, labels) if loss else cross_entropy(outputs, labels)
     if values.size != len(labels):
         raise ModelError(f'the loss gives {values.shape} for {len(labels)} examples')
     return values
+
+
+def cross_entropy(outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return the cross-entropy of each example, (batch,), in legacy semantics."""
+    with semantics(False):
+        return gluon.loss.SoftmaxCrossEntropyLoss()(*convert((outputs, labels), False))
 
 
 def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
@@ -167,8 +177,10 @@ def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
             parameter.data(context)._fresh_grad = True
 
 
+@in_legacy
 def sums(losses: list[mx.nd.NDArray], outputs: list[mx.nd.NDArray], split: list[Share]) -> Sums:
     """Return the sums over all contexts, on the first one, as scalars that ``float`` reads."""
+    losses, outputs, split = (convert(each, False) for each in (losses, outputs, split))
     hits = [
         (output.argmax(axis=1) == labels.astype(output.dtype)).sum()
         for output, (_, labels) in zip(outputs, split, strict=True)
@@ -197,8 +209,8 @@ def evaluate(net: Block, loader: Any) -> Sums:
     zero = mx.nd.zeros((1,), contexts(net)[0]).as_np_ndarray()
     loss, correct, examples = zero, zero, 0
     for batch in loader:
-        split = shares(net, batch)
-        with autograd.pause():
+        with autograd.pause(), semantics(of(net)):
+            split = shares(net, batch)
             outputs = [run(net, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
             losses = [example_losses(None, output, labels) for output, (_, labels) in pairs]
@@ -231,7 +243,7 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     average_statistics(net)
     found = []
     for batch in loader:
-        with autograd.pause():
+        with autograd.pause(), semantics(False):
             seen = [body(share) for share, _ in shares(net, batch)]
         found += [to_array(each).reshape(len(each), -1) for each in seen]
     return np.concatenate(found)
@@ -240,6 +252,6 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
 def logits(net: Block, batch: Any) -> NDArray[Any]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
     average_statistics(net)
-    with autograd.pause():
+    with autograd.pause(), semantics(of(net)):
         outputs = [run(net, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])
