@@ -49,13 +49,22 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if needs - set(asked_backends()) else None
 
 
+NUMPY_SEMANTICS = 'mxnet-set_np'
+"""The backend of MXNet after ``npx.set_np()``, with which the book's MXNet tab begins."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what takes a ``backend`` once over the reference and those of the leg."""
+    """Run what takes a ``backend`` once over the reference and those of the leg.
+
+    The contract holds in both of MXNet's semantics.
+    """
+    names = list(asked_backends())
+    if 'mxnet' in names and 'contract' in metafunc.module.__file__:
+        names.append(NUMPY_SEMANTICS)
     if 'backend' in metafunc.fixturenames:
-        names = ['reference', *asked_backends()]
-        metafunc.parametrize('backend', names, indirect=True)
+        metafunc.parametrize('backend', ['reference', *names], indirect=True)
     if 'framework' in metafunc.fixturenames:
-        metafunc.parametrize('framework', asked_backends(), indirect=True)
+        metafunc.parametrize('framework', names, indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -91,13 +100,25 @@ def backend(request):
     """Return a backend, the reference included."""
     if request.param == 'reference':
         return importlib.import_module('reference_backend')
-    return get_backend(request.param)
+    return chosen(request)
 
 
 @pytest.fixture
 def framework(request):
     """Return a framework's backend."""
-    return get_backend(request.param)
+    return chosen(request)
+
+
+def chosen(request):
+    """Return the backend of a parameter, for MXNet in the semantics that it names."""
+    name = request.param
+    backend = get_backend('mxnet' if name == NUMPY_SEMANTICS else name)
+    if name == NUMPY_SEMANTICS:
+        import mxnet as mx
+
+        mx.npx.set_np()
+        request.addfinalizer(mx.npx.reset_np)
+    return backend
 
 
 @pytest.fixture(autouse=True)
