@@ -171,7 +171,8 @@ def traced(
 
     In bfloat16 the inputs of convolutions and dense layers are rounded, as MXNet's own list of
     operators for mixed precision has it, but for convolutions in groups, with which MXNet does
-    not predict in it. The outputs are float32.
+    not predict in it, and for NumPy's operators, which the list does not have. The outputs are
+    float32.
     """
     with both.semantics(False):
         return _traced(outputs, images, net, precision)
@@ -183,11 +184,13 @@ def _traced(
     """Do what ``traced`` says, in legacy semantics."""
     if precision == 'bfloat16':
         nodes = json.loads(outputs.tojson())['nodes']
-        groups = [
-            each['name'] for each in nodes if int(each.get('attrs', {}).get('num_group', 1)) > 1
+        strict = [
+            each['name']
+            for each in nodes
+            if int(each.get('attrs', {}).get('num_group', 1)) > 1 or each['op'].startswith('_np')
         ]
         outputs = amp.convert_symbol(  # which casts the outputs back
-            outputs, 'bfloat16', data_names=[images.name], excluded_sym_names=groups
+            outputs, 'bfloat16', data_names=[images.name], excluded_sym_names=strict
         )
     made = SymbolBlock(outputs, images, net.collect_params())
     made.hybridize(static_alloc=True)

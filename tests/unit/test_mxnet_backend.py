@@ -32,6 +32,17 @@ from d2l_ft.recipe import Recipe
 TWO = [mx.cpu(0), mx.cpu(1)]
 
 
+@pytest.fixture(autouse=True, params=['legacy', 'set_np'])
+def arrays(request):
+    """Run each test in both semantics; return the module that makes arrays in it."""
+    if request.param == 'legacy':
+        yield mx.nd
+        return
+    mx.npx.set_np()
+    yield mx.np
+    mx.npx.reset_np()
+
+
 class Tiny(nn.HybridBlock):
     """A user's own net, with or without BatchNorm."""
 
@@ -44,7 +55,8 @@ class Tiny(nn.HybridBlock):
     def hybrid_forward(self, F, x):
         x = self.conv(x)
         x = self.norm(x) if self.norm else x
-        return self.fc(F.relu(x).mean(axis=(2, 3)))
+        relu = F.npx.relu if mx.util.is_np_array() else F.relu
+        return self.fc(relu(x).mean(axis=(2, 3)))
 
 
 def tiny(norm: bool = False, places=None, dtype: str = 'float64'):
@@ -203,12 +215,12 @@ def test_source_is_copied_not_shared():
     assert equal_states(source, kept)
 
 
-def test_a_users_zoo_net_has_the_canonical_state():
+def test_a_users_zoo_net_has_the_canonical_state(arrays):
     zoo = gluon.model_zoo.vision.resnet18_v2(classes=2)
     zoo.initialize()
     with pytest.raises(ModelError, match='run a batch through the net first'):
         backend.get_state(zoo)
-    zoo(mx.nd.zeros((1, 3, 32, 32)))
+    zoo(arrays.zeros((1, 3, 32, 32)))
     net = backend.build_net('resnet18_v2', 2)
     backend.set_state(zoo, shaken(backend.get_state(net)))
     backend.set_state(net, backend.get_state(zoo))
@@ -402,13 +414,13 @@ def test_gluoncv_imports_beside_torch_and_leaves_no_stub():
     assert stub is None or stub.__spec__ is not None
 
 
-def test_seed_rules_dropout():
+def test_seed_rules_dropout(arrays):
     drop = nn.Dropout(0.5)
     drawn = []
     for value in (1, 1, 2):
         backend.seed(value)
         with autograd.record():
-            drawn.append(drop(mx.nd.ones((64,))).asnumpy())
+            drawn.append(drop(arrays.ones((64,))).asnumpy())
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
 
