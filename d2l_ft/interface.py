@@ -200,7 +200,8 @@ class Backend(Protocol):
             loss: The framework's loss object that gives one value per example; None is
                 softmax cross-entropy.
             reduction: 'mean': the gradient is that of the mean over the whole batch, however
-                it is split; 'sum': of the sum (as one tab of the book is printed).
+                it is split; 'sum': of the sum; 'book': as the book's tab of this framework
+                takes it, with whatever the loss gives.
 
         Returns:
             Sums of this batch before the step.

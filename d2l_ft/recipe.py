@@ -60,6 +60,20 @@ class Recipe:
         )
 
 
+REDUCTIONS = ('mean', 'sum', 'book')
+"""Of what a step takes the gradient; 'book' is what the tab of the book takes."""
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuse what no step knows.
+
+    Raises:
+        ModelError: It is none of ``REDUCTIONS``.
+    """
+    if reduction not in REDUCTIONS:
+        raise ModelError(f"the reduction must be 'mean', 'sum' or 'book', not {reduction!r}")
+
+
 def scheduled(schedule: str, rate: float, done: float) -> float:
     """Return the rate at a moment of a training.
 

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from d2l_ft.errors import TrainingDiverged
 from d2l_ft.interface import Backend, Sums
-from d2l_ft.registry import backend_of, get_backend
 
 READ_SECONDS = 0.5
 READ_STEPS = 8
@@ -142,7 +141,7 @@ class Fit:
         num_epochs: Epochs in all, those done before a resume included.
         name: The net's name in metrics and on the bar.
         loss: The framework's loss object; None is softmax cross-entropy.
-        reduction: 'mean' or 'sum' over the batch.
+        reduction: 'mean', 'sum' or 'book', as ``Backend.train_step`` takes it.
         position: Where to go on.
         seed: Seed of the framework's generators, set before each step; None leaves them alone.
         rate: (epoch, step), both counted from 0 -> the body's learning rate of that step; None
@@ -308,117 +307,20 @@ def accuracy(sums: Sums) -> float:
     return float(sums.correct) / max(sums.examples, 1)
 
 
-def summary(metrics: EpochMetrics, devices: Sequence[Any]) -> str:
-    """Return the book's two lines, with the step-only speed beside the end-to-end one."""
+def summary(metrics: EpochMetrics, devices: Sequence[Any], step: str) -> str:
+    """Return the book's two lines, with the step-only speed beside the end-to-end one.
+
+    Args:
+        metrics: Of the last epoch.
+        devices: On which the net was trained.
+        step: Of what each step took the gradient.
+    """
     return (
         f'loss {metrics.train_loss:.3f}, train acc {metrics.train_acc:.3f}, '
         f'test acc {metrics.test_acc:.3f}\n'
         f'{metrics.examples_per_sec:.1f} examples/sec on {[str(device) for device in devices]} '
-        f'(step only: {metrics.step_examples_per_sec:.1f})'
+        f'(step only: {metrics.step_examples_per_sec:.1f}); gradient of the {step}'
     )
-
-
-def try_all_gpus() -> list[Any]:
-    """Return every GPU that the framework of D2L_FT_BACKEND sees, or its CPU."""
-    return get_backend().devices('auto')
-
-
-def train_ch13(
-    net: Any,
-    train_iter: Any,
-    test_iter: Any,
-    loss: Any,
-    trainer: Any,
-    num_epochs: int,
-    devices: Sequence[Any] | None = None,
-    *,
-    reduction: str = 'mean',
-    quiet: bool = False,
-) -> list[EpochMetrics]:
-    """Train a net on several devices and print the book's summary.
-
-    Net, loaders, loss and trainer may come from d2l_ft or from the framework alone; the net's
-    class tells the framework. In a notebook the curves are drawn as training goes.
-
-    Args:
-        net: Net of MXNet Gluon or PyTorch.
-        train_iter: Iterable of (images, labels), sized if the progress bar is to show an end.
-        test_iter: The same for the test after each epoch, or None.
-        loss: Loss object with one value per example, or None for softmax cross-entropy.
-        trainer: ``gluon.Trainer``, ``torch.optim.Optimizer`` or that of ``build_trainer``.
-        num_epochs: Passes over ``train_iter``.
-        devices: Devices of the framework; None takes all GPUs, or the CPU.
-        reduction: 'mean': the gradient is that of the mean over the batch, in both frameworks;
-            'sum': of the sum, as the book's PyTorch tab has it.
-        quiet: Whether to leave out curves and summary.
-
-    Returns:
-        The metrics of each epoch.
-
-    Raises:
-        KeyboardInterrupt: After Ctrl-C, when the step under way is done.
-        TrainingDiverged: The loss is not finite.
-    """
-    from d2l_ft.plotting import LiveCurves
-
-    backend = backend_of(net)
-    devices = list(devices) if devices is not None else backend.devices('auto')
-    backend.place(net, devices, 'float32')
-    fit = Fit(
-        backend, net, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
-    )
-    history = fit.run(None if quiet else LiveCurves().add)
-    if fit.interrupted:
-        raise KeyboardInterrupt
-    if history and not quiet:
-        print(summary(history[-1], devices))
-    return history
-
-
-def train_fine_tuning(
-    net: Any,
-    learning_rate: float,
-    batch_size: int = 128,
-    num_epochs: int = 5,
-    param_group: bool = True,
-    *,
-    data: str | None = None,
-    image_size: int | None = None,
-    devices: str = 'auto',
-    seed: int = 0,
-    quiet: bool = False,
-) -> list[EpochMetrics]:
-    """Fine-tune a net on an image folder, as the chapter does.
-
-    Args:
-        net: Net of either framework; its class tells which.
-        learning_rate: Rate of the body, for the mean loss.
-        batch_size: Examples a step.
-        num_epochs: Passes over the training part.
-        param_group: Whether the output layer learns with ten times the rate.
-        data: 'sample', 'hotdog' or an image folder, as ``load_data`` takes it.
-        image_size: Side of the net's input, in pixels; None is the data set's own.
-        devices: As ``Backend.devices`` reads it.
-        seed: Seed of order, crops and flips.
-        quiet: Whether to leave out curves and summary.
-
-    Returns:
-        The metrics of each epoch.
-
-    Raises:
-        DataError: The data set cannot be used.
-    """
-    from d2l_ft.datasets import load_data
-    from d2l_ft.recipe import FINE_TUNED, Recipe
-
-    backend = backend_of(net)
-    dataset = load_data(data)
-    train_iter, test_iter = dataset.loaders(backend, batch_size, image_size, seed=seed)
-    multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
-    chosen = backend.devices(devices)
-    backend.place(net, chosen)  # before the trainer: Gluon's keeps the contexts it finds
-    trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
-    return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)
 
 
 __all__ = [
@@ -428,7 +330,4 @@ __all__ = [
     'accuracy',
     'asdict',
     'summary',
-    'train_ch13',
-    'train_fine_tuning',
-    'try_all_gpus',
 ]

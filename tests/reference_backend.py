@@ -54,6 +54,7 @@ class Sgd:
 
     recipe: Recipe
     velocity: State = field(default_factory=dict)
+    d2l_reduction: str = 'mean'
 
 
 class ArrayLoader:
@@ -165,7 +166,9 @@ def place(
 
 def build_trainer(net: Net, recipe: Recipe) -> Sgd:
     """Return SGD."""
-    return Sgd(recipe)
+    trainer = Sgd(recipe)
+    trainer.d2l_reduction = recipe.reduction
+    return trainer
 
 
 def set_rate(trainer: Sgd, learning_rate: float) -> None:
@@ -192,7 +195,7 @@ def train_step(
     scores = (x * net.scale) @ net.fc.weight.T + net.fc.bias
     total, correct, probabilities = losses(scores, labels)
     delta = probabilities - np.eye(scores.shape[1], dtype=scores.dtype)[labels]
-    delta = delta / (len(labels) if reduction == 'mean' else 1)
+    delta = delta / (1 if reduction == 'sum' else len(labels))
     gradients = {
         'scale': (delta @ net.fc.weight * x).sum(axis=0),
         'fc.weight': delta.T @ (x * net.scale),

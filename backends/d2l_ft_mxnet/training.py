@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
-from d2l_ft.recipe import Recipe
+from d2l_ft.recipe import Recipe, check_reduction
 from d2l_ft_mxnet.placement import (
     average_statistics,
     contexts,
@@ -54,7 +54,9 @@ def build_trainer(net: Block, recipe: Recipe) -> gluon.Trainer:
         'momentum': recipe.momentum,
     }
     # on the KVStore the velocities would be out of reach until the first step
-    return gluon.Trainer(trained, 'sgd', options, update_on_kvstore=False)
+    trainer = gluon.Trainer(trained, 'sgd', options, update_on_kvstore=False)
+    trainer.d2l_reduction = recipe.reduction
+    return trainer
 
 
 def set_rate(trainer: gluon.Trainer, learning_rate: float) -> None:
@@ -93,7 +95,8 @@ def train_step(
         trainer: From ``build_trainer``, or any Gluon trainer of the net's parameters.
         batch: (batch, 3, height, width) images and (batch,) integer labels.
         loss: A Gluon loss that gives one value per example; None is softmax cross-entropy.
-        reduction: 'mean' or 'sum' over the whole batch.
+        reduction: 'mean' or 'sum' over the whole batch; 'book': the mean, and a parameter without
+            a new gradient is no error.
 
     Returns:
         Sums of this batch before the step, on the first context.
@@ -114,7 +117,7 @@ def train_step(
         clear_idle(trainer, places[len(split) :])
         trainer._optimizer.allow_np_array = True  # of a net that was made in the other semantics
         examples = len(batch[1])
-        trainer.step(examples if reduction == 'mean' else 1)
+        trainer.step(1 if reduction == 'sum' else examples, ignore_stale_grad=reduction == 'book')
     return sums(losses, outputs, split)
 
 
@@ -124,8 +127,7 @@ def check_step(net: Block, trainer: gluon.Trainer, reduction: str) -> list[mx.Co
     Raises:
         ModelError: Unknown reduction, or the trainer is for other contexts.
     """
-    if reduction not in ('mean', 'sum'):
-        raise ModelError(f"the reduction must be 'mean' or 'sum', not {reduction!r}")
+    check_reduction(reduction)
     places = contexts(net)
     if trainer._contexts != places:
         raise ModelError('the net was placed after its trainer was built: build the trainer again')

@@ -13,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
-from d2l_ft.recipe import Recipe
+from d2l_ft.recipe import Recipe, check_reduction
 from d2l_ft_pytorch.placement import (
     average_statistics,
     home,
@@ -81,12 +81,11 @@ def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     Raises:
         ModelError: A group is empty while the multiplier needs two, or a parameter is in both.
     """
-    options = {'weight_decay': recipe.weight_decay, 'momentum': recipe.momentum}
     if recipe.head_lr_mult == 1:
         everything = trainable(list(net.parameters()))
         if not everything:
             raise ModelError('the net has no trainable parameter')
-        return GluonSGD([group(everything, recipe, 1.0)], lr=recipe.learning_rate, **options)
+        return carrying(recipe, [group(everything, recipe, 1.0)])
     body, top = body_parameters(net), list(head(net).parameters())
     if {id(parameter) for parameter in body} & {id(parameter) for parameter in top}:
         raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
@@ -98,7 +97,15 @@ def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         group(trainable(top), recipe, recipe.head_lr_mult),
     ]
     filled = [each for each in groups if each['params']]
-    return GluonSGD(filled, lr=recipe.learning_rate, **options)
+    return carrying(recipe, filled)
+
+
+def carrying(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
+    """Return SGD over parameter groups, with what the recipe says of the loss."""
+    options = {'weight_decay': recipe.weight_decay, 'momentum': recipe.momentum}
+    trainer = GluonSGD(groups, lr=recipe.learning_rate, **options)
+    trainer.d2l_reduction = recipe.reduction
+    return trainer
 
 
 def group(parameters: list[nn.Parameter], recipe: Recipe, multiplier: float) -> dict[str, Any]:
@@ -137,7 +144,8 @@ def train_step(
         loss: A loss that gives one value per example; if it gives one value in all, that counts
             as their mean, or as their sum where its ``reduction`` is 'sum'. None is softmax
             cross-entropy.
-        reduction: 'mean' or 'sum' over the whole batch.
+        reduction: 'mean' or 'sum' over the whole batch; 'book': the sum of what the loss gives, be
+            it one value per example, their mean or their sum.
 
     Returns:
         Sums of this batch before the step, on the first device; nothing waits for them.
@@ -145,16 +153,19 @@ def train_step(
     Raises:
         ModelError: Unknown reduction, or the net or loss can't take the batch.
     """
-    if reduction not in ('mean', 'sum'):
-        raise ModelError(f"the reduction must be 'mean' or 'sum', not {reduction!r}")
+    check_reduction(reduction)
     send_parameters(net)
     for replica in replicas(net):
         train_mode(replica)
         replica.zero_grad(set_to_none=True)
     trainer.zero_grad(set_to_none=True)
     outputs, labels = forward(net, batch)
-    total = summed_loss(loss, outputs, labels)
-    (mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
+    values = loss_values(loss, outputs, labels)
+    total = summed_loss(loss, values, len(labels))
+    if reduction == 'book':
+        values.sum().backward()
+    else:
+        (mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
     gather_gradients(net)
     trainer.step()
     return Sums(total.detach(), hits(outputs, labels), len(labels))
@@ -208,22 +219,27 @@ def run(
     return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
-def summed_loss(
+def loss_values(
     loss: Callable[[Tensor, Tensor], Tensor] | None, outputs: Tensor, labels: Tensor
 ) -> Tensor:
-    """Return the sum of the per-example losses, a scalar.
+    """Return what a loss gives: one value per example, or one in all; None is cross-entropy, summed.
 
     Raises:
-        ModelError: The loss gives neither one value per example nor one in all.
+        ModelError: The loss gives something else.
     """
     if loss is None:
         return F.cross_entropy(outputs, labels, reduction='sum')
     values = loss(outputs, labels)
-    if values.dim() == 0:
-        return values if getattr(loss, 'reduction', 'mean') == 'sum' else values * len(labels)
-    if values.numel() != len(labels):
+    if values.dim() and values.numel() != len(labels):
         raise ModelError(f'the loss gives {tuple(values.shape)} for {len(labels)} examples')
-    return values.sum()
+    return values
+
+
+def summed_loss(loss: Any, values: Tensor, count: int) -> Tensor:
+    """Return the sum of the losses of so many examples, a scalar, of what ``loss_values`` gives."""
+    if loss is None or values.dim():
+        return values.sum()
+    return values if getattr(loss, 'reduction', 'mean') == 'sum' else values * count
 
 
 def mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
@@ -273,7 +289,7 @@ def evaluate(net: nn.Module, loader: Any) -> Sums:
     with evaluating(net):
         for batch in loader:
             outputs, labels = forward(net, batch)
-            loss = loss + summed_loss(None, outputs, labels)
+            loss = loss + loss_values(None, outputs, labels)
             correct = correct + hits(outputs, labels)
             examples += len(labels)
     return Sums(loss, correct, examples)

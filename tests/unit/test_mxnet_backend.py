@@ -664,7 +664,7 @@ def test_trainer_errors():
             call(net, adam)
     with pytest.raises(ModelError, match='not of this net'):
         backend.get_trainer_state(tiny(), trainer)
-    with pytest.raises(ModelError, match="'mean' or 'sum'"):
+    with pytest.raises(ModelError, match="'mean', 'sum' or 'book'"):
         backend.train_step(net, trainer, random_batch(classes=3), None, 'none')
     backend.place(net, TWO)
     with pytest.raises(ModelError, match='build the trainer again'):

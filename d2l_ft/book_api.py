@@ -1,0 +1,285 @@
+"""The names of the book's training loop, as thin functions over the backends.
+
+They have the book's arguments in the book's order, so that its code runs with another import line;
+what is added has a name and stands after them.
+"""
+
+import importlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from d2l_ft.errors import DeviceError
+from d2l_ft.interface import Backend
+from d2l_ft.registry import backend_of, get_backend
+from d2l_ft.training import EpochMetrics, Fit, accuracy, summary
+
+MEAN, SUM = 'mean over the batch', 'sum over the batch'
+
+
+class Timer:
+    """A stop watch that keeps its times, in seconds; it runs from when it is made."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew."""
+        self.tik = time.perf_counter()
+
+    def stop(self) -> float:
+        """Keep the time since the last start and return it."""
+        self.times.append(time.perf_counter() - self.tik)
+        return self.times[-1]
+
+    def avg(self) -> float:
+        """Return the mean of the times; 0 if there are none."""
+        return self.sum() / max(len(self.times), 1)
+
+    def sum(self) -> float:
+        """Return the sum of the times."""
+        return sum(self.times)
+
+    def cumsum(self) -> list[float]:
+        """Return the sums of the first time, the first two times, and so on."""
+        found: list[float] = np.cumsum(self.times).tolist()
+        return found
+
+
+class Accumulator:
+    """Sums of so many numbers, which may be scalars of a framework."""
+
+    def __init__(self, n: int) -> None:
+        self.data = [0.0] * n
+
+    def add(self, *args: Any) -> None:
+        """Add a number to each sum.
+
+        Raises:
+            ValueError: There are more or fewer numbers than sums.
+        """
+        self.data = [a + float(b) for a, b in zip(self.data, args, strict=True)]
+
+    def reset(self) -> None:
+        """Set each sum to 0."""
+        self.data = [0.0] * len(self.data)
+
+    def __getitem__(self, idx: int) -> float:
+        """Return a sum."""
+        return self.data[idx]
+
+
+def try_gpu(i: int = 0, *, backend: Backend | None = None) -> Any:
+    """Return a GPU if there is one of that number, otherwise the CPU.
+
+    Args:
+        i: Its number.
+        backend: The framework; None is that of D2L_FT_BACKEND.
+    """
+    backend = backend or get_backend()
+    try:
+        return backend.devices(f'gpu:{i}')[0]
+    except DeviceError:
+        return backend.devices('cpu')[0]
+
+
+def try_all_gpus(*, backend: Backend | None = None) -> list[Any]:
+    """Return every GPU that a framework sees, or its CPU.
+
+    Args:
+        backend: The framework; None is that of D2L_FT_BACKEND.
+    """
+    return (backend or get_backend()).devices('auto')
+
+
+def resnet18(
+    num_classes: int, in_channels: int | None = None, *, backend: Backend | None = None
+) -> Any:
+    """Return the book's ResNet-18 for small images, with random weights.
+
+    Its first convolution is 3 x 3 with stride 1, and no pooling follows. Gluon's net is not
+    initialized, as in the book.
+
+    Args:
+        num_classes: Outputs.
+        in_channels: Channels of the images; None is 1 with PyTorch, and whatever comes with Gluon.
+        backend: The framework; None is that of D2L_FT_BACKEND.
+    """
+    package = (backend or get_backend()).__name__  # type: ignore[attr-defined]
+    return importlib.import_module(f'{package}.book').resnet18(num_classes, in_channels)
+
+
+def reduction_of(trainer: Any, reduction: str | None) -> str:
+    """Return of what a step takes the gradient.
+
+    Args:
+        trainer: One of ``build_trainer`` carries the meaning of its recipe.
+        reduction: 'mean', 'sum' or 'book'; None asks the trainer. One that the reader made takes
+            the step of the book's tab.
+    """
+    chosen: str = reduction or getattr(trainer, 'd2l_reduction', 'book')
+    return chosen
+
+
+def step_of(backend: Backend, loss: Any, reduction: str) -> str:
+    """Return in words of what a step takes the gradient, for the summary."""
+    if reduction != 'book':
+        return MEAN if reduction == 'mean' else SUM
+    if backend.NAME != 'pytorch':
+        return f"{MEAN}, as in the book's tab"
+    given = MEAN if getattr(loss, 'reduction', 'none') == 'mean' else SUM
+    return f"{given}, as in the book's PyTorch tab; reduction='mean' takes the mean"
+
+
+def train_batch_ch13(
+    net: Any,
+    X: Any,
+    y: Any,
+    loss: Any,
+    trainer: Any,
+    devices: Sequence[Any],
+    *,
+    reduction: str | None = None,
+) -> tuple[Any, Any]:
+    """Take one step on several devices.
+
+    Args:
+        net: Net of MXNet Gluon or PyTorch; it is put on the devices.
+        X: (batch, 3, height, width) images.
+        y: (batch,) integer labels.
+        loss: Loss object with one value per example, or None for softmax cross-entropy.
+        trainer: As ``train_ch13`` takes it.
+        devices: Devices of the framework.
+        reduction: As ``train_ch13`` takes it.
+
+    Returns:
+        (sum of the losses, number of hits) before the step: scalars of the framework, which
+        ``float`` reads.
+    """
+    backend = backend_of(net)
+    backend.place(net, list(devices), 'float32')
+    sums = backend.train_step(net, trainer, (X, y), loss, reduction_of(trainer, reduction))
+    return sums.loss, sums.correct
+
+
+def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float:
+    """Return the share of hits over batches, in eval mode.
+
+    Args:
+        net: Net of MXNet Gluon or PyTorch.
+        data_iter: Iterable of (images, labels).
+        device: Where to; None is where the net lies.
+    """
+    backend = backend_of(net)
+    if device is not None:
+        backend.place(net, [device], 'float32')
+    return accuracy(backend.evaluate(net, data_iter))
+
+
+def evaluate_accuracy_gpus(net: Any, data_iter: Any) -> float:
+    """Return the share of hits over batches, in eval mode, on every device of the net."""
+    return evaluate_accuracy_gpu(net, data_iter)
+
+
+def train_ch13(
+    net: Any,
+    train_iter: Any,
+    test_iter: Any,
+    loss: Any,
+    trainer: Any,
+    num_epochs: int,
+    devices: Sequence[Any] | None = None,
+    *,
+    reduction: str | None = None,
+    quiet: bool = False,
+) -> list[EpochMetrics]:
+    """Train a net on several devices and print the book's summary.
+
+    Net, loaders, loss and trainer may come from d2l_ft or from the framework alone; the net's
+    class tells the framework. In a notebook the curves are drawn as training goes.
+
+    Args:
+        net: Net of MXNet Gluon or PyTorch.
+        train_iter: Iterable of (images, labels), sized if the progress bar is to show an end.
+        test_iter: The same for the test after each epoch, or None.
+        loss: Loss object with one value per example, or None for softmax cross-entropy.
+        trainer: ``gluon.Trainer``, ``torch.optim.Optimizer`` or that of ``build_trainer``.
+        num_epochs: Passes over ``train_iter``.
+        devices: Devices of the framework; None takes all GPUs, or the CPU.
+        reduction: 'mean': the gradient is that of the mean over the batch, in both frameworks;
+            'sum': of the sum. 'book': as the book's tab takes it: with MXNet of the mean, with
+            PyTorch of the sum of what the loss gives. None is the recipe's of a trainer of
+            ``build_trainer``, and 'book' with any other. The summary says which.
+        quiet: Whether to leave out curves and summary.
+
+    Returns:
+        The metrics of each epoch.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, when the step under way is done.
+        TrainingDiverged: The loss is not finite.
+    """
+    from d2l_ft.plotting import LiveCurves
+
+    backend = backend_of(net)
+    devices = list(devices) if devices is not None else backend.devices('auto')
+    backend.place(net, devices, 'float32')
+    reduction = reduction_of(trainer, reduction)
+    fit = Fit(
+        backend, net, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
+    )
+    history = fit.run(None if quiet else LiveCurves().add)
+    if fit.interrupted:
+        raise KeyboardInterrupt
+    if history and not quiet:
+        print(summary(history[-1], devices, step_of(backend, loss, reduction)))
+    return history
+
+
+def train_fine_tuning(
+    net: Any,
+    learning_rate: float,
+    batch_size: int = 128,
+    num_epochs: int = 5,
+    param_group: bool = True,
+    *,
+    data: str | None = None,
+    image_size: int | None = None,
+    devices: str = 'auto',
+    seed: int = 0,
+    quiet: bool = False,
+) -> list[EpochMetrics]:
+    """Fine-tune a net on an image folder, as the chapter does.
+
+    Args:
+        net: Net of either framework; its class tells which.
+        learning_rate: Rate of the body, for the mean loss.
+        batch_size: Examples a step.
+        num_epochs: Passes over the training part.
+        param_group: Whether the output layer learns with ten times the rate.
+        data: 'sample', 'hotdog' or an image folder, as ``load_data`` takes it.
+        image_size: Side of the net's input, in pixels; None is the data set's own.
+        devices: As ``Backend.devices`` reads it.
+        seed: Seed of order, crops and flips.
+        quiet: Whether to leave out curves and summary.
+
+    Returns:
+        The metrics of each epoch.
+
+    Raises:
+        DataError: The data set cannot be used.
+    """
+    from d2l_ft.datasets import load_data
+    from d2l_ft.recipe import FINE_TUNED, Recipe
+
+    backend = backend_of(net)
+    dataset = load_data(data)
+    train_iter, test_iter = dataset.loaders(backend, batch_size, image_size, seed=seed)
+    multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
+    chosen = backend.devices(devices)
+    backend.place(net, chosen)  # before the trainer: Gluon's keeps the contexts it finds
+    trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
+    return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)

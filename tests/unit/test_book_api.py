@@ -1,0 +1,266 @@
+"""The names of the book's loop: what they return, and of what a step takes the gradient."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+import d2l_ft as d2l
+from d2l_ft.book_api import MEAN, SUM, reduction_of, step_of
+from d2l_ft.errors import ModelError
+from d2l_ft.plotting import FORMATS, curves
+from d2l_ft.recipe import Recipe, as_printed
+from d2l_ft.registry import get_backend
+
+SIZE = 32
+
+
+def batch_of(backend, count=6):
+    draws = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    images = draws.normal(size=(count, 3, SIZE, SIZE)) + 2 * labels[:, None, None, None]
+    return backend.to_batch(images.astype(np.float32), labels)
+
+
+def users_trainer(backend, net, rate):
+    """Return plain SGD, as a reader makes it with the framework alone."""
+    if backend.NAME == 'mxnet':
+        from mxnet import gluon
+
+        return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': rate})
+    import torch
+
+    return torch.optim.SGD(net.parameters(), rate)
+
+
+def users_loss(backend, reduction='none'):
+    if backend.NAME == 'mxnet':
+        from mxnet import gluon
+
+        return gluon.loss.SoftmaxCrossEntropyLoss()
+    from torch import nn
+
+    return nn.CrossEntropyLoss(reduction=reduction)
+
+
+def moved(backend, trainer_of, loss=None, **options):
+    """Return by how much one call of train_ch13 moves the head, and what it prints."""
+    net = backend.build_net('squeezenet1_1', 2, seed=1)
+    backend.freeze(net)  # without dropout's draws the rest would stand still too
+    before = backend.get_state(net)['classifier.1.bias']
+    backend.seed(0)
+    d2l.train_ch13(net, [batch_of(backend)], None, loss, trainer_of(net), 1, **options)
+    return backend.get_state(net)['classifier.1.bias'] - before
+
+
+def test_a_readers_trainer_takes_the_books_step(framework, capsys):
+    """The book's PyTorch tab sums: without it the printed rate trains a batch's size too slowly."""
+    rate = 1e-3
+
+    def trainer_of(net):
+        return users_trainer(framework, net, rate)
+
+    steps = {
+        reduction: moved(framework, trainer_of, users_loss(framework), reduction=reduction)
+        for reduction in ('mean', 'sum', None)
+    }
+    np.testing.assert_allclose(steps['sum'], 6 * steps['mean'], rtol=1e-4)
+    book = 'mean' if framework.NAME == 'mxnet' else 'sum'
+    assert np.array_equal(steps[None], steps[book])
+    lines = [line for line in capsys.readouterr().out.splitlines() if 'examples/sec' in line]
+    for line, words in zip(lines, (MEAN, SUM, {'mean': MEAN, 'sum': SUM}[book]), strict=True):
+        assert f'gradient of the {words}' in line
+    assert "as in the book's" in lines[2]
+    assert "as in the book's" not in lines[0] + lines[1]
+
+
+@pytest.mark.needs('pytorch')
+@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
+def test_the_books_step_sums_what_a_loss_of_pytorch_gives(reduction):
+    import torch
+    from torch.nn import functional as F
+
+    backend = get_backend('pytorch')
+
+    def trainer_of(net):
+        return users_trainer(backend, net, 1e-3)
+
+    step = moved(backend, trainer_of, users_loss(backend, reduction))
+    wanted = moved(backend, trainer_of, None, reduction='mean' if reduction == 'mean' else 'sum')
+    np.testing.assert_allclose(step, wanted, rtol=1e-4)
+    # a function that gives the mean has no attribute that says so
+    plain = moved(backend, trainer_of, lambda X, y: F.cross_entropy(X, y, reduction=reduction))
+    np.testing.assert_allclose(plain, wanted, rtol=1e-4)
+    assert torch.is_grad_enabled()
+
+
+def test_a_trainer_of_ours_carries_its_meaning(backend):
+    net = backend.build_net('resnet18', 2)
+    for recipe in (Recipe(0.01), Recipe(0.01, reduction='sum'), Recipe(0.01, head_lr_mult=1)):
+        trainer = backend.build_trainer(net, recipe)
+        assert reduction_of(trainer, None) == recipe.reduction
+        assert reduction_of(trainer, 'book') == 'book'
+    assert reduction_of(object(), None) == 'book'
+
+
+def test_the_printed_recipe_is_the_readers_trainer(framework):
+    printed = as_printed(framework.NAME)
+    recipe = Recipe(1e-3, 1.0, 0.0, reduction=printed.reduction)
+    ours = moved(framework, lambda net: framework.build_trainer(net, recipe))
+    theirs = moved(framework, lambda net: users_trainer(framework, net, 1e-3))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_what_is_said_of_a_step(framework):
+    book = step_of(framework, users_loss(framework), 'book')
+    assert book.startswith(MEAN if framework.NAME == 'mxnet' else SUM)
+    assert step_of(framework, None, 'mean') == MEAN
+    assert step_of(framework, None, 'sum') == SUM
+    if framework.NAME == 'pytorch':
+        assert step_of(framework, users_loss(framework, 'mean'), 'book').startswith(MEAN)
+
+
+def test_an_unknown_reduction_is_refused(framework):
+    net = framework.build_net('squeezenet1_1', 2)
+    with pytest.raises(ModelError, match="'mean', 'sum' or 'book', not 'none'"):
+        d2l.train_ch13(
+            net, [batch_of(framework)], None, None, framework.build_trainer(net, Recipe(0.1)), 1,
+            reduction='none', quiet=True,
+        )  # fmt: skip
+
+
+def test_one_batch_and_accuracy(framework):
+    net = framework.build_net('resnet18', 2, seed=1)
+    trainer, (X, y) = framework.build_trainer(net, Recipe(0.01)), batch_of(framework)
+    devices = framework.devices('cpu:2')
+    losses = []
+    for _ in range(12):
+        loss, hits = d2l.train_batch_ch13(
+            net, X, y, users_loss(framework), framework.build_trainer(net, Recipe(0.01)), devices
+        ) if not losses else d2l.train_batch_ch13(
+            net, X, y, users_loss(framework), trainer, devices
+        )
+        losses.append(float(loss))
+        if len(losses) == 1:  # Gluon's trainer keeps the devices that it finds
+            trainer = framework.build_trainer(net, Recipe(0.01))
+        assert 0 <= float(hits) <= 6
+    assert losses[-1] < losses[0]
+    share = d2l.evaluate_accuracy_gpus(net, [(X, y), (X, y)])
+    assert share == d2l.evaluate_accuracy_gpu(net, [(X, y)], framework.devices('cpu')[0])
+    wanted = framework.logits(net, (X, y)).argmax(1) == np.arange(6) % 2
+    assert share == pytest.approx(wanted.mean())
+
+
+def test_devices(framework):
+    assert d2l.try_gpu(backend=framework) in framework.devices()
+    assert d2l.try_gpu(97, backend=framework) == framework.devices('cpu')[0]
+    assert d2l.try_all_gpus(backend=framework) == framework.devices()
+
+
+@pytest.mark.parametrize(
+    ('line', 'name'),
+    [
+        pytest.param('from d2l_ft import mxnet as d2l', 'mxnet', marks=pytest.mark.needs('mxnet')),
+        pytest.param('from d2l_ft import torch as d2l', 'pytorch',
+                     marks=pytest.mark.needs('pytorch')),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize('variable', ['', 'mxnet', 'pytorch'])
+def test_the_import_line_chooses_the_framework(line, name, variable, monkeypatch):
+    monkeypatch.setenv('D2L_FT_BACKEND', variable)
+    code = (
+        f'import sys\n{line}\n'
+        "assert 'torch' not in sys.modules and 'mxnet' not in sys.modules\n"
+        'import d2l_ft\n'
+        'assert set(dir(d2l)) == set(d2l.__all__) == set(d2l_ft.__all__)\n'
+        'print(d2l.get_backend().NAME, type(d2l.try_gpu()).__module__, d2l.Timer is d2l_ft.Timer)\n'
+        "assert type(d2l.resnet18(2)).__module__.split('.')[0] == d2l.get_backend().FRAMEWORK\n"
+        'try:\n    d2l.nothing\nexcept AttributeError as error:\n    print(error)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.stdout.split()[:1] == [name], done.stderr
+    assert "no name 'nothing'" in done.stdout
+
+
+def test_timer():
+    timer = d2l.Timer()
+    assert timer.avg() == timer.sum() == 0
+    first = timer.stop()
+    timer.start()
+    second = timer.stop()
+    assert timer.times == [first, second]
+    assert timer.sum() == first + second
+    assert timer.avg() == pytest.approx((first + second) / 2)
+    assert timer.cumsum() == pytest.approx([first, first + second])
+
+
+def test_accumulator(backend):
+    metric = d2l.Accumulator(2)
+    net = backend.build_net('squeezenet1_1', 2)
+    sums = backend.train_step(net, backend.build_trainer(net, Recipe(0.01)), batch_of(backend))
+    metric.add(sums.loss, sums.examples)  # a scalar of the framework
+    metric.add(1, 2.5)
+    assert metric[0] == pytest.approx(float(sums.loss) + 1)
+    assert metric[1] == sums.examples + 2.5
+    with pytest.raises(ValueError):
+        metric.add(1)
+    metric.reset()
+    assert metric.data == [0.0, 0.0]
+
+
+def test_animator_draws_without_a_notebook(tmp_path):
+    animator = d2l.Animator(
+        xlabel='epoch', xlim=[1, 3], ylim=[0, 1], legend=['train loss', 'train acc', 'test acc']
+    )
+    animator.add(0.5, (0.9, 0.5, None))
+    animator.add(1, (None, None, 0.6))
+    animator.add(1.5, (0.7, 0.6, None))
+    lines = animator.axes[0].lines
+    assert [line.get_xydata().tolist() for line in lines] == [
+        [[0.5, 0.9], [1.5, 0.7]], [[0.5, 0.5], [1.5, 0.6]], [[1.0, 0.6]]
+    ]  # fmt: skip
+    assert [line.get_linestyle() for line in lines] == ['-', '--', '-.']
+    assert animator.axes[0].get_xlabel() == 'epoch'
+    assert animator.axes[0].get_xlim() == (1, 3)
+    assert [text.get_text() for text in animator.axes[0].get_legend().get_texts()][2] == 'test acc'
+    animator.fig.savefig(tmp_path / 'curves.png')
+    assert (tmp_path / 'curves.png').stat().st_size > 1000
+    one = d2l.Animator(nrows=2, ncols=2)
+    one.add(1, 2)
+    assert len(one.axes) == 4
+    assert one.axes[0].lines[0].get_xydata().tolist() == [[1, 2]]
+    plt.close('all')
+
+
+@pytest.mark.parametrize('kind', ['list', 'numpy', 'mxnet', 'torch'])
+def test_plot_takes_what_the_book_gives_it(kind):
+    make = {'list': list, 'numpy': np.array}.get(kind)
+    if kind == 'mxnet':
+        make = pytest.importorskip('mxnet', reason='MXNet is not of this leg').nd.array
+    if kind == 'torch':
+        tensor = pytest.importorskip('torch', reason='PyTorch is not of this leg').tensor
+        make = lambda values: tensor(values, requires_grad=True)  # noqa: E731
+    x, y = make([1.0, 2.0, 3.0]), make([4.0, 5.0, 6.0])
+    d2l.plot(x, [y, make([1.0, 1.0, 1.0])], 'x', 'f(x)', legend=['f', 'one'], figsize=(2, 1))
+    axes = plt.gca()
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[4, 5, 6], [1, 1, 1]]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2, 3]] * 2
+    assert plt.rcParams['figure.figsize'] == [2, 1]
+    d2l.plot(y, yscale='log', axes=axes)
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0, 1, 2]]
+    assert axes.get_yscale() == 'log'
+    with pytest.raises(ValueError):
+        d2l.plot([x, x], [y, y, y])
+    plt.close('all')
+    d2l.set_figsize()
+    assert plt.rcParams['figure.figsize'] == [3.5, 2.5]
+
+
+def test_curves_and_formats():
+    assert curves([1, 2]) == [[1, 2]]
+    assert curves(([1, 2], [3])) == [[1, 2], [3]]
+    assert [row.tolist() for row in curves(np.eye(2))] == [[1, 0], [0, 1]]
+    assert curves([]) == [[]]
+    assert len(FORMATS) == 4
