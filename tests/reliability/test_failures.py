@@ -51,6 +51,26 @@ def test_a_framework_that_is_broken(name, cause, tmp_path):
     assert cause in line
 
 
+@pytest.mark.needs('mxnet')
+def test_a_numpy_that_is_too_new_for_mxnet():
+    """MXNet does without the names that NumPy 1.24 took away; they are taken from an older one."""
+    code = (
+        'import numpy\n'
+        'kept = numpy.__getattr__\n'
+        'def without(name):\n'
+        '    if name in ("bool", "object", "int", "float"):\n'
+        '        raise AttributeError(f"module numpy has no attribute {name!r}")\n'
+        '    return kept(name)\n'
+        'numpy.__getattr__ = without\n'
+        'import d2l_ft_mxnet\n'
+        'print(d2l_ft_mxnet.devices("cpu"))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, '[cpu(0)]\n'), done.stderr
+
+
 def test_a_gpu_that_is_not_there(framework, folder):
     if 'gpu' in str(framework.devices('auto')) or 'cuda' in str(framework.devices('auto')):
         request = 'gpu:97'
