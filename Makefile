@@ -1,19 +1,26 @@
 # make demo: the main job on both frameworks.  make test: lint, types and all tests.
-PYTHON ?= python3.11
-VENV ?= .venv
+# LOCK=today (the default) is the newest CPython of 3.10 to 3.13 that is here, with NumPy 2.
+# LOCK=legacy is CPython 3.11 with NumPy 1.23.5.  PYTHON= names another Python.
+LOCK ?= today
+PYTHONS = $(if $(filter legacy,$(LOCK)),3.11,3.13 3.12 3.11 3.10)
+PYTHON ?= $(shell .ci/find-python $(PYTHONS))
+VENV ?= $(if $(filter legacy,$(LOCK)),.venv-legacy,.venv)
 BIN = $(VENV)/bin
+LOCKED = requirements-$(LOCK).lock
 DEMO = runs/demo
+BASE = $(or $(PYTHON),$(error there is no CPython $(PYTHONS) here that works: name one with PYTHON=))
+PIP_INSTALL = pip install --disable-pip-version-check --no-deps
 
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup demo test legs parity reliability bench chapter chapter-run lint format lock clean
+.PHONY: help setup demo test legs leg-legacy parity reliability bench chapter chapter-run lint format lock clean
 
 help:
-	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (5 GB, some minutes)'
+	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (6 GB, some minutes)'
 	@echo 'make demo    fine-tune on the built-in sample with both frameworks, draw the comparison'
 	@echo 'make test    lint, types and all tests'
-	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone'
+	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone; leg-legacy'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
 	@echo 'make reliability  kills, faults and hostile files in full numbers (20 minutes); docs/reliability.md'
 	@echo 'make bench   how fast it is, against book and peers (half an hour to an hour, 15 GB); docs/performance.md'
@@ -21,14 +28,18 @@ help:
 	@echo 'make chapter-run  run the cells that are stale first'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  format the code'
-	@echo 'make lock    write requirements.lock from the environment'
+	@echo 'make lock    write requirements-today.lock: the newest versions that fit'
+	@echo
+	@echo 'LOCK=today   the newest CPython of 3.10 to 3.13 that is here, NumPy 2 (the default)'
+	@echo 'LOCK=legacy  CPython 3.11, NumPy 1.23.5, in .venv-legacy'
+	@echo 'PYTHON=...   another Python'
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/pip install --disable-pip-version-check --no-deps -e .
+$(VENV)/.installed: $(LOCKED) pyproject.toml
+	$(BASE) -m venv --clear $(VENV)
+	$(BIN)/$(PIP_INSTALL) -r $(LOCKED)
+	$(BIN)/$(PIP_INSTALL) -e .
 	touch $@
 
 demo: setup
@@ -40,9 +51,14 @@ demo: setup
 test: setup lint
 	$(BIN)/python -m pytest --durations=15
 
-legs: leg-core leg-mxnet leg-pytorch
+legs: leg-core leg-mxnet leg-pytorch leg-legacy
 
-# Each leg has an environment that lacks what the leg does without; the three take 6 GB.
+# The environment before this one: what computes, and the proof on one net.
+leg-legacy:
+	$(MAKE) setup LOCK=legacy VENV=$(VENV)-legacy PYTHON="$$(.ci/find-python 3.11)"
+	$(VENV)-legacy/bin/python -m pytest tests/contract tests/unit tests/parity
+
+# Each of these has an environment that lacks what the leg does without; the three take 8 GB.
 .PRECIOUS: $(VENV)-%/.installed
 leg-%: $(VENV)-%/.installed
 	D2L_FT_LEG=$* $(VENV)-$*/bin/python -m pytest
@@ -50,11 +66,11 @@ leg-%: $(VENV)-%/.installed
 $(VENV)-core/.installed: WITHOUT = $(OF_PYTORCH)|$(OF_MXNET)
 $(VENV)-mxnet/.installed: WITHOUT = $(OF_PYTORCH)
 $(VENV)-pytorch/.installed: WITHOUT = $(OF_MXNET)
-$(VENV)-%/.installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(@D)
-	grep -vE '$(WITHOUT)' requirements.lock > $(@D)/requirements.txt
-	$(@D)/bin/pip install --disable-pip-version-check --no-deps -r $(@D)/requirements.txt
-	$(@D)/bin/pip install --disable-pip-version-check --no-deps -e .
+$(VENV)-%/.installed: $(LOCKED) pyproject.toml
+	$(BASE) -m venv --clear $(@D)
+	grep -vE '$(WITHOUT)' $(LOCKED) > $(@D)/requirements.txt
+	$(@D)/bin/$(PIP_INSTALL) -r $(@D)/requirements.txt
+	$(@D)/bin/$(PIP_INSTALL) -e .
 	touch $@
 
 parity: setup
@@ -85,8 +101,13 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# One file for all Pythons: a package has a line for each range of them that needs its own version.
+# The lock of `legacy` stays as it is.
 lock:
-	$(BIN)/pip freeze --exclude-editable | grep -v '^d2l-ft' > requirements.lock
+	$(BASE) -m venv build/uv
+	build/uv/bin/pip install --disable-pip-version-check --quiet uv
+	build/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras \
+	  --group proof --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements-today.lock
 
 clean:
 	rm -rf build dist *.egg-info runs .pytest_cache .mypy_cache .ruff_cache

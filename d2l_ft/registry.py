@@ -21,6 +21,15 @@ BACKENDS = {
 
 ENTRY_POINTS = 'd2l_ft.backends'
 
+INSTALL = {
+    'mxnet': (
+        'pip install "d2l-ft[mxnet-needs]"  and  '
+        'pip install --no-deps mxnet==1.9.1 gluoncv==0.10.5.post0'
+    ),
+    'pytorch': 'pip install "d2l-ft[pytorch]"',
+}
+"""Name -> what installs the framework. MXNet's own metadata asks for an old NumPy: --no-deps."""
+
 HINTS = {
     'mxnet': 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md',
     'pytorch': 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started',
@@ -92,8 +101,7 @@ def check_installed(name: str) -> None:
     _, framework = BACKENDS[name]
     if not is_installed(framework):
         raise BackendNotInstalled(
-            f'the backend {name} needs {framework}, which is not installed: '
-            f'run  pip install "d2l-ft[{name}]"'
+            f'the backend {name} needs {framework}, which is not installed: run  {INSTALL[name]}'
         )
 
 

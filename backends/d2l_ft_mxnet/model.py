@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.architectures import architecture, initial_state, merge_source
 from d2l_ft.errors import BackendNotInstalled, ModelError
+from d2l_ft.registry import INSTALL
 from d2l_ft_mxnet.placement import contexts, parameters, place, precision_of
 from d2l_ft_mxnet.semantics import make_neutral, semantics
 from d2l_ft_mxnet.state import canonical_parameters, set_state
@@ -45,7 +46,7 @@ def gluoncv_zoo() -> Any:
         from gluoncv import model_zoo
     except ImportError as error:
         raise BackendNotInstalled(
-            f'GluonCV cannot be imported ({error}): run  pip install "d2l-ft[mxnet]"'
+            f'GluonCV cannot be imported ({error}): run  {INSTALL["mxnet"]}'
         ) from error
     return model_zoo
 

@@ -15,12 +15,12 @@ from d2l_ft.files import write_atomic
 from d2l_ft.registry import is_installed
 
 Say = Callable[[str], object]
-LOCK = 'requirements.lock'
+LOCK = 'requirements-today.lock'
 BOOK_PACKAGES = (
     'nbformat', 'nbclient', 'ipykernel', 'sphinx', 'myst_parser', 'sphinx_design', 'furo',
     'latex2mathml',
 )  # fmt: skip
-"""Import names of what the extra 'book' installs."""
+"""Import names of what runs cells and makes pages, of the extra 'book'."""
 
 
 def open_book(files: Sequence[Path]) -> Book:

@@ -3,10 +3,13 @@
 python -m d2l_ft.chapter.kernel TAB -f CONNECTION_FILE
 """
 
+import importlib.util
 import json
 import os
 import platform
 import sys
+from collections.abc import Collection
+from typing import Any
 
 from d2l_ft.registry import BACKENDS
 
@@ -17,12 +20,34 @@ HIDDEN = {
 """Tab -> the modules that the other tabs must not import."""
 
 
+class Hiding:
+    """A finder of modules that does not find some packages.
+
+    None in ``sys.modules`` would hide them too, but SciPy takes what is there for a module.
+
+    Args:
+        finder: One of ``sys.meta_path``.
+        packages: The packages that are hidden.
+    """
+
+    def __init__(self, finder: Any, packages: Collection[str]) -> None:
+        self._finder, self._packages = finder, packages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec of a module; None if there is none, or it is hidden."""
+        if name.partition('.')[0] in self._packages:
+            return None
+        find = getattr(self._finder, 'find_spec', None)
+        return find(name, path, target) if find else None
+
+
 def hide_others(tab: str) -> None:
     """Make the frameworks of the other tabs look as if they were not installed."""
-    for other, modules in HIDDEN.items():
-        if other != tab:
-            for name in modules:
-                sys.modules[name] = None  # type: ignore[assignment]
+    hidden = {name for other, names in HIDDEN.items() if other != tab for name in names}
+    sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
 
 
 def facts() -> str:
@@ -44,7 +69,7 @@ def facts() -> str:
 def is_shown(name: str) -> bool:
     """Tell whether a package is named on the page: not one of another tab."""
     hidden = {each for modules in HIDDEN.values() for each in modules}
-    return name not in hidden or sys.modules.get(name, False) is not None
+    return name not in hidden or importlib.util.find_spec(name) is not None
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from d2l_ft.chapter.reader import Block, Code, Tab
 from d2l_ft.chapter.render import Plain
 from d2l_ft.chapter.words import WORDS
 
-PINNED = {'mxnet': ('mxnet', 'gluoncv', 'numpy'), 'pytorch': ('torch', 'torchvision')}
+PINNED = {'mxnet': ('mxnet', 'gluoncv'), 'pytorch': ('torch', 'torchvision')}
 """Tab -> the packages whose versions a Colab notebook pins."""
 
 
@@ -93,12 +93,12 @@ def colab(notebook: Any, book: Book, tab: str, language: str, pins: Mapping[str,
         pins: Package -> version.
     """
     words = WORDS[language]
-    versions = ' '.join(f'"{name}=={pins[name]}"' for name in PINNED.get(tab, ()) if name in pins)
-    package = book.settings.install.format(tab=tab, version=__version__)
-    lines = [f'# {words["pip"]}', f'%pip install -q "{package}" {versions}'.rstrip()]
-    if tab == 'mxnet':
-        check = f"assert sys.version_info < (3, 12), '{words['python']}'"
-        lines = ['import sys', check, *lines]
+    names = PINNED.get(tab, ())
+    versions = ' '.join(f'"{each}=={pins[each]}"' if each in pins else each for each in names)
+    # MXNet's own metadata asks for an old NumPy, so it comes without what that asks for
+    extra, apart = ('mxnet-needs', '\n%pip install -q --no-deps') if tab == 'mxnet' else (tab, '')
+    package = book.settings.install.format(tab=extra, version=__version__)
+    lines = [f'# {words["pip"]}', f'%pip install -q "{package}"{apart} {versions}'.rstrip()]
     copied = nbformat.from_dict(notebook)
     copied.cells = [new_code_cell('\n'.join(lines), id='install'), *notebook.cells]
     for cell in copied.cells:
@@ -108,7 +108,10 @@ def colab(notebook: Any, book: Book, tab: str, language: str, pins: Mapping[str,
 
 
 def read_pins(lock: Path) -> dict[str, str]:
-    """Return package -> version of a lock file; nothing where there is none."""
+    """Return package -> version of a lock file; nothing where there is none.
+
+    Of a package that has a line for each of several Pythons, the last line counts: the newest's.
+    """
     lines = lock.read_text().splitlines() if lock.is_file() else []
-    pairs = (line.partition('==') for line in lines if '==' in line)
-    return {name.strip(): version.strip() for name, _, version in pairs}
+    pairs = (line.partition(';')[0].partition('==') for line in lines)
+    return {name.strip(): version.strip() for name, equal, version in pairs if equal}

@@ -19,7 +19,6 @@ WORDS: dict[str, dict[str, str]] = {
         'discuss': 'Discussions',
         'epub': 'E-book (EPUB)',
         'pip': 'Installs what is needed; restart the kernel if pip asks for it.',
-        'python': 'MXNet 1.9 needs Python 3.11 or older',
     },
     'tr': {
         'section': 'Bölüm {}',
@@ -39,7 +38,6 @@ WORDS: dict[str, dict[str, str]] = {
         'discuss': 'Tartışmalar',
         'epub': 'E-kitap (EPUB)',
         'pip': 'Gerekli paketleri kurar; pip isterse çekirdeği yeniden başlatın.',
-        'python': 'MXNet 1.9, Python 3.11 veya daha eskisini gerektirir',
     },
 }
 """Language -> key -> words; ``{}`` is a number."""

@@ -15,7 +15,7 @@ from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.claims import accept, broken_claims
 from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
 from d2l_ft.chapter.myst import Myst
-from d2l_ft.chapter.notebooks import colab, make_notebook
+from d2l_ft.chapter.notebooks import colab, make_notebook, read_pins
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
 from d2l_ft.chapter.saved import library_files, saved_code, saved_in
@@ -233,6 +233,21 @@ def test_a_colab_notebook_installs_pinned_versions(root):
     assert '%pip install -q "d2l-ft[pytorch]" "torch==2.1"' in first.source
     assert 'mxnet' not in first.source
     assert [cell.id for cell in rest] == [cell.id for cell in notebook.cells]
+    first, *_ = colab(notebook, book, 'mxnet', 'en', {'torch': '2.1', 'mxnet': '9'}).cells
+    assert first.source.splitlines()[1:] == [
+        '%pip install -q "d2l-ft[mxnet-needs]"',
+        '%pip install -q --no-deps "mxnet==9" gluoncv',
+    ]
+
+
+def test_pins_are_those_of_the_newest_python(tmp_path):
+    assert read_pins(tmp_path / 'none.lock') == {}
+    (tmp_path / 'some.lock').write_text(
+        "numpy==2.2.6 ; python_full_version < '3.11'\n"
+        "numpy==2.5.5 ; python_full_version >= '3.12'\n"
+        'mxnet==1.9.1\n'
+    )
+    assert read_pins(tmp_path / 'some.lock') == {'numpy': '2.5.5', 'mxnet': '1.9.1'}
 
 
 def test_prose_makes_nothing_stale(root):

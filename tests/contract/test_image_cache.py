@@ -24,7 +24,10 @@ FORK = pytest.mark.skipif(
 
 
 def array(tensor):
-    return np.array(tensor.asnumpy() if hasattr(tensor, 'asnumpy') else tensor)
+    """Return a copy of a batch; NumPy 2 asks an array to copy itself, and PyTorch can't."""
+    if hasattr(tensor, 'asnumpy'):
+        return tensor.asnumpy()
+    return np.array(tensor.numpy() if hasattr(tensor, 'numpy') else tensor)
 
 
 def arrays(loader, epoch):
