@@ -222,7 +222,7 @@ def run(
 def loss_values(
     loss: Callable[[Tensor, Tensor], Tensor] | None, outputs: Tensor, labels: Tensor
 ) -> Tensor:
-    """Return what a loss gives: one value per example, or one in all; None is cross-entropy, summed.
+    """Return what a loss gives: one value per example or one in all; None: cross-entropy, summed.
 
     Raises:
         ModelError: The loss gives something else.
