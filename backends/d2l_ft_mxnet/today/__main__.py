@@ -6,12 +6,19 @@ python -m d2l_ft_mxnet.today                      tell what MXNet would miss her
 """
 
 import importlib.metadata
+import json
+import multiprocessing.spawn
+import os
 import platform
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from d2l_ft_mxnet.today import what_is_missing
+
+PACKAGE, RUN = 'd2l_ft_mxnet.today', 'D2L_FT_TODAY_RUN'
+"""This, and the variable that tells worker processes what was run."""
 
 
 def describe() -> str:
@@ -27,6 +34,31 @@ def describe() -> str:
     return '\n'.join([*lines, f'given to MXNet: {said}'])
 
 
+def run(words: list[str], name: str) -> dict[str, Any]:
+    """Run a script or ``-m module`` under a name; return what it defines."""
+    if words[0] == '-m':
+        return runpy.run_module(words[1], run_name=name, alter_sys=name == '__main__')
+    return runpy.run_path(words[0], run_name=name)
+
+
+def follow_to_workers(words: list[str]) -> None:
+    """Make processes that multiprocessing spawns come here first, as they import the script anew.
+
+    They would import MXNet before anything of ours; forked ones have it already.
+    """
+    os.environ[RUN] = json.dumps(words)
+    theirs = multiprocessing.spawn.get_preparation_data
+
+    def ours(name: str) -> dict[str, Any]:
+        data = theirs(name)
+        if 'init_main_from_path' in data or 'init_main_from_name' in data:
+            data.pop('init_main_from_path', None)
+            data['init_main_from_name'] = PACKAGE
+        return data
+
+    multiprocessing.spawn.get_preparation_data = ours
+
+
 def main() -> None:
     """Run what the command line names, as Python itself would."""
     words = sys.argv[1:]
@@ -35,14 +67,19 @@ def main() -> None:
     elif words[0] == '-m' and len(words) > 1:
         sys.argv = words[1:]
         sys.path[0] = str(Path.cwd())
-        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
-    elif words[0].startswith('-') or not Path(words[0]).is_file():
-        sys.exit(f'there is no script {words[0]!r}: python -m d2l_ft_mxnet.today script.py [args]')
+        follow_to_workers(words[:2])
+        run(words, '__main__')
+    elif words[0].startswith('-') or not Path(words[0]).exists():
+        print(f'there is no script {words[0]!r}: python -m {PACKAGE} script.py', file=sys.stderr)
+        sys.exit(2)
     else:
         sys.argv = words
         sys.path[0] = str(Path(words[0]).resolve().parent)
-        runpy.run_path(words[0], run_name='__main__')
+        follow_to_workers([str(Path(words[0]).absolute())])
+        run(words, '__main__')
 
 
 if __name__ == '__main__':
     main()
+elif __name__ == '__mp_main__':  # in a worker process, which gives its main module this name
+    globals().update(run(json.loads(os.environ[RUN]), '__mp_main__'))
