@@ -7,7 +7,7 @@ or, without a change to a script,  ``python -m d2l_ft_mxnet.today script.py [arg
 What stops MXNet is names: NumPy has removed some twenty that it uses, and CPython 3.12 the module
 ``distutils``. They are given to the modules of MXNet and GluonCV alone: in these, ``import numpy``
 gives a view of NumPy that has the names too. NumPy itself is not touched, so no other package
-sees them. In three of these modules a line is read in today's words (``SOURCES``). GluonCV also
+sees them. In a few of these modules a line is read in today's words (``SOURCES``). GluonCV also
 takes PyTorch 2 for an error; it is told that there is no PyTorch, as its MXNet side does not need
 it.
 
@@ -66,6 +66,17 @@ FUNCTIONS = {
 """Removed by NumPy 2.0 and later: name -> the function that is left."""
 
 SOURCES = {
+    # operators get their arguments as text; NumPy 2 writes (np.int64(3),) where 1 wrote (3,)
+    'mxnet._ctypes.ndarray': {'[str(s) for': '[plain_text(s) for'},
+    'mxnet._ctypes.symbol': {
+        '[str(s) for': '[plain_text(s) for',
+        '[str(v) for': '[plain_text(v) for',
+    },
+    'mxnet.symbol.symbol': {
+        'c_str(str(value))': 'c_str(plain_text(value))',
+        "['__shape__'] = str(shape)": "['__shape__'] = plain_text(shape)",
+        'attr[k] = str(v)': 'attr[k] = plain_text(v)',
+    },
     # the method was another name of tobytes until NumPy 2.3
     'mxnet.recordio': {'.tostring()': '.tobytes()'},
     # before NumPy 2, Python's 0.0 and a float32 made a float64: so MXNet adds up its metrics
@@ -244,6 +255,14 @@ def refuse_pytorch_2(theirs: Any) -> Any:
     return check
 
 
+def plain_text(value: Any) -> str:
+    """Return ``str(value)`` as it was before NumPy 2, which writes its numbers with their type."""
+    text = str(value)
+    if isinstance(value, str) or 'np.' not in text:
+        return text
+    return re.sub(r'np\.(?:\w+\(([^()]*)\)|(True|False)_)', r'\1\2', text)
+
+
 class Loader(importlib.machinery.SourceFileLoader):
     """Run a module of MXNet or GluonCV with an ``import`` of its own.
 
@@ -314,7 +333,7 @@ def special_builtins() -> dict[str, Any]:
         module = builtins.__import__(name, globals, locals, fromlist, level)
         return view if module is numpy else module
 
-    return {**vars(builtins), '__import__': special_import}
+    return {**vars(builtins), '__import__': special_import, 'plain_text': plain_text}
 
 
 def what_is_missing() -> list[str]:

@@ -5,6 +5,7 @@ python -m d2l_ft_mxnet.today -m module [args]     run a module
 python -m d2l_ft_mxnet.today                      tell what MXNet would miss here
 """
 
+import builtins
 import importlib.metadata
 import json
 import multiprocessing.spawn
@@ -12,6 +13,7 @@ import os
 import platform
 import runpy
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,13 @@ def run(words: list[str], name: str) -> dict[str, Any]:
     """Run a script or ``-m module`` under a name; return what it defines."""
     if words[0] == '-m':
         return runpy.run_module(words[1], run_name=name, alter_sys=name == '__main__')
-    return runpy.run_path(words[0], run_name=name)
+    # runpy.run_path would put the whole path into sys.argv
+    module = types.ModuleType(name)
+    vars(module).update(__file__=words[0], __builtins__=builtins)
+    if name == '__main__':
+        sys.modules[name] = module
+    exec(compile(Path(words[0]).read_bytes(), words[0], 'exec'), vars(module))
+    return vars(module)
 
 
 def follow_to_workers(words: list[str]) -> None:
@@ -69,14 +77,15 @@ def main() -> None:
         sys.path[0] = str(Path.cwd())
         follow_to_workers(words[:2])
         run(words, '__main__')
-    elif words[0].startswith('-') or not Path(words[0]).exists():
+    elif words[0].startswith('-') or not Path(words[0]).is_file():
         print(f'there is no script {words[0]!r}: python -m {PACKAGE} script.py', file=sys.stderr)
         sys.exit(2)
     else:
         sys.argv = words
         sys.path[0] = str(Path(words[0]).resolve().parent)
-        follow_to_workers([str(Path(words[0]).absolute())])
-        run(words, '__main__')
+        path = [str(Path(words[0]).absolute())]
+        follow_to_workers(path)
+        run(path, '__main__')
 
 
 if __name__ == '__main__':
