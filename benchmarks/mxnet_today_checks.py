@@ -1,4 +1,4 @@
-"""What ``mxnet_today.py`` runs in each environment: parts of MXNet, each with a digest of its result.
+"""What ``mxnet_today.py`` runs in each environment: parts of MXNet, and digests of the results.
 
 It uses NumPy for its inputs only as all its releases agree on them.
 """
@@ -112,7 +112,7 @@ def hybridized():
 
 @check
 def exported():
-    """export and SymbolBlock.imports."""
+    """HybridBlock.export and SymbolBlock.imports."""
     block, _ = trained(True)
     block.export('net')
     again = gluon.SymbolBlock.imports('net-symbol.json', ['data'], 'net-0000.params')
@@ -151,9 +151,11 @@ def numpy_arrays():
     with mx.util.np_shape(True), mx.util.np_array(True):
         found = [
             a[a > 0], a[True], np.mean(a), np.concatenate([a, a]), np.sort(a), mx.np.trapz(a),
-            mx.np.in1d(a, a[0]), mx.np.msort(a), bool(mx.np.alltrue(a)), mx.np.unique(a), mx.np.isin(a, a[1]),
+            mx.np.in1d(a, a[0]), mx.np.msort(a), bool(mx.np.alltrue(a)), mx.np.unique(a),
+            mx.np.isin(a, a[1]),
             mx.np.einsum('ij,kj->ik', a, a), mx.np.linalg.norm(a), mx.np.pad(a, ((1, 1), (0, 0))),
-            mx.np.array(True), mx.npx.relu(a), mx.np.interp(a, mx.np.array([0., 1.]), mx.np.array([1., 3.])),
+            mx.np.array(True), mx.npx.relu(a),
+            mx.np.interp(a, mx.np.array([0., 1.]), mx.np.array([1., 3.])),
         ]  # fmt: skip
     return found
 
@@ -213,7 +215,7 @@ def metrics():
 
 @check
 def kvstore():
-    """kvstore 'local' with an updater."""
+    """KVStore 'local' with an updater."""
     store = mx.kv.create('local')
     store.init(3, mx.nd.ones((2, 2)))
     store.set_optimizer(mx.optimizer.SGD(learning_rate=0.5))

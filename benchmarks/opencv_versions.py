@@ -187,15 +187,13 @@ def pngs() -> dict[str, bytes]:
         few[0].save(stream, 'PNG', save_all=True, append_images=few[1:], duration=50)
         files[f'APNG {mode}'] = stream.getvalue()
         stream = io.BytesIO()
-        few[0].save(
-            stream, 'PNG', save_all=True, append_images=few[1:], default_image=True, disposal=2
-        )
+        few[0].save(stream, 'PNG', save_all=True, append_images=few[1:], default_image=True)
         files[f'APNG {mode} with an image of its own'] = stream.getvalue()
     for mode in ('RGB', 'RGBA'):
         exif = Image.Exif()
         exif[0x112] = 6
         stream = io.BytesIO()
-        frames[0].convert(mode).save(stream, 'PNG', exif=exif, gamma=0.5, dpi=(10, 10))
+        frames[0].convert(mode).save(stream, 'PNG', exif=exif, dpi=(10, 10))
         files[f'{mode} with EXIF'] = stream.getvalue()
     return files
 
