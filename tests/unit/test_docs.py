@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize('script', ['parity_page.py', 'reliability.py', 'performance.py'])
+@pytest.mark.parametrize(
+    'script', ['parity_page.py', 'reliability.py', 'performance.py', 'mxnet_today.py']
+)
 def test_a_generated_page_is_fresh(script):
     script = ROOT / 'benchmarks' / script
     done = subprocess.run(

@@ -7,8 +7,9 @@ or, without a change to a script,  ``python -m d2l_ft_mxnet.today script.py [arg
 What stops MXNet is names: NumPy has removed some twenty that it uses, and CPython 3.12 the module
 ``distutils``. They are given to the modules of MXNet and GluonCV alone: in these, ``import numpy``
 gives a view of NumPy that has the names too. NumPy itself is not touched, so no other package
-sees them. GluonCV also takes PyTorch 2 for an error; it is told that there is no PyTorch, as its
-MXNet side does not need it.
+sees them. In a few of these modules a line is read in today's words (``SOURCES``). GluonCV also
+takes PyTorch 2 for an error; it is told that there is no PyTorch, as its MXNet side does not need
+it.
 
 Where nothing is missing, nothing is done. This file needs the standard library alone, so it may be
 copied beside a script. docs/mxnet-today.md has what was tried.
@@ -64,6 +65,29 @@ FUNCTIONS = {
 }
 """Removed by NumPy 2.0 and later: name -> the function that is left."""
 
+SOURCES = {
+    # operators get their arguments as text; NumPy 2 writes (np.int64(3),) where 1 wrote (3,)
+    'mxnet._ctypes.ndarray': {'[str(s) for': '[plain_text(s) for'},
+    'mxnet._ctypes.symbol': {
+        '[str(s) for': '[plain_text(s) for',
+        '[str(v) for': '[plain_text(v) for',
+    },
+    'mxnet.symbol.symbol': {
+        'c_str(str(value))': 'c_str(plain_text(value))',
+        "['__shape__'] = str(shape)": "['__shape__'] = plain_text(shape)",
+        'attr[k] = str(v)': 'attr[k] = plain_text(v)',
+    },
+    # the method was another name of tobytes until NumPy 2.3
+    'mxnet.recordio': {'.tostring()': '.tobytes()'},
+    # before NumPy 2, Python's 0.0 and a float32 made a float64: so MXNet adds up its metrics
+    'mxnet.metric': {
+        'self.sum_metric = 0.0': 'self.sum_metric = numpy.float64(0)',
+        'self.global_sum_metric = 0.0': 'self.global_sum_metric = numpy.float64(0)',
+        'loss = 0.': 'loss = numpy.float64(0)',
+    },
+}
+"""Module -> what its source says -> what it says in today's NumPy."""
+
 FINANCIAL = ('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate')
 """Removed by NumPy 1.20, which kept functions that raise an error until 2.0."""
 
@@ -72,12 +96,17 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
     """Return name -> a function that does what NumPy's did.
 
     Each is a function of its own, as MXNet keeps a table by function: an alias would replace the
-    entry of the function that it stands for.
+    entry of the function that it stands for. As NumPy's own do, they let an array of another kind
+    answer itself.
     """
 
-    def renamed(name: str, now: str) -> Any:
+    def of_numpy(name: str, today: Any) -> Any:
         def function(*args: Any, **options: Any) -> Any:
-            return getattr(numpy, now)(*args, **options)
+            for each in (*args, *options.values()):
+                answer = getattr(type(each), '__array_function__', None)
+                if answer is not None and not isinstance(each, numpy.ndarray):
+                    return answer(each, function, (type(each),), args, options)
+            return today(*args, **options)
 
         function.__name__ = function.__qualname__ = name
         return function
@@ -100,12 +129,35 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         return numpy.sort(a, axis=0)
 
     return {
-        **{name: renamed(name, now) for name, now in FUNCTIONS.items()},
+        **{
+            name: of_numpy(name, getattr(numpy, now))
+            for name, now in FUNCTIONS.items()
+            if hasattr(numpy, now)  # trapezoid is of NumPy 2, which is where trapz is wanted
+        },
         **{name: financial(name) for name in FINANCIAL},
-        'asfarray': asfarray,
-        'in1d': in1d,
-        'msort': msort,
+        **{each.__name__: of_numpy(each.__name__, each) for each in (asfarray, in1d, msort)},
     }
+
+
+def wrapping_array(numpy: Any) -> Any:
+    """Return ``numpy.array``, with integers that wrap as they did before NumPy 2.
+
+    ``mx.nd.array([-1], dtype='uint8')`` is 255 in MXNet; NumPy 2 refuses it.
+    """
+
+    @functools.wraps(numpy.array)
+    def array(object: Any, dtype: Any = None, **options: Any) -> Any:
+        try:
+            return numpy.array(object, dtype, **options)
+        except OverflowError:
+            if dtype is None:
+                raise
+        whole = numpy.array(object, **options)
+        if whole.dtype.kind == 'f':
+            whole = whole.astype(numpy.int64)
+        return whole.astype(dtype)
+
+    return array
 
 
 class NumpyView(types.ModuleType):
@@ -136,6 +188,12 @@ def missing_names(numpy: Any) -> dict[str, Any]:
         lacks = {name: each for name, each in wanted.items() if not hasattr(numpy, name)}
         if getattr(numpy, 'bool', bool) is not bool:
             lacks['bool'] = bool
+    if Version(numpy.__version__) >= '2':
+        lacks['array'] = wrapping_array(numpy)
+        tuples = types.SimpleNamespace(
+            normalize_axis_tuple=numpy.lib.array_utils.normalize_axis_tuple
+        )
+        lacks['core'] = types.SimpleNamespace(numeric=tuples)  # NumPy 2 warns of the name
     return lacks
 
 
@@ -197,6 +255,14 @@ def refuse_pytorch_2(theirs: Any) -> Any:
     return check
 
 
+def plain_text(value: Any) -> str:
+    """Return ``str(value)`` as it was before NumPy 2, which writes its numbers with their type."""
+    text = str(value)
+    if isinstance(value, str) or 'np.' not in text:
+        return text
+    return re.sub(r'np\.(?:\w+\(([^()]*)\)|(True|False)_)', r'\1\2', text)
+
+
 class Loader(importlib.machinery.SourceFileLoader):
     """Run a module of MXNet or GluonCV with an ``import`` of its own.
 
@@ -209,6 +275,16 @@ class Loader(importlib.machinery.SourceFileLoader):
     def __init__(self, name: str, path: str, names: dict[str, Any] | None) -> None:
         super().__init__(name, path)
         self.names = names
+
+    def get_code(self, fullname: str) -> types.CodeType | None:
+        """Return the module's code; what is changed is compiled anew and stored nowhere."""
+        changes = SOURCES.get(fullname)
+        if self.names is None or not changes:
+            return super().get_code(fullname)
+        source = self.get_source(fullname)
+        for theirs, ours in changes.items():
+            source = source.replace(theirs, ours)
+        return compile(source, self.path, 'exec', dont_inherit=True)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Run the module."""
@@ -257,7 +333,7 @@ def special_builtins() -> dict[str, Any]:
         module = builtins.__import__(name, globals, locals, fromlist, level)
         return view if module is numpy else module
 
-    return {**vars(builtins), '__import__': special_import}
+    return {**vars(builtins), '__import__': special_import, 'plain_text': plain_text}
 
 
 def what_is_missing() -> list[str]:
@@ -269,9 +345,17 @@ def what_is_missing() -> list[str]:
 
 
 def prepare() -> None:
-    """Make the coming imports of MXNet and GluonCV find what they need; again does nothing."""
+    """Make the coming imports of MXNet and GluonCV find what they need; again does nothing.
+
+    An import that failed before, in a notebook say, leaves some of its modules behind: they are
+    forgotten, so that they get the names too.
+    """
     if not any(isinstance(each, Finder) for each in sys.meta_path):
         sys.meta_path.insert(0, Finder())
+    for package in PACKAGES:
+        if package not in sys.modules:
+            for name in [each for each in sys.modules if each.startswith(f'{package}.')]:
+                del sys.modules[name]
 
 
 prepare()

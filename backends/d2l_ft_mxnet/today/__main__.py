@@ -5,13 +5,22 @@ python -m d2l_ft_mxnet.today -m module [args]     run a module
 python -m d2l_ft_mxnet.today                      tell what MXNet would miss here
 """
 
+import builtins
 import importlib.metadata
+import json
+import multiprocessing.spawn
+import os
 import platform
 import runpy
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 from d2l_ft_mxnet.today import what_is_missing
+
+PACKAGE, RUN = 'd2l_ft_mxnet.today', 'D2L_FT_TODAY_RUN'
+"""This, and the variable that tells worker processes what was run."""
 
 
 def describe() -> str:
@@ -27,6 +36,37 @@ def describe() -> str:
     return '\n'.join([*lines, f'given to MXNet: {said}'])
 
 
+def run(words: list[str], name: str) -> dict[str, Any]:
+    """Run a script or ``-m module`` under a name; return what it defines."""
+    if words[0] == '-m':
+        return runpy.run_module(words[1], run_name=name, alter_sys=name == '__main__')
+    # runpy.run_path would put the whole path into sys.argv
+    module = types.ModuleType(name)
+    vars(module).update(__file__=words[0], __builtins__=builtins)
+    if name == '__main__':
+        sys.modules[name] = module
+    exec(compile(Path(words[0]).read_bytes(), words[0], 'exec'), vars(module))
+    return vars(module)
+
+
+def follow_to_workers(words: list[str]) -> None:
+    """Make processes that multiprocessing spawns come here first, as they import the script anew.
+
+    They would import MXNet before anything of ours; forked ones have it already.
+    """
+    os.environ[RUN] = json.dumps(words)
+    theirs = multiprocessing.spawn.get_preparation_data
+
+    def ours(name: str) -> dict[str, Any]:
+        data = theirs(name)
+        if 'init_main_from_path' in data or 'init_main_from_name' in data:
+            data.pop('init_main_from_path', None)
+            data['init_main_from_name'] = PACKAGE
+        return data
+
+    multiprocessing.spawn.get_preparation_data = ours
+
+
 def main() -> None:
     """Run what the command line names, as Python itself would."""
     words = sys.argv[1:]
@@ -35,14 +75,20 @@ def main() -> None:
     elif words[0] == '-m' and len(words) > 1:
         sys.argv = words[1:]
         sys.path[0] = str(Path.cwd())
-        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+        follow_to_workers(words[:2])
+        run(words, '__main__')
     elif words[0].startswith('-') or not Path(words[0]).is_file():
-        sys.exit(f'there is no script {words[0]!r}: python -m d2l_ft_mxnet.today script.py [args]')
+        print(f'there is no script {words[0]!r}: python -m {PACKAGE} script.py', file=sys.stderr)
+        sys.exit(2)
     else:
         sys.argv = words
         sys.path[0] = str(Path(words[0]).resolve().parent)
-        runpy.run_path(words[0], run_name='__main__')
+        path = [str(Path(words[0]).absolute())]
+        follow_to_workers(path)
+        run(path, '__main__')
 
 
 if __name__ == '__main__':
     main()
+elif __name__ == '__mp_main__':  # in a worker process, which gives its main module this name
+    globals().update(run(json.loads(os.environ[RUN]), '__mp_main__'))
