@@ -155,6 +155,11 @@ STACKS = ('gluon',)
 """Gluon's ways to resize: OpenCV's."""
 
 
+def decoded(path: str) -> NDArray[Any]:
+    """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
+    return read_image(path).asnumpy()
+
+
 def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's own transforms make of a file, for given draws.
 
@@ -166,12 +171,11 @@ def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[
         stack: One of ``STACKS``.
 
     Returns:
-        'decoded': (h, w, 3) uint8; 'crop': (size, size, 3) uint8; 'float': (3, size, size).
+        'crop': (size, size, 3) uint8; 'float': (3, size, size).
     """
-    image = read_image(path)
     top, left, height, width = box
-    crop = transforms.CropResize(left, top, width, height, size, 1)(image)
-    return {'decoded': image.asnumpy()} | standardised(crop, flip)
+    crop = transforms.CropResize(left, top, width, height, size, 1)(read_image(path))
+    return standardised(crop, flip)
 
 
 def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
