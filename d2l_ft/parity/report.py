@@ -208,7 +208,7 @@ def stated_figures(checks: Sequence[Check]) -> str:
     rows = [
         [
             html.escape(check.name),
-            f'<td class="n">{check.value:.2g}',
+            f'<td class="n">{check.value:.3g}',
             html.escape(check.unit),
             html.escape(check.where),
             html.escape(check.reason),

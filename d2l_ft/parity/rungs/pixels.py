@@ -153,6 +153,20 @@ def distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return float(np.abs(a.astype(int) - b).max()) if a.shape == b.shape else 255.0
 
 
+def distances(
+    own: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    pipeline: Pipeline,
+    index: int,
+    part: str,
+    stack: str,
+) -> tuple[float, float]:
+    """Return how far a framework's crop is from what its way must give, and from the core's."""
+    apart = distance(own, expected(image, pipeline, index, part))
+    ways = [computed(image, pipeline, index, part, each) for each in RESIZES.get(stack, ())]
+    return min([distance(own, way) for way in ways] or [apart]), apart
+
+
 def oracle(trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan) -> Checks:
     """Compare one of a framework's own ways to transform with what it must give.
 
@@ -165,9 +179,7 @@ def oracle(trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan
         far, apart = {}, {}
         for index, _ in oracles(plan):
             name, image = f'{part}/crop/{index:02d}', images[f'{index:02d}']
-            apart[name] = distance(own[name], expected(image, pipeline, index, part))
-            ways = [computed(image, pipeline, index, part, each) for each in RESIZES.get(stack, ())]
-            far[name] = min([distance(own[name], way) for way in ways] or [apart[name]])
+            far[name], apart[name] = distances(own[name], image, pipeline, index, part, stack)
         values = {f'{part}-{stack}': far}
         if stack in RESIZES:
             values[f'opencv-{part}-{stack}'] = apart
