@@ -183,7 +183,11 @@ class Pipeline:
         cache = ImageCache(0) if cache is None else cache
         if not self.train:
             return cache.get(f'{path}\0{self.image_size}', lambda: self.centre(decode(path)))
-        image, size = cache.get(path, lambda: decode(path)), self.image_size
+        return self.cut(cache.get(path, lambda: decode(path)), epoch, index)
+
+    def cut(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
+        """Return the random crop of a decoded image."""
+        size = self.image_size
         if self.views:
             epoch %= self.views
         box, flip = self.draw(image.shape[0], image.shape[1], epoch, index)

@@ -156,6 +156,11 @@ STACKS = ('gluon',)
 """Gluon's ways to resize: OpenCV's."""
 
 
+def decoded(path: str) -> NDArray[Any]:
+    """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
+    return read_image(path).asnumpy()
+
+
 @in_legacy
 def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's own transforms make of a file, for given draws.
@@ -168,12 +173,11 @@ def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[
         stack: One of ``STACKS``.
 
     Returns:
-        'decoded': (h, w, 3) uint8; 'crop': (size, size, 3) uint8; 'float': (3, size, size).
+        'crop': (size, size, 3) uint8; 'float': (3, size, size).
     """
-    image = read_image(path)
     top, left, height, width = box
-    crop = transforms.CropResize(left, top, width, height, size, 1)(image)
-    return {'decoded': image.asnumpy()} | standardised(crop, flip)
+    crop = transforms.CropResize(left, top, width, height, size, 1)(read_image(path))
+    return standardised(crop, flip)
 
 
 @in_legacy

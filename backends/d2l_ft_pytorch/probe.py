@@ -187,6 +187,11 @@ STACKS = ('tensor', 'tensor-antialias', 'pil')
 """torchvision's ways to resize: uint8 tensors without and with antialias, and PIL images."""
 
 
+def decoded(path: str) -> NDArray[Any]:
+    """Return what torchvision's own reader makes of a file, (height, width, 3) RGB uint8."""
+    return np.asarray(open_rgb(path))
+
+
 def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what torchvision's own transforms make of a file, for given draws.
 
@@ -198,15 +203,14 @@ def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[
         stack: One of ``STACKS``.
 
     Returns:
-        'decoded': (h, w, 3) uint8; 'crop': (size, size, 3) uint8; 'float': (3, size, size).
+        'crop': (size, size, 3) uint8; 'float': (3, size, size).
     """
     image = open_rgb(path)
-    decoded = np.asarray(image)
-    given: Any = image if stack == 'pil' else torch.from_numpy(decoded.copy()).permute(2, 0, 1)
+    given: Any = image if stack == 'pil' else v2.functional.pil_to_tensor(image)
     crop = v2.functional.resized_crop(
         given, *box, [size, size], v2.InterpolationMode.BILINEAR, stack != 'tensor'
     )
-    return {'decoded': decoded} | standardised(crop, flip)
+    return standardised(crop, flip)
 
 
 def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:

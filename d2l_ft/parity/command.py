@@ -1,6 +1,7 @@
 """What ``d2l-ft parity`` does."""
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -11,8 +12,10 @@ from d2l_ft.datasets import load_data
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import ParityError
 from d2l_ft.files import write_atomic
+from d2l_ft.folder import check_images, scan
+from d2l_ft.hub import DATA_HUB
 from d2l_ft.parity.ladder import PAIR, Result, climb
-from d2l_ft.parity.plan import Check, Plan
+from d2l_ft.parity.plan import Check, Plan, single
 from d2l_ft.parity.proof import Finding, prove
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
@@ -53,7 +56,7 @@ def make_plan(
     if min(classes) < 2:
         raise ParityError('a head needs at least 2 classes')
     return Plan(
-        root=load_data(data).root,
+        root=find_root(data),
         archs=tuple(ARCHITECTURES) if arch == 'all' else (arch,),
         heads=classes,
         steps=steps,
@@ -63,6 +66,19 @@ def make_plan(
         source='sample',
         threads=max(1, usable_cores() // len(PAIR)),
     )
+
+
+def find_root(data: str) -> str:
+    """Return the folder of a data set whose images are good.
+
+    Raises:
+        DataError: As ``load_data``.
+    """
+    folder = Path(data).expanduser().resolve()
+    if data not in ('sample', *DATA_HUB) and folder.is_dir() and single(str(folder)):
+        check_images(scan(folder).samples)  # too few for a split, which is not needed here
+        return str(folder)
+    return load_data(data).root
 
 
 def compare_frameworks(
@@ -101,7 +117,13 @@ def wanted(check: Check, precision: str | None) -> bool:
 
 
 def line(check: Check) -> str:
-    """Return a check as a line: measured value, tolerance, verdict; then place and cause."""
+    """Return a check as a line: measured value, tolerance, verdict; then place and cause.
+
+    A stated figure has neither tolerance nor verdict.
+    """
+    if check.stated:
+        where = f'; {check.where}' if check.where else ''
+        return f'     {check.name:52} {check.value:8.1e}  (stated, {check.unit}{where})'
     least = f'{check.low:.0e} to ' if check.low else ''
     text = (
         f'{"ok  " if check.ok else "DIFF"} {check.name:52} {check.value:8.1e}  '
@@ -116,16 +138,16 @@ def verdict(result: Result, say: Say) -> int:
     Raises:
         ParityError: Nothing was compared.
     """
-    if not result.checks:
+    if not result.judged:
         raise ParityError('; '.join(result.notes) or 'nothing was compared')
     for note in result.notes:
         say(note)
-    wrong = [check for check in result.checks if not check.ok]
-    count = f'{len(result.checks)} checks in {result.seconds:.0f} s'
-    if wrong:
-        say(f'different: {len(wrong)} of {count}; the first is {wrong[0].name}')
+    if result.wrong:
+        say(
+            f'different: {len(result.wrong)} of {result.count}; the first is {result.wrong[0].name}'
+        )
         return 1
-    say(f'equal: {count}')
+    say(f'equal: {result.count}')
     return 0
 
 
@@ -156,8 +178,8 @@ def tolerance_table() -> list[str]:
     rows = ['| check | at most | worst seen | unit | why not less |', '|---|---|---|---|---|']
     for each in TABLE:
         least = f'{each.least:g} to ' if each.least else ''
-        rows.append(
-            f'| {each.rung}: {each.what} | {least}{each.limit:g} | {each.seen:g} | {each.unit} '
-            f'| {each.reason} |'
-        )
+        most, seen = f'{least}{each.limit:g}', f'{each.seen:g}'
+        if math.isinf(each.limit):
+            most, seen = 'stated', ''
+        rows.append(f'| {each.rung}: {each.what} | {most} | {seen} | {each.unit} | {each.reason} |')
     return rows

@@ -34,7 +34,7 @@ class Result:
     Attributes:
         checks: In the order of the ladder.
         environment: Versions, machine, what was traced.
-        notes: Rungs that could not be climbed, and why.
+        notes: Rungs that could not be climbed, and why; what else a reader must know.
         seconds: Duration of all.
     """
 
@@ -45,8 +45,25 @@ class Result:
 
     @property
     def equal(self) -> bool:
-        """Tell whether there are checks, and every one is within its tolerance."""
-        return bool(self.checks) and all(check.ok for check in self.checks)
+        """Tell whether something was judged, and every check is within its tolerance."""
+        return bool(self.judged) and all(check.ok for check in self.judged)
+
+    @property
+    def judged(self) -> list[Check]:
+        """Return the checks without the figures that are only stated."""
+        return [check for check in self.checks if not check.stated]
+
+    @property
+    def wrong(self) -> list[Check]:
+        """Return the checks that are beyond their tolerance."""
+        return [check for check in self.checks if check.fails]
+
+    @property
+    def count(self) -> str:
+        """Return how much was compared, in words."""
+        stated = len(self.checks) - len(self.judged)
+        more = f' (and {stated} stated figures)' if stated else ''
+        return f'{len(self.judged)} checks{more} in {self.seconds:.0f} s'
 
     def to_json(self) -> str:
         """Return {"equal", "checks", "environment", "notes", "seconds"}; infinity is null."""
@@ -81,10 +98,27 @@ def climb(
         ParityError: A process failed, or left nothing to compare.
     """
     begun = time.perf_counter()
+    plan, lacking = able(plan)
+    if not plan.rungs:
+        return Result([], environment(plan), lacking)
     trace_pair(plan, folder, bar)
     a, b = (Trace(folder / name) for name in PAIR)
     checks, notes = compare(plan, a, b, on_check)
-    return Result(checks, environment(plan), notes, time.perf_counter() - begun)
+    return Result(
+        checks, environment(plan), [*lacking, *plan.shortage(), *notes], time.perf_counter() - begun
+    )
+
+
+def able(plan: Plan) -> tuple[Plan, list[str]]:
+    """Return the plan without the rungs for which the data set has too little, and notes on it."""
+    notes, rungs = [], []
+    for rung in plan.rungs:
+        lack = getattr(RUNGS[rung], 'lacks', lambda _plan: '')(plan)
+        if lack:
+            notes.append(f'{rung} was left out: {lack}')
+        else:
+            rungs.append(rung)
+    return replace(plan, rungs=tuple(rungs)), notes
 
 
 def trace_pair(plan: Plan, folder: Path, bar: bool = True) -> None:

@@ -1,6 +1,8 @@
 """What is traced, what a trace is, and what a comparison says."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.augment import Pipeline
 from d2l_ft.errors import ParityError
-from d2l_ft.folder import ImageFolder, load_folders
+from d2l_ft.folder import TEST_NAMES, ImageFolder, load_folders, scan
 from d2l_ft.interface import Backend, Sample, State
 from d2l_ft.parity.compare import SUMS
 from d2l_ft.parity.probe import Probe
@@ -78,7 +80,22 @@ class Plan:
     @cached_property
     def parts(self) -> tuple[ImageFolder, ImageFolder]:
         """Return the train and test part of the data set."""
-        return load_folders(self.root, self.seed)
+        return load_parts(self.root, self.seed)
+
+    def shortage(self) -> list[str]:
+        """Return notes on what is done where the data set has less than the plan asks for."""
+        train, test = self.parts
+        notes = []
+        if train.samples == test.samples:
+            notes.append(
+                'a class has one image and there is no test folder: the same are tested on'
+            )
+        if len(train.samples) < 2 * self.batch_size:
+            notes.append(
+                f'{len(train.samples)} training images for batches of {self.batch_size}: '
+                'they come again with other crops'
+            )
+        return notes
 
     def samples(self, count: int | None = None, part: int = 0) -> list[Sample]:
         """Return some samples, spread evenly over the classes and the files.
@@ -91,9 +108,38 @@ class Plan:
         wanted = min(count or self.images, len(samples))
         return [samples[i * len(samples) // wanted] for i in range(wanted)]
 
+    def cycled(self, count: int) -> list[tuple[Sample, int]]:
+        """Return so many training samples, each with its round: few files are gone round again.
+
+        Args:
+            count: How many. Whoever crops takes the round for the epoch, so that a file that
+                comes again comes with another crop.
+        """
+        samples = self.samples(count)
+        return [(samples[i % len(samples)], i // len(samples)) for i in range(count)]
+
     def name(self, path: str) -> str:
         """Return the path of a file as a reader knows it, relative to the data set."""
         return str(Path(path).relative_to(self.root))
+
+
+def load_parts(root: str, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+    """Return the train and test part; a folder that is too small to split is both.
+
+    Raises:
+        DataError: As ``scan``.
+    """
+    if single(root):
+        return scan(root), scan(root)
+    return load_folders(root, seed)
+
+
+def single(root: str) -> bool:
+    """Tell whether a folder has no test part, and a class with one image, so none to hold out."""
+    if any(os.path.isdir(Path(root) / name) for name in ('train', *TEST_NAMES)):
+        return False
+    labels = Counter(each.label for each in scan(root).samples)
+    return min(labels.values()) < 2
 
 
 @dataclass
@@ -144,10 +190,10 @@ class Context:
             skip: Pictures to pass over.
         """
         count = size or self.plan.batch_size
-        samples = self.plan.samples(count + skip)[skip:]
+        chosen = self.plan.cycled(count + skip)[skip:]
         pipeline = Pipeline(self.plan.image_size, train=True, seed=self.plan.seed)
-        crops = [pipeline.crop(each.path, 0, i) for i, each in enumerate(samples)]
-        labels = np.arange(len(samples)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
+        crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(chosen)]
+        labels = np.arange(len(chosen)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
         return self.backend.to_batch(pipeline.to_float(np.stack(crops)), labels)
 
 
@@ -232,7 +278,8 @@ class Check:
         where: The first place where the two part, if they do.
         cause: The likely cause, if they do.
         low: The least it may be: a known difference must still be there.
-        reason: Why the tolerance is not less.
+        reason: Why the tolerance is not less; of a stated figure, what it comes from.
+        stated: Whether the value is only stated: it depends on the picture, so nothing is judged.
     """
 
     name: str
@@ -244,6 +291,12 @@ class Check:
     cause: str = ''
     low: float = 0.0
     reason: str = ''
+    stated: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Tell whether it is judged and beyond its tolerance."""
+        return not self.ok and not self.stated
 
 
 Checks = Iterator[Check]

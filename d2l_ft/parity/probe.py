@@ -62,8 +62,12 @@ class Probe(Protocol):
         """Compute with kernels that round otherwise, if the framework has such."""
         ...
 
+    def decoded(self, path: str) -> NDArray[Any]:
+        """Return a file's (h, w, 3) RGB by the framework's own reader."""
+        ...
+
     def transformed(self, path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
-        """Return 'decoded', 'crop' and 'float' by the framework's own transforms, one of STACKS."""
+        """Return 'crop' and 'float' by the framework's own transforms, one of STACKS."""
         ...
 
     def tested(self, path: str, side: int, size: int, stack: str) -> dict[str, Any]:

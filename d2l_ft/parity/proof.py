@@ -62,7 +62,7 @@ def prove(
     plan = small(plan, rungs)
     trace_pair(plan, folder, bar)
     clean = Trace(folder / PAIR[0])
-    wrong = [each.name for each in compare(plan, clean, Trace(folder / PAIR[1]))[0] if not each.ok]
+    wrong = [each.name for each in compare(plan, clean, Trace(folder / PAIR[1]))[0] if each.fails]
     if wrong:
         raise ParityError(f'the frameworks differ before any fault is planted: {wrong[0]}')
     halves = [list(names)[number::2] for number in range(2)]
@@ -84,7 +84,7 @@ def find(plan: Plan, folder: Path, name: str) -> Finding:
     right = Trace(folder / name / PAIR[1])
     plan = replace(plan, rungs=tuple(sorted(fault.rungs, key=plan.rungs.index)))
     checks, _ = compare(plan, Trace(left), right)
-    first = next((each for each in checks if not each.ok), None)
+    first = next((each for each in checks if each.fails), None)
     if first is None:
         return Finding(name, fault.text, False, '', '')
     found = first.name.startswith(fault.check) and fault.where in first.where

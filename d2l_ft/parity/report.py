@@ -60,6 +60,7 @@ def page(plan: Plan, result: Result, folder: Path, findings: Sequence[Finding] =
         layer_errors(plan, traces) if 'forward' in plan.rungs else '',
         loss_curves(plan, traces) if 'trajectory' in plan.rungs else '',
         known_differences(result.checks),
+        stated_figures(result.checks),
         planted_faults(findings) if findings else '',
         environment(plan, result),
     ]
@@ -73,12 +74,11 @@ def page(plan: Plan, result: Result, folder: Path, findings: Sequence[Finding] =
 
 def verdict(result: Result) -> str:
     """Return the verdict, with the first place where the frameworks part."""
-    wrong = [check for check in result.checks if not check.ok]
-    count = f'{len(result.checks)} checks in {result.seconds:.0f} s'
+    wrong = result.wrong
     if result.equal:
-        return f'<p class="verdict good">Equal within the stated tolerances: {count}.</p>'
+        return f'<p class="verdict good">Equal within the stated tolerances: {result.count}.</p>'
     first = wrong[0] if wrong else None
-    text = f'Different: {len(wrong)} of {count}.'
+    text = f'Different: {len(wrong)} of {result.count}.'
     more = f'First: {first.name} at {first.where}; likely cause: {first.cause}.' if first else ''
     return f'<p class="verdict bad">{text}</p><p>{html.escape(more)}</p>'
 
@@ -95,7 +95,7 @@ def table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 def ladder(rung: str, checks: Sequence[Check]) -> str:
     """Return the checks of a rung under its title."""
-    own = [check for check in checks if check.name.startswith(f'{rung}/')]
+    own = [each for each in checks if each.name.startswith(f'{rung}/') and not each.stated]
     if not own:
         return ''
     title = (RUNGS[rung].__doc__ or '').partition('\n')[0]
@@ -201,6 +201,25 @@ def known_differences(checks: Sequence[Check]) -> str:
     if not rows:
         return ''
     return '<h2>Known differences</h2>' + table(('check', 'measured', 'unit', 'cause'), rows)
+
+
+def stated_figures(checks: Sequence[Check]) -> str:
+    """Return the figures that depend on the pictures, so that nothing is judged by them."""
+    rows = [
+        [
+            html.escape(check.name),
+            f'<td class="n">{check.value:.3g}',
+            html.escape(check.unit),
+            html.escape(check.where),
+            html.escape(check.reason),
+        ]
+        for check in checks
+        if check.stated
+    ]
+    if not rows:
+        return ''
+    header = ('figure', 'measured', 'unit', 'at', 'cause')
+    return '<h2>Stated, not judged</h2>' + table(header, rows)
 
 
 def planted_faults(findings: Sequence[Finding]) -> str:

@@ -1,12 +1,15 @@
 """Rung 2: the same pixels, and how far each framework's own transforms are from them."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2l_ft.augment import AREA, RESIZE_RATIO, Pipeline, decode, generator, random_box
+from d2l_ft.interface import Sample
+from d2l_ft.parity.antialias import by_pil, by_pil_upright, by_torch
 from d2l_ft.parity.compare import kolmogorov_smirnov, ulps, unequal
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace
 from d2l_ft.parity.rungs.samples import to_numpy
@@ -20,6 +23,14 @@ ORACLES = 12
 
 WORKERS = 2
 
+Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
+
+RESIZES: dict[str, tuple[Resize, ...]] = {
+    'tensor-antialias': (by_torch,),
+    'pil': (by_pil, by_pil_upright),
+}
+"""What a way to transform may give, where that is not the core's resize: any of these."""
+
 SIDES = range(32, 48)
 """Sides of squares whose central crop of 32 is looked for: margins of 0 to 15 pixels."""
 
@@ -30,12 +41,14 @@ def trace(context: Context) -> None:
     crops, floats = epochs(context, 0)
     context.save('pixels/epochs', {'crops': crops, 'floats': floats})
     context.save('pixels/workers', {'crops': epochs(context, WORKERS)[0]})
+    images = {f'{i:02d}': context.probe.decoded(each.path) for i, each in oracles(plan)}
+    context.save('pixels/decoded', images)
     pipeline = Pipeline(plan.image_size, train=True, seed=plan.seed)
     side = round(plan.image_size * RESIZE_RATIO)
     for stack in context.probe.STACKS:
         found: dict[str, NDArray[Any]] = {}
-        for index, sample in enumerate(plan.samples(ORACLES)):
-            height, width = decode(sample.path).shape[:2]
+        for index, sample in oracles(plan):
+            height, width = images[f'{index:02d}'].shape[:2]
             box, flip = pipeline.draw(height, width, 0, index)
             own = context.probe.transformed(sample.path, box, flip, plan.image_size, stack)
             test = context.probe.tested(sample.path, side, plan.image_size, stack)
@@ -63,19 +76,30 @@ def epochs(context: Context, workers: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack([Pipeline(plan.image_size).to_uint8(each) for each in floats]), floats
 
 
-def expected(plan: Plan) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Return the crops and the inputs of the core's pipeline, named as in the traces."""
-    pipelines = {
-        'train': Pipeline(plan.image_size, train=True, seed=plan.seed),
-        'test': Pipeline(plan.image_size),
-    }
-    crops, floats = {}, {}
-    for part, pipeline in pipelines.items():
-        for index, sample in enumerate(plan.samples(ORACLES)):
-            crop = pipeline.crop(sample.path, 0, index)
-            crops[f'{part}/crop/{index:02d}'] = crop
-            floats[f'{part}/float/{index:02d}'] = pipeline.to_float(crop[None])[0]
-    return crops, floats
+def oracles(plan: Plan) -> list[tuple[int, Sample]]:
+    """Return the files that go through the frameworks' own transforms, with their index."""
+    return list(enumerate(plan.samples(ORACLES)))
+
+
+def expected(
+    image: NDArray[np.uint8], pipeline: Pipeline, index: int, part: str
+) -> NDArray[np.uint8]:
+    """Return what the core's pipeline makes of a decoded image as a train or test image."""
+    return pipeline.cut(image, 0, index) if part == 'train' else pipeline.centre(image)
+
+
+def computed(
+    image: NDArray[np.uint8], pipeline: Pipeline, index: int, part: str, resized: Resize
+) -> NDArray[np.uint8]:
+    """Return the same with another resize, computed without the pipeline."""
+    size = pipeline.image_size
+    if part == 'test':
+        side = round(size * RESIZE_RATIO)
+        edge = (side - size) // 2
+        return resized(image, side, side)[edge : edge + size, edge : edge + size]
+    (top, left, height, width), flip = pipeline.draw(image.shape[0], image.shape[1], 0, index)
+    square = resized(image[top : top + height, left : left + width], size, size)
+    return square[:, ::-1] if flip else square
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
@@ -89,10 +113,11 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
     for each, kept in ((a, left), (b, right)):
         workers = each.arrays('pixels/workers')['crops']
         yield apart(f'workers-{each.folder.name}', kept['crops'], workers, plan)
-    crops, floats = expected(plan)
     for each in (a, b):
+        images = each.arrays('pixels/decoded')
+        yield decoders(each.folder.name, images, plan)
         for stack in each.facts('pixels/stacks'):
-            yield from oracle(each, stack, crops, floats, plan)
+            yield from oracle(each, stack, images, plan)
         edges = zip(each.facts('pixels/edges'), SIDES, strict=True)
         off = [abs(edge - (side - SIDES[0]) // 2) for edge, side in edges]
         yield check('pixels', 'own', f'edges-{each.folder.name}', max(off), 'a central crop')
@@ -112,35 +137,67 @@ def apart(what: str, a: NDArray[Any], b: NDArray[Any], plan: Plan) -> Check:
     return check('pixels', 'data', what, wrong, where)
 
 
-def oracle(
-    trace: Trace,
+def decoders(framework: str, images: dict[str, NDArray[Any]], plan: Plan) -> Check:
+    """State how far a framework's own reader is from the core's."""
+    far = {
+        f'train/decoded/{index:02d}': distance(images[f'{index:02d}'], decode(sample.path))
+        for index, sample in oracles(plan)
+    }
+    worst = max(far, key=lambda name: far[name])
+    where = located(worst, plan) if far[worst] else ''
+    return check('pixels', 'own', f'decoded-{framework}', far[worst], where)
+
+
+def distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return the largest difference of two images; of other shapes, the largest there can be."""
+    return float(np.abs(a.astype(int) - b).max()) if a.shape == b.shape else 255.0
+
+
+def distances(
+    own: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    pipeline: Pipeline,
+    index: int,
+    part: str,
     stack: str,
-    crops: dict[str, NDArray[Any]],
-    floats: dict[str, NDArray[Any]],
-    plan: Plan,
-) -> Checks:
-    """Compare the pipeline with one of a framework's own ways to transform."""
+) -> tuple[float, float]:
+    """Return how far a framework's crop is from what its way must give, and from the core's."""
+    apart = distance(own, expected(image, pipeline, index, part))
+    ways = [computed(image, pipeline, index, part, each) for each in RESIZES.get(stack, ())]
+    return min([distance(own, way) for way in ways] or [apart]), apart
+
+
+def oracle(trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan) -> Checks:
+    """Compare one of a framework's own ways to transform with what it must give.
+
+    Both start from the image that the framework decoded, so that the arithmetic is judged. Where
+    it is another one than the core's, the distance from the core's is stated.
+    """
     own = trace.arrays(f'pixels/own-{stack}')
+    pipeline = Pipeline(plan.image_size, train=True, seed=plan.seed)
     for part in ('train', 'test'):
-        far = {
-            name: float(np.abs(own[name].astype(int) - crop).max())
-            for name, crop in crops.items()
-            if name.startswith(part)
-        }
-        value = max(far.values())
-        where = max(far, key=lambda name: far[name]) if value else ''
-        yield check('pixels', 'own', f'{part}-{stack}', value, located(where, plan))
-    if stack in ('gluon', 'tensor'):  # the arithmetic behind the resize, where that is the same
-        same = [name for name, crop in crops.items() if not unequal(own[name], crop)]
-        names = [name.replace('crop', 'float') for name in same]
-        steps = [ulps(own[name], floats[name]) for name in names]
-        yield check('pixels', 'own', f'floats-{stack}', max(steps, default=0.0))
+        far, apart = {}, {}
+        for index, _ in oracles(plan):
+            name, image = f'{part}/crop/{index:02d}', images[f'{index:02d}']
+            far[name], apart[name] = distances(own[name], image, pipeline, index, part, stack)
+        values = {f'{part}-{stack}': far}
+        if stack in RESIZES:
+            values[f'opencv-{part}-{stack}'] = apart
+        for what, group in values.items():
+            worst = max(group, key=lambda name: group[name])
+            where = located(worst, plan) if group[worst] else ''
+            yield check('pixels', 'own', what, group[worst], where)
+    steps = {
+        name: ulps(own[name.replace('crop', 'float')], pipeline.to_float(crop[None])[0])
+        for name, crop in own.items()
+        if '/crop/' in name
+    }
+    worst = max(steps, key=lambda name: steps[name])
+    yield check('pixels', 'own', f'floats-{stack}', steps[worst], located(worst, plan))
 
 
 def located(name: str, plan: Plan) -> str:
     """Return the file that a name of a trace's array stands for."""
-    if not name:
-        return ''
     part, _, index = name.split('/')
     return f'{plan.name(plan.samples(ORACLES)[int(index)].path)} as a {part} image'
 

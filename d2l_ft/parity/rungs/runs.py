@@ -3,8 +3,19 @@
 from dataclasses import asdict
 
 from d2l_ft.experiment import Settings, train
-from d2l_ft.parity.plan import Checks, Context, Plan, Trace
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace, single
 from d2l_ft.parity.tolerances import check
+
+
+def lacks(plan: Plan) -> str:
+    """Return what the data set lacks for a run, or nothing."""
+    if not single(plan.root):
+        return ''
+    images = len(plan.samples())
+    return (
+        f'a run tests on other images than it trains on, so it needs at least 2 of each class or a '
+        f'test folder; the folder has {images} in {len(plan.parts[0].classes)} classes'
+    )
 
 
 def trace(context: Context) -> None:

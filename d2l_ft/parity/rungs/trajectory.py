@@ -77,9 +77,10 @@ def follow(context: Context, net: Any, arch: str, classes: int, short: bool, cas
 def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, int]]:
     """Yield (batch, examples) for the plan's steps; ``short``: each epoch ends with less."""
     plan = context.plan
-    count = len(plan.samples()) // plan.batch_size * plan.batch_size - (3 if short else 0)
+    count = max(1, len(plan.samples()) // plan.batch_size) * plan.batch_size - (3 if short else 0)
     loader = context.backend.loader(
-        plan.samples(count),
+        # a file that comes twice has two indices, so two crops
+        [sample for sample, _ in plan.cycled(count)],
         Pipeline(plan.image_size, train=True, seed=plan.seed),
         plan.batch_size,
         shuffle=True,
@@ -91,8 +92,8 @@ def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, 
             iterator = iter(loader)
         images, labels = next(iterator)
         spread = (to_numpy(labels) + 2 * np.arange(len(labels))) % classes
-        if classes == 2:
-            spread = to_numpy(labels)
+        if classes == 2:  # the folder may have more
+            spread = to_numpy(labels) % 2
         yield context.backend.to_batch(to_numpy(images), spread), len(labels)
 
 
