@@ -318,9 +318,9 @@ def summary(metrics: EpochMetrics, devices: Sequence[Any]) -> str:
     )
 
 
-def try_all_gpus() -> list[Any]:
-    """Return every GPU that the framework of D2L_FT_BACKEND sees, or its CPU."""
-    return get_backend().devices('auto')
+def try_all_gpus(backend: Backend | None = None) -> list[Any]:
+    """Return every GPU that a framework sees, or its CPU; None is that of D2L_FT_BACKEND."""
+    return (backend or get_backend()).devices('auto')
 
 
 def train_ch13(
