@@ -1,4 +1,4 @@
-"""The names of d2l_ft for MXNet, whatever D2L_FT_BACKEND says: ``from d2l_ft import mxnet as d2l``."""
+"""The names of d2l_ft, bound to MXNet:  ``from d2l_ft import mxnet as d2l``."""
 
 from d2l_ft.bound import names_of
 

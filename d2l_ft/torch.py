@@ -1,4 +1,4 @@
-"""The names of d2l_ft for PyTorch, whatever D2L_FT_BACKEND says: ``from d2l_ft import torch as d2l``."""
+"""The names of d2l_ft, bound to PyTorch:  ``from d2l_ft import torch as d2l``."""
 
 from d2l_ft.bound import names_of
 

@@ -21,8 +21,8 @@ from d2l_ft.naming import canonical_name
 from d2l_ft.parity.probe import NoAnimator
 from d2l_ft.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
-from d2l_ft_mxnet.placement import parameters
 from d2l_ft_mxnet.model import blocks, head
+from d2l_ft_mxnet.placement import parameters
 from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameters
 from d2l_ft_mxnet.training import example_losses, shares
 

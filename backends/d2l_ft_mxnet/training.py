@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
 from d2l_ft.recipe import Recipe
+from d2l_ft_mxnet.model import blocks, body_parameters, head
 from d2l_ft_mxnet.placement import (
     average_statistics,
     contexts,
@@ -21,7 +22,6 @@ from d2l_ft_mxnet.placement import (
     symbol,
     traced,
 )
-from d2l_ft_mxnet.model import blocks, body_parameters, head
 from d2l_ft_mxnet.state import to_array
 
 Share = tuple[mx.nd.NDArray, mx.nd.NDArray]

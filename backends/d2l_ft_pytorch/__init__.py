@@ -1,8 +1,8 @@
 """The PyTorch side of d2l_ft: the functions of ``d2l_ft.interface.Backend`` on torch's objects."""
 
 from d2l_ft_pytorch.data import loader, to_batch
-from d2l_ft_pytorch.placement import devices, place, restore_threads, seed, threads
 from d2l_ft_pytorch.model import build_net, freeze, head
+from d2l_ft_pytorch.placement import devices, place, restore_threads, seed, threads
 from d2l_ft_pytorch.state import (
     get_state,
     get_trainer_state,

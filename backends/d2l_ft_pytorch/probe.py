@@ -19,8 +19,8 @@ from d2l_ft.interface import State
 from d2l_ft.parity.probe import NoAnimator
 from d2l_ft.recipe import Recipe
 from d2l_ft_pytorch.data import open_rgb
-from d2l_ft_pytorch.placement import home
 from d2l_ft_pytorch.model import head, train_mode
+from d2l_ft_pytorch.placement import home
 from d2l_ft_pytorch.state import float_tensors, set_state, to_array
 from d2l_ft_pytorch.training import GluonSGD, shares
 

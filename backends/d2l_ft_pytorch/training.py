@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from d2l_ft.errors import ModelError
 from d2l_ft.interface import Sums
 from d2l_ft.recipe import Recipe
+from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.placement import (
     average_statistics,
     home,
@@ -21,7 +22,6 @@ from d2l_ft_pytorch.placement import (
     replicas,
     send_parameters,
 )
-from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.state import to_array
 
 

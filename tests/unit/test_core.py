@@ -73,7 +73,7 @@ def test_not_installed_and_broken(monkeypatch, tmp_path):
     (tmp_path / 'd2l_ft_broken.py').write_text('import numpy\nnumpy.bool_that_went\n')
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(registry.BACKENDS, 'mxnet', ('d2l_ft_broken', 'numpy'))
-    with pytest.raises(BackendBroken, match='bool_that_went.*mxnet-today') as caught:
+    with pytest.raises(BackendBroken, match=r'bool_that_went.*mxnet-today') as caught:
         registry.get_backend('mxnet')
     assert isinstance(caught.value.__cause__, AttributeError)
 
