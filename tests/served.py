@@ -36,7 +36,7 @@ def serve(folder: Path) -> Iterator[str]:
             server.shutdown()
 
 
-def write_photographs(folder: Path, train: int = 6, test: int = 3) -> str:
+def write_photographs(folder: Path, train: int = 4, test: int = 2) -> str:
     """Write hotdog.zip as the book's server has it; return its SHA-1.
 
     Args:
