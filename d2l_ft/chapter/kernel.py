@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Collection
+from typing import Any
 
-from d2l_ft.registry import BACKENDS
+from d2l_ft.registry import BACKENDS, is_installed
 
 HIDDEN = {
     'mxnet': ('mxnet', 'gluoncv', 'd2l_ft_mxnet'),
@@ -17,12 +19,30 @@ HIDDEN = {
 """Tab -> the modules that the other tabs must not import."""
 
 
+class Without:
+    """A finder of modules that does not find some packages, and is another finder otherwise.
+
+    None in sys.modules would hide them too, but SciPy looks for PyTorch there and stumbles over it.
+    """
+
+    def __init__(self, finder: Any, packages: Collection[str]) -> None:
+        self.finder, self.packages = finder, packages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.finder, name)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec of a module; None if it is of a hidden package."""
+        hidden = name.partition('.')[0] in self.packages
+        return None if hidden else self.finder.find_spec(name, path, target)
+
+
 def hide_others(tab: str) -> None:
     """Make the frameworks of the other tabs look as if they were not installed."""
-    for other, modules in HIDDEN.items():
-        if other != tab:
-            for name in modules:
-                sys.modules[name] = None  # type: ignore[assignment]
+    hidden = {name for other, names in HIDDEN.items() if other != tab for name in names}
+    sys.meta_path[:] = [Without(finder, hidden) for finder in sys.meta_path]
+    for name in hidden:
+        sys.modules.pop(name, None)  # d2l_ft imports what prepares MXNet
 
 
 def facts() -> str:
@@ -44,7 +64,7 @@ def facts() -> str:
 def is_shown(name: str) -> bool:
     """Tell whether a package is named on the page: not one of another tab."""
     hidden = {each for modules in HIDDEN.values() for each in modules}
-    return name not in hidden or sys.modules.get(name, False) is not None
+    return name not in hidden or is_installed(name)
 
 
 def main() -> None:
