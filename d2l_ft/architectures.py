@@ -27,12 +27,14 @@ class Architecture:
         head: Prefix of the canonical names of the output layer's parameters.
         features: Inputs of the output layer.
         smallest: Smallest image side, in pixels, that the net takes.
+        kernel: Of an output layer that is a convolution; () for a dense one.
     """
 
     name: str
     head: str
     features: int
     smallest: int = 32
+    kernel: tuple[int, ...] = ()
 
 
 ARCHITECTURES = {
@@ -45,7 +47,7 @@ ARCHITECTURES = {
         Architecture('mobilenet_v2', 'classifier.1', 1280),
         Architecture('vgg11', 'classifier.6', 4096),
         Architecture('densenet121', 'classifier', 1024),
-        Architecture('squeezenet1_1', 'classifier.1', 512),
+        Architecture('squeezenet1_1', 'classifier.1', 512, kernel=(1, 1)),
     )
 }
 

@@ -28,6 +28,10 @@ TYPES = {0: '<f4', 1: '<f8', 2: '<f2', 3: '|u1', 4: '<i4', 5: '|i1', 6: '<i8'}
 
 MOST_DIMENSIONS = 32
 
+OTHER_HEADS = {'mobilenet_v2': 'output.0'}
+"""Architecture -> where a zoo has its output layer, if that is of another kind than ours: Gluon's
+MobileNet V2 ends in a convolution, ours, as torchvision's, in a dense layer behind a dropout."""
+
 
 class Damaged(Exception):
     """What is wrong with a file."""
@@ -122,9 +126,10 @@ def _shape(reader: Reader, magic: int) -> tuple[int, ...]:
 
 
 def gluon_state(path: str | Path, arch: str) -> State:
-    """Return the canonical state in a file of Gluon's ``save_parameters``, without its head.
+    """Return the canonical state in a file of Gluon's ``save_parameters``.
 
-    The head is left out because some zoo nets end in another kind of layer than ours.
+    An output layer that computes what no layer of ours does is left out: the rest is a source to
+    fine-tune from all the same.
 
     Returns:
         Canonical name -> array, float64 where it is stored so, float32 otherwise.
@@ -137,12 +142,37 @@ def gluon_state(path: str | Path, arch: str) -> State:
     arrays = read_params(path)
     if not arrays or not all('.' in name for name in arrays):
         raise ModelError(f'{path} has no structural names: write it with net.save_parameters()')
-    top = (ARCHITECTURES[arch].head, 'output')  # of ours, and of the zoo's where it differs
-    return {
+    state = {
         ours: np.ascontiguousarray(arrays[theirs], _float(arrays[theirs].dtype))
         for ours, theirs in canonical_names(arrays, arch).items()
-        if not any(is_head(ours, each) for each in top)
     }
+    tops = {ARCHITECTURES[arch].head, OTHER_HEADS.get(arch, ''), 'output'}
+    body = {
+        name: array
+        for name, array in state.items()
+        if not any(is_head(name, each) for each in tops)
+    }
+    return body | _head(state, arch)
+
+
+def _head(state: State, arch: str) -> State:
+    """Return the output layer of a state as ours, or nothing where it is none of that kind.
+
+    A 1 x 1 convolution of features that were averaged is a dense layer; a layer without a bias is
+    one whose bias is 0.
+    """
+    wanted = ARCHITECTURES[arch]
+    for name in (wanted.head, OTHER_HEADS.get(arch, '')):
+        weight = state.get(f'{name}.weight')
+        if weight is None or weight.ndim not in (2, 4):
+            continue
+        classes = len(weight)
+        bias = state.get(f'{name}.bias', np.zeros(classes, weight.dtype))
+        fits = weight.shape[1:] in ((wanted.features,), (wanted.features, 1, 1))
+        if fits and bias.shape == (classes,):
+            weight = weight.reshape(classes, wanted.features, *wanted.kernel)
+            return {f'{wanted.head}.weight': weight, f'{wanted.head}.bias': bias}
+    return {}
 
 
 def _float(dtype: np.dtype[np.generic]) -> type[np.floating[Any]]:

@@ -101,13 +101,20 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = 
         backend: The framework; None is that of D2L_FT_BACKEND.
 
     Raises:
-        D2LFTError: As ``load_source``; and ModelError for the source 'none'.
+        D2LFTError: As ``load_source``; and ModelError for the source 'none' or without an output
+            layer.
     """
     backend = backend or get_backend()
     state = load_source(source, arch, backend)
     if state is None:
         raise ModelError("the source 'none' is no model: give sample, imagenet or a file")
-    net = backend.build_net(arch, len(state[f'{architecture(arch).head}.weight']))
+    weight = state.get(f'{architecture(arch).head}.weight')
+    if weight is None:
+        raise ModelError(
+            f'{source} has no output layer of {arch}, which is needed here: '
+            'd2l.load_source reads the rest, to fine-tune from'
+        )
+    net = backend.build_net(arch, len(weight))
     backend.set_state(net, state)
     return net
 

@@ -32,6 +32,7 @@ NEEDS = {
     'test_naming.py': {'mxnet', 'pytorch'},
     'test_mxnet_backend.py': {'mxnet', 'pytorch'},  # each is compared with the other's zoo
     'test_pytorch_backend.py': {'mxnet', 'pytorch'},
+    'test_zoo_weights.py': {'mxnet', 'pytorch'},
     'test_across.py': {'mxnet', 'pytorch'},
     'test_ladder.py': {'mxnet', 'pytorch'},
     'test_resume.py': {'mxnet', 'pytorch'},  # on the other framework, too

@@ -22,6 +22,9 @@ from d2l_ft.interface import Backend
 from d2l_ft.registry import BACKENDS
 
 OWN = 'd2l_ft'
+BOUND = ('d2l_ft.mxnet', 'd2l_ft.torch')
+"""Modules with the package's names, bound to a framework: ``from d2l_ft import mxnet as d2l``."""
+
 NOT_USED_BY_CELLS = (
     'chapter', 'parity', 'probe', 'cli', 'cli_data', 'cli_options', 'cli_train', 'report'
 )  # fmt: skip
@@ -141,7 +144,22 @@ def library(tab: str) -> Mapping[str, Definition]:
                 continue
             module = '.'.join((package, *parts)).removesuffix('.__init__')
             found |= definitions(module, ast.parse(path.read_text(encoding='utf-8')), tab)
-    return found
+    return found | late_functions(found, tab)
+
+
+def late_functions(found: Mapping[str, Definition], tab: str) -> dict[str, Definition]:
+    """Return the functions of the tab's backend that it imports when they are first used.
+
+    No import leads to these, so each is taken from whichever of the backend's modules defines it.
+    """
+    package = BACKENDS[tab][0] if tab in BACKENDS else ''
+    late = {f'{package}.{name}' for name in SEAM} - set(found)
+    places: dict[str, set[str]] = {name: set() for name in late}
+    for name, definition in found.items():
+        root, last = name.partition('.')[0], name.rpartition('.')[2]
+        if root == package and definition.digest and f'{package}.{last}' in late:
+            places[f'{package}.{last}'].add(name)
+    return {name: Definition('', frozenset(where)) for name, where in places.items() if where}
 
 
 def packages(tab: str) -> list[str]:
@@ -207,16 +225,22 @@ def targets(node: ast.AST, names: Mapping[str, str], tab: str) -> set[str]:
                 found.add(names[each.id])
         elif isinstance(each, ast.Attribute):
             if isinstance(each.value, ast.Name) and each.value.id in names:
-                found.add(public(f'{names[each.value.id]}.{each.attr}'))
+                found |= public(f'{names[each.value.id]}.{each.attr}')
             if each.attr in SEAM and tab in BACKENDS:
                 found.add(f'{BACKENDS[tab][0]}.{each.attr}')
     return found
 
 
-def public(name: str) -> str:
-    """Return where a name of the package lies, which imports it when it is first used."""
+def public(name: str) -> set[str]:
+    """Return where a name of the package lies, which imports it when it is first used.
+
+    A module that binds the names to a framework is used as well, by what looks them up.
+    """
     package, _, last = name.rpartition('.')
-    return f'{OWN}.{_NAMES[last]}.{last}' if package == OWN and last in _NAMES else name
+    if package not in (OWN, *BOUND) or last not in _NAMES:
+        return {name}
+    found = {f'{OWN}.{_NAMES[last]}.{last}'}
+    return found | {f'{package}.__getattr__'} if package in BOUND else found
 
 
 def without_docstrings(node: ast.AST) -> ast.AST:

@@ -48,6 +48,8 @@ def hide_others(tab: str) -> None:
     """Make the frameworks of the other tabs look as if they were not installed."""
     hidden = {name for other, names in HIDDEN.items() if other != tab for name in names}
     sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
+    for name in hidden:
+        sys.modules.pop(name, None)  # d2l_ft imports what prepares MXNet
 
 
 def facts() -> str:

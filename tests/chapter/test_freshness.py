@@ -6,6 +6,25 @@ import importlib.util
 import pytest
 
 from d2l_ft.chapter import freshness
+from d2l_ft.chapter.book import Page
+from d2l_ft.chapter.reader import read_chapter
+
+CELLS = """```{.python .input #data}
+#@tab all
+#@save
+d2l.DATA_HUB['x'] = (d2l.DATA_URL + 'x.zip', '0' * 40)
+```
+
+```{.python .input #train}
+#@tab all
+history = d2l.train_ch13(None, None, None, None, None, 5)
+```
+
+```{.python .input #later}
+#@tab all
+print(history)
+```
+"""
 
 
 def test_hashes_are_the_same_in_every_version_of_python():
@@ -30,3 +49,40 @@ def test_what_no_cell_runs_makes_none_stale(name, framework):
     modules = {definition.rpartition('.')[0] for definition in freshness.library(tab)}
     assert 'd2l_ft.training' in modules
     assert not {each for each in modules if each.split('.')[1:2] == [name]}
+
+
+LINES = {
+    'mxnet': 'from d2l_ft import mxnet as d2l',
+    'pytorch': 'from d2l_ft import torch as d2l',
+}
+"""Tab -> the import line of the book."""
+
+
+def uses_of(path, tab, line):
+    """Return id -> what each cell of a small chapter uses of the library."""
+    path.write_text(f'# T\n\n```{{.python .input #start}}\n#@tab {tab}\n{line}\n```\n\n{CELLS}')
+    page = Page(read_chapter(path, tuple(LINES), tab), 't', 'en', '1')
+    return freshness.library_digests(page, tab)
+
+
+def test_a_cell_depends_on_the_library_by_either_import_line(framework, tmp_path):
+    """The book's line leads to the same functions, and to what binds them to the framework."""
+    tab = framework.NAME
+    path = tmp_path / 't.md'
+    plain, bound = (uses_of(path, tab, line) for line in ('import d2l_ft as d2l', LINES[tab]))
+    assert 'd2l_ft.training.train_ch13' in bound['train']
+    assert f'd2l_ft_{tab}.training.train_step' in bound['train']
+    assert 'd2l_ft.hub.DATA_HUB' in bound['data']
+    for cell in ('train', 'data', 'later'):
+        assert set(plain[cell]) <= set(bound[cell])
+        assert 'd2l_ft.bound.names_of' in bound[cell]
+    assert bound['start'] == {}
+
+
+def test_every_function_of_the_seam_leads_to_code(framework):
+    """Also where the backend's package imports it when it is first used."""
+    tab = framework.NAME
+    package = freshness.packages(tab)[1]
+    for name in freshness.SEAM - {'NAME', 'FRAMEWORK'}:
+        found = freshness.reached([f'{package}.{name}'], tab)
+        assert any(each.startswith(f'{package}.') and each.endswith(f'.{name}') for each in found)

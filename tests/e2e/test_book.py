@@ -219,7 +219,7 @@ def test_the_books_cells_run_with_our_import_line(cells, step, hotdogs, tmp_path
     speeds = [line for line in lines if 'examples/sec on' in line]
     assert len(summaries) == len(speeds) == 2
     assert all(f'gradient of the {step} over the batch, as in the book' in each for each in speeds)
-    assert lines[-1] == f"row {ROW} {'mxnet.numpy' if step == 'mean' else 'torch'}"
+    assert lines[-1] == f'row {ROW} {"mxnet.numpy" if step == "mean" else "torch"}'
     # bright and dark noise: a step as the book takes it tells them apart within five epochs
     assert float(summaries[0].partition('train acc ')[2][:5]) > 0.8
 
@@ -263,9 +263,7 @@ def test_the_books_loop_drives_our_net_loader_and_trainer(name, tmp_path, monkey
             # the mean, as the book's MXNet tab takes it; its PyTorch tab sums
             rate = 0.01 if name == 'mxnet' else 0.01 / 4
             trainer = backend.build_trainer(net, Recipe(rate, weight_decay=0))
-            loaders = [
-                backend.loader(part.samples, d2l.Pipeline(64), 4) for part in (train, test)
-            ]
+            loaders = [backend.loader(part.samples, d2l.Pipeline(64), 4) for part in (train, test)]
             loss = (
                 book.gluon.loss.SoftmaxCrossEntropyLoss()
                 if name == 'mxnet'
@@ -334,4 +332,3 @@ def test_the_book_api_is_whole():
     ):  # fmt: skip
         assert name in d2l.__all__
         assert getattr(d2l, name) is not None
-

@@ -137,10 +137,17 @@ def test_one_batch_and_accuracy(framework):
     devices = framework.devices('cpu:2')
     losses = []
     for _ in range(12):
-        loss, hits = d2l.train_batch_ch13(
-            net, X, y, users_loss(framework), framework.build_trainer(net, Recipe(0.01)), devices
-        ) if not losses else d2l.train_batch_ch13(
-            net, X, y, users_loss(framework), trainer, devices
+        loss, hits = (
+            d2l.train_batch_ch13(
+                net,
+                X,
+                y,
+                users_loss(framework),
+                framework.build_trainer(net, Recipe(0.01)),
+                devices,
+            )
+            if not losses
+            else d2l.train_batch_ch13(net, X, y, users_loss(framework), trainer, devices)
         )
         losses.append(float(loss))
         if len(losses) == 1:  # Gluon's trainer keeps the devices that it finds

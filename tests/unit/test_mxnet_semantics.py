@@ -41,7 +41,9 @@ def reset():
 
 def arrays(seed=0, size=SIZE):
     draws = np.random.default_rng(seed)
-    return draws.normal(size=(5, 3, size, size)).astype('float32'), np.array([0, 1, 0, 1, 1], 'int32')
+    return draws.normal(size=(5, 3, size, size)).astype('float32'), np.array(
+        [0, 1, 0, 1, 1], 'int32'
+    )
 
 
 def experiment(arch, made=False, trained=False, stepped=False, places='cpu', freeze=False):
@@ -133,10 +135,12 @@ def test_what_comes_out_has_the_callers_class(arch, folder):
     loaders = loaders[:-2] + [
         backend.loader(
             train.samples,
-            gluon.data.vision.transforms.Compose([
-                gluon.data.vision.transforms.Resize(32),
-                gluon.data.vision.transforms.ToTensor(),
-            ]),
+            gluon.data.vision.transforms.Compose(
+                [
+                    gluon.data.vision.transforms.Resize(32),
+                    gluon.data.vision.transforms.ToTensor(),
+                ]
+            ),
             4,
         )
     ]
@@ -218,10 +222,13 @@ def users_net(numpy):
         net = (Book if numpy else Old)()
         net.initialize(mx.init.Xavier())
         net((mx.np if numpy else mx.nd).zeros((1, 3, 8, 8)))
-    backend.set_state(net, {
-        name: np.linspace(0.1, 1, array.size, dtype=np.float32).reshape(array.shape)
-        for name, array in backend.get_state(net).items()
-    })
+    backend.set_state(
+        net,
+        {
+            name: np.linspace(0.1, 1, array.size, dtype=np.float32).reshape(array.shape)
+            for name, array in backend.get_state(net).items()
+        },
+    )
     return net
 
 
@@ -334,7 +341,5 @@ def test_set_np_before_the_first_import_of_d2l_ft():
         "net = d2l.get_backend().build_net('squeezenet1_1', 2)\n"
         'print(type(net(np.ones((1, 3, 64, 64)))).__module__)'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == 'mxnet.numpy', done.stderr
