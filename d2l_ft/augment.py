@@ -97,12 +97,37 @@ def decode(path: str) -> NDArray[np.uint8]:
     except OSError as error:
         raise DataError(f'cannot read {path}: {error.strerror}') from error
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = cv2.imdecode(still_image(data), cv2.IMREAD_COLOR) if data.size else None
     except (cv2.error, MemoryError):  # more pixels than its limit
         image = None
     if image is None:
         raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder')
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+PNG = b'\x89PNG\r\n\x1a\n'
+ANIMATION = (b'acTL', b'fcTL', b'fdAT')
+"""Chunks of an animated PNG besides those of its still image (PNG, third edition, 11.3.2)."""
+
+
+def still_image(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the bytes of an image file without the animation of a PNG.
+
+    With it OpenCV since 4.12 gives the first picture of the animation, which need not be the still
+    image that every other decoder shows. What is no whole animated PNG is returned as it is.
+    """
+    raw = data.tobytes() if data[: len(PNG)].tobytes() == PNG else b''
+    if ANIMATION[0] not in raw:
+        return data
+    kept, place = [PNG], len(PNG)
+    while place + 12 <= len(raw):  # length, name, bytes, checksum
+        end = place + 12 + int.from_bytes(raw[place : place + 4], 'big')
+        if end > len(raw):
+            return data
+        if raw[place + 4 : place + 8] not in ANIMATION:
+            kept.append(raw[place:end])
+        place = end
+    return np.frombuffer(b''.join(kept) + raw[place:], dtype=np.uint8)
 
 
 def random_box(

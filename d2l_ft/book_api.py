@@ -120,8 +120,7 @@ def reduction_of(trainer: Any, reduction: str | None) -> str:
         reduction: 'mean', 'sum' or 'book'; None asks the trainer. One that the reader made takes
             the step of the book's tab.
     """
-    chosen: str = reduction or getattr(trainer, 'd2l_reduction', 'book')
-    return chosen
+    return reduction or str(getattr(trainer, 'd2l_reduction', 'book'))
 
 
 def step_of(backend: Backend, loss: Any, reduction: str) -> str:

@@ -69,7 +69,7 @@ def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
     if in_notebook():
         from matplotlib_inline import backend_inline
 
-        backend_inline.set_matplotlib_formats('svg')
+        backend_inline.set_matplotlib_formats('svg')  # type: ignore[no-untyped-call]
     plt.rcParams['figure.figsize'] = figsize
 
 

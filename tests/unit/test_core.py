@@ -335,3 +335,27 @@ def test_the_data_set_of_the_environment(folder, monkeypatch):
     monkeypatch.setattr(datasets, 'sample_folder', lambda bar: drawn.append(bar) or folder)
     data = d2l.load_data()
     assert (data.name, data.source, drawn) == ('sample', 'sample', [True])
+
+
+@pytest.mark.parametrize('still', [True, False])
+def test_the_still_image_of_an_animated_png_is_decoded(tmp_path, still):
+    """OpenCV since 4.12 would give the first picture of the animation."""
+    from PIL import Image
+
+    red, green, blue = (Image.new('RGB', (9, 6), colour) for colour in ('red', 'lime', 'blue'))
+    first, rest = (red, [green, blue]) if still else (green, [blue])
+    path = tmp_path / 'moving.png'
+    first.save(path, save_all=True, append_images=rest, default_image=still)
+    assert decode(str(path))[0, 0].tolist() == ([255, 0, 0] if still else [0, 255, 0])
+    whole = np.fromfile(path, np.uint8)
+    plain = still_image(whole)
+    assert b'acTL' not in plain.tobytes()
+    assert b'IEND' in plain.tobytes()
+    for cut in (whole[:-5], whole[:40], whole[:0]):  # what is damaged stays so
+        assert (
+            still_image(cut).tobytes() == cut.tobytes() or b'acTL' not in still_image(cut).tobytes()
+        )
+    path.write_bytes(b'')
+    red.save(path)
+    data = np.fromfile(path, np.uint8)
+    assert still_image(data) is data
