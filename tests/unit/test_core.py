@@ -346,16 +346,14 @@ def test_the_still_image_of_an_animated_png_is_decoded(tmp_path, still):
     first, rest = (red, [green, blue]) if still else (green, [blue])
     path = tmp_path / 'moving.png'
     first.save(path, save_all=True, append_images=rest, default_image=still)
-    assert decode(str(path))[0, 0].tolist() == ([255, 0, 0] if still else [0, 255, 0])
+    assert augment.decode(str(path))[0, 0].tolist() == ([255, 0, 0] if still else [0, 255, 0])
     whole = np.fromfile(path, np.uint8)
-    plain = still_image(whole)
+    plain = augment.still_image(whole)
     assert b'acTL' not in plain.tobytes()
     assert b'IEND' in plain.tobytes()
-    for cut in (whole[:-5], whole[:40], whole[:0]):  # what is damaged stays so
-        assert (
-            still_image(cut).tobytes() == cut.tobytes() or b'acTL' not in still_image(cut).tobytes()
-        )
-    path.write_bytes(b'')
+    for cut in (whole[:-20], whole[:40], whole[:0]):  # what is damaged stays so
+        assert augment.still_image(cut) is cut
+    assert augment.still_image(whole[:-5]).tobytes() == plain[:-5].tobytes()
     red.save(path)
     data = np.fromfile(path, np.uint8)
-    assert still_image(data) is data
+    assert augment.still_image(data) is data
