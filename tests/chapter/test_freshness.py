@@ -70,7 +70,7 @@ def test_a_cell_depends_on_the_library_by_either_import_line(framework, tmp_path
     tab = framework.NAME
     path = tmp_path / 't.md'
     plain, bound = (uses_of(path, tab, line) for line in ('import d2l_ft as d2l', LINES[tab]))
-    assert 'd2l_ft.training.train_ch13' in bound['train']
+    assert 'd2l_ft.book_api.train_ch13' in bound['train']
     assert f'd2l_ft_{tab}.training.train_step' in bound['train']
     assert 'd2l_ft.hub.DATA_HUB' in bound['data']
     for cell in ('train', 'data', 'later'):
