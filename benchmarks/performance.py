@@ -2,6 +2,7 @@
 
 python benchmarks/performance.py                 # up to an hour on two cores; writes JSON and page
 python benchmarks/performance.py --only steps    # one claim again; the rest of the page stays
+python benchmarks/performance.py --only steps --beside   # with other versions, shown beside
 python benchmarks/performance.py --only gpu      # where there is one
 python benchmarks/performance.py --page          # the page again, from the JSON files
 python benchmarks/performance.py --check         # exit code 1 if the page is not what they give
@@ -35,6 +36,8 @@ def render() -> str:
             result = json.loads(file.read_text())
             lines += ['', *importlib.import_module(claim).section(result), '']
             lines.append(f'Measured on {described(result["machine"])}.')
+            if (other := NUMBERS / f'{claim}-beside.json').is_file():
+                lines += ['', *importlib.import_module(claim).beside(json.loads(other.read_text()))]
         else:
             script = f'`python benchmarks/performance.py --only {claim}`'
             lines += ['', f'Not measured so far: {claim}. Where it can be, {script} does it.']
@@ -48,9 +51,17 @@ def main() -> None:
     parser.add_argument('--check', action='store_true', help='write nothing')
     parser.add_argument('--only', action='append', choices=CLAIMS, help='measure this alone')
     parser.add_argument(
+        '--beside',
+        action='store_true',
+        help='measure what is compared, without what was tried, and show it beside: for the '
+        'steps, with the versions of another lock',
+    )
+    parser.add_argument(
         '--quick', action='store_true', help='small numbers, printed and not written: does it run?'
     )
     options = parser.parse_args()
+    if options.beside and options.only != ['steps']:
+        parser.error('--beside is for --only steps')
     if options.check:
         fresh = PAGE.read_text() == render()
         sys.exit(0 if fresh else f'{PAGE} is stale: run {Path(__file__).name} --page')
@@ -59,12 +70,14 @@ def main() -> None:
         from bench import machine
 
         module = importlib.import_module(claim)
-        result: dict[str, Any] = {'machine': machine()} | module.measure(options.quick)
+        more = {'tried': False} if options.beside else {}
+        result: dict[str, Any] = {'machine': machine()} | module.measure(options.quick, **more)
         if options.quick:
             print('\n'.join(module.section(result)))
             continue
         NUMBERS.mkdir(exist_ok=True)
-        (NUMBERS / f'{claim}.json').write_text(json.dumps(result, indent=1) + '\n')
+        name = f'{claim}-beside' if options.beside else claim
+        (NUMBERS / f'{name}.json').write_text(json.dumps(result, indent=1) + '\n')
     if not options.quick:
         PAGE.write_text(render())
 

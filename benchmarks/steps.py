@@ -268,17 +268,39 @@ def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
     return {'images': images, 'peak': most, 'loss': loss, 'product': rate()}
 
 
-def measure(quick: bool) -> dict[str, Any]:
-    """Run the variants in turn; what can't be run says why."""
+def measure(quick: bool, tried: bool = True) -> dict[str, Any]:
+    """Run the variants in turn; what can't be run says why.
+
+    Args:
+        quick: Whether to take small numbers.
+        tried: Whether to run what was tried and not taken, too.
+    """
     from bench import in_turn
 
     batch, steps, rounds = (2, 1, 1) if quick else (32, 4, 3)
     commands, variables = {}, {}
-    for name, (_, _, environment) in (VARIANTS | OTHERS | TRIED).items():
+    for name, (_, _, environment) in (VARIANTS | (OTHERS | TRIED if tried else {})).items():
         commands[name] = [__file__, name, '--batch', str(batch), '--steps', str(steps)]
         variables[name] = environment
     runs = in_turn(commands, rounds, variables)
     return {'batch': batch, 'rounds': rounds, 'runs': runs}
+
+
+def beside(result: dict[str, Any]) -> list[str]:
+    """Return the lines of the same comparison with other versions."""
+    from bench import described, ratio, spread
+
+    runs = {name: [each['images'] for each in found] for name, found in result['runs'].items()}
+    lines = [
+        'The same with other versions:',
+        '',
+        '| | times the book | images/s: median (range) |',
+        '|---|---|---|',
+    ]
+    for name, (_, base, _) in VARIANTS.items():
+        times = f'**{ratio(runs[name], runs[base]):.2f}**' if base else '1'
+        lines.append(f'| {name} | {times} | {spread(runs[name])} |')
+    return [*lines, '', f'Measured on {described(result["machine"])}.']
 
 
 def section(result: dict[str, Any]) -> list[str]:
