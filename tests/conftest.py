@@ -33,8 +33,12 @@ NEEDS = {
     'test_mxnet_backend.py': {'mxnet', 'pytorch'},  # each is compared with the other's zoo
     'test_pytorch_backend.py': {'mxnet', 'pytorch'},
     'test_zoo_weights.py': {'mxnet', 'pytorch'},
+    'test_mxnet_semantics.py': {'mxnet'},
+    'test_mxnet_today.py': {'mxnet'},
+    'test_notebooks.py': {'mxnet', 'pytorch'},  # in a kernel that has both
     'test_across.py': {'mxnet', 'pytorch'},
     'test_ladder.py': {'mxnet', 'pytorch'},
+    'test_pixels.py': {'mxnet', 'pytorch'},
     'test_resume.py': {'mxnet', 'pytorch'},  # on the other framework, too
 }
 """Test file -> the frameworks without which it has nothing to test."""
