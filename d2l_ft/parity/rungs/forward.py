@@ -68,7 +68,8 @@ def rounding(a: Trace, b: Trace, case: str) -> Check:
     """Return how many times as far from float64 one framework's layers are as the other's."""
     far = []
     for trace_ in (a, b):
-        single, double = (trace_.arrays(f'forward/{case}/{x}/train') for x in ('float32', 'float64'))
+        single = trace_.arrays(f'forward/{case}/float32/train')
+        double = trace_.arrays(f'forward/{case}/float64/train')
         far.append(largest(each(single, double).values()))
     where = f'{(a, b)[far.index(max(far))].folder.name} is further from float64'
     value = max(far) / max(min(far), ROUNDED)
