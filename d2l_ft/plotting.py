@@ -74,8 +74,10 @@ def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
 
 
 def in_notebook() -> bool:
-    """Tell whether this process is a notebook's kernel."""
-    return 'ipykernel' in sys.modules
+    """Tell whether this process is a notebook's kernel; others may have imported its packages."""
+    ipython = sys.modules.get('IPython')
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, 'kernel', None) is not None
 
 
 FORMATS = ('-', 'm--', 'g-.', 'r:')

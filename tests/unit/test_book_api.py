@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 import d2l_ft as d2l
 from d2l_ft.book_api import MEAN, SUM, reduction_of, step_of
 from d2l_ft.errors import ModelError
-from d2l_ft.plotting import FORMATS, curves
+from d2l_ft.plotting import FORMATS, curves, in_notebook
 from d2l_ft.recipe import Recipe, as_printed
 from d2l_ft.registry import get_backend
 
@@ -200,6 +200,14 @@ def test_accumulator(backend):
         metric.add(1)
     metric.reset()
     assert metric.data == [0.0, 0.0]
+
+
+def test_a_process_that_imported_a_kernels_packages_is_no_notebook():
+    import IPython
+    import ipykernel
+
+    assert {IPython.__name__, ipykernel.__name__} <= set(sys.modules)
+    assert not in_notebook()
 
 
 def test_animator_draws_without_a_notebook(tmp_path):
