@@ -203,8 +203,8 @@ def test_accumulator(backend):
 
 
 def test_a_process_that_imported_a_kernels_packages_is_no_notebook():
-    import IPython
     import ipykernel
+    import IPython
 
     assert {IPython.__name__, ipykernel.__name__} <= set(sys.modules)
     assert not in_notebook()
