@@ -62,7 +62,7 @@ NUMPY_SEMANTICS = 'mxnet-set_np'
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what takes a ``backend`` once over the reference and those of the leg.
 
-    The contract holds in both of MXNet's semantics; a leg, which is about what is missing, takes one.
+    The contract holds in both of MXNet's semantics; a leg, which is about what lacks, takes one.
     """
     names = list(asked_backends())
     if 'mxnet' in names and not LEG and 'contract' in metafunc.module.__file__:
