@@ -1,5 +1,6 @@
 """Fixtures for all tests: which backends run, a private cache, small image folders."""
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -125,6 +126,13 @@ def chosen(request):
         mx.npx.set_np()
         request.addfinalizer(mx.npx.reset_np)
     return backend
+
+
+@pytest.fixture(autouse=True, scope='module')
+def drop_nets():
+    """Free the nets of a file: Gluon's refer to themselves, so they wait for the collector."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

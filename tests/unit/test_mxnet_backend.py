@@ -35,12 +35,11 @@ TWO = [mx.cpu(0), mx.cpu(1)]
 @pytest.fixture(autouse=True, params=['legacy', 'set_np'])
 def arrays(request):
     """Run each test in both semantics; return the module that makes arrays in it."""
-    if request.param == 'legacy':
-        yield mx.nd
-        return
-    mx.npx.set_np()
-    yield mx.np
+    mx.npx.set_np(request.param == 'set_np', request.param == 'set_np')
+    yield mx.np if request.param == 'set_np' else mx.nd
     mx.npx.reset_np()
+    if 'arch' in request.fixturenames:
+        gc.collect()  # the nets of the zoo are large, and refer to themselves
 
 
 class Tiny(nn.HybridBlock):

@@ -1,6 +1,7 @@
 """Legacy and NumPy semantics: every function under both and across both, with the same bits."""
 
 import contextlib
+import gc
 import itertools
 import subprocess
 import sys
@@ -35,9 +36,10 @@ MIXED = [each for each in itertools.product([False, True], repeat=3) if any(each
 
 @pytest.fixture(autouse=True)
 def reset():
-    """Leave the semantics as it was."""
+    """Leave the semantics as it was, and no net: Gluon's refer to themselves."""
     yield
     mx.npx.reset_np()
+    gc.collect()
 
 
 def arrays(seed=0, size=SIZE):
