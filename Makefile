@@ -8,6 +8,7 @@ VENV ?= $(if $(filter legacy,$(LOCK)),.venv-legacy,.venv)
 BIN = $(VENV)/bin
 LOCKED = requirements-$(LOCK).lock
 DEMO = runs/demo
+PROOF = $(if $(filter legacy,$(LOCK)),parity-legacy.json,parity.json)
 BASE = $(or $(PYTHON),$(error there is no CPython $(PYTHONS) here that works: name one with PYTHON=))
 PIP_INSTALL = pip install --disable-pip-version-check --no-deps
 
@@ -74,7 +75,7 @@ $(VENV)-%/.installed: $(LOCKED) pyproject.toml
 	touch $@
 
 parity: setup
-	$(BIN)/d2l-ft parity --arch all --json benchmarks/parity.json --report runs/parity.html
+	$(BIN)/d2l-ft parity --arch all --json benchmarks/$(PROOF) --report runs/parity.html
 	$(BIN)/d2l-ft parity --prove --json benchmarks/faults.json
 	$(BIN)/python benchmarks/parity_page.py
 

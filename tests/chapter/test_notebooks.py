@@ -89,7 +89,8 @@ def photographs(framework, tmp_path, monkeypatch):
     if tab == 'mxnet':
         entry = served.write_gluon_weights(folder, served.gluon_net(arch), arch)
     else:
-        torchvision = pytest.importorskip('torchvision')
+        import torchvision
+
         entry = served.write_torchvision_weights(folder, torchvision.models.resnet18(), arch)
     assert type(entry) is type(IMAGENET[tab][arch])
     startup = tmp_path / 'ipython/profile_default/startup'

@@ -1,6 +1,5 @@
 """The names of the book's loop: what they return, and of what a step takes the gradient."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -149,31 +148,6 @@ def test_devices(framework):
     assert d2l.try_gpu(backend=framework) in framework.devices()
     assert d2l.try_gpu(97, backend=framework) == framework.devices('cpu')[0]
     assert d2l.try_all_gpus(backend=framework) == framework.devices()
-
-
-@pytest.mark.parametrize(
-    ('line', 'name'),
-    [
-        pytest.param('from d2l_ft import mxnet as d2l', 'mxnet', marks=pytest.mark.needs('mxnet')),
-        pytest.param('from d2l_ft import torch as d2l', 'pytorch',
-                     marks=pytest.mark.needs('pytorch')),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize('variable', ['', 'mxnet', 'pytorch'])
-def test_the_import_line_chooses_the_framework(line, name, variable, monkeypatch):
-    monkeypatch.setenv('D2L_FT_BACKEND', variable)
-    code = (
-        f'import sys\n{line}\n'
-        "assert 'torch' not in sys.modules and 'mxnet' not in sys.modules\n"
-        'import d2l_ft\n'
-        'assert set(dir(d2l)) == set(d2l.__all__) == set(d2l_ft.__all__)\n'
-        'print(d2l.get_backend().NAME, type(d2l.try_gpu()).__module__, d2l.Timer is d2l_ft.Timer)\n'
-        "assert type(d2l.resnet18(2)).__module__.split('.')[0] == d2l.get_backend().FRAMEWORK\n"
-        'try:\n    d2l.nothing\nexcept AttributeError as error:\n    print(error)'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
-    assert done.stdout.split()[:1] == [name], done.stderr
-    assert "no name 'nothing'" in done.stdout
 
 
 def test_timer():

@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +26,16 @@ def test_the_import_line_chooses_the_framework(framework, other, monkeypatch):
     assert sorted(d2l_ft.__all__) == dir(d2l)
     with pytest.raises(AttributeError, match='no_such_name'):
         d2l.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize('module', MODULES.values())
+def test_the_import_line_loads_no_framework(module):
+    code = (
+        f'import sys, {module} as d2l; d2l.train_ch13, d2l.DATA_HUB\n'
+        'print(sorted({"torch", "mxnet"} & set(sys.modules)))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'
 
 
 def test_what_is_bound_takes_a_backend_and_nothing_else_does():

@@ -11,7 +11,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-tomllib = pytest.importorskip('tomllib')
+tomllib = pytest.importorskip('tomllib', reason='it came with Python 3.11')
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = ('3.10.13', '3.11.7', '3.12.1', '3.13.0')
