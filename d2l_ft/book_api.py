@@ -4,16 +4,15 @@ They have the book's arguments in the book's order, so that its code runs with a
 what is added has a name and stands after them.
 """
 
-import importlib
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from d2l_ft.errors import DeviceError
+from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.interface import Backend
-from d2l_ft.registry import backend_of, get_backend
+from d2l_ft.registry import backend_of, get_backend, module_of
 from d2l_ft.training import EpochMetrics, Fit, accuracy, summary
 
 MEAN, SUM = 'mean over the batch', 'sum over the batch'
@@ -107,9 +106,15 @@ def resnet18(
         num_classes: Outputs.
         in_channels: Channels of the images; None is 1 with PyTorch, and whatever comes with Gluon.
         backend: The framework; None is that of D2L_FT_BACKEND.
+
+    Raises:
+        ModelError: The backend's package has no such net.
     """
-    package = (backend or get_backend()).__name__  # type: ignore[attr-defined]
-    return importlib.import_module(f'{package}.book').resnet18(num_classes, in_channels)
+    backend = backend or get_backend()
+    book = module_of(backend, 'book')
+    if book is None:
+        raise ModelError(f"the backend {backend.NAME} has no module book with the book's nets")
+    return book.resnet18(num_classes, in_channels)
 
 
 def reduction_of(trainer: Any, reduction: str | None) -> str:

@@ -113,6 +113,17 @@ def is_installed(framework: str) -> bool:
         return False
 
 
+def module_of(backend: 'Backend', name: str) -> Any:
+    """Return a module of a backend's package, or None if it has none of that name."""
+    full = f'{cast(Any, backend).__name__}.{name}'
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:  # something that the module needs
+            raise
+        return None
+
+
 def backend_of(net: Any) -> 'Backend':
     """Return the backend whose framework a net's class comes from.
 

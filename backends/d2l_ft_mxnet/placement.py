@@ -164,6 +164,7 @@ def dtype(net: Block) -> Any:
     return next((each.dtype for each in parameters(net).values()), 'float32')
 
 
+@both.in_legacy
 def traced(
     outputs: mx.sym.Symbol, images: mx.sym.Symbol, net: Block, precision: str
 ) -> SymbolBlock:
@@ -174,14 +175,6 @@ def traced(
     not predict in it, and for NumPy's operators, which the list does not have. The outputs are
     float32.
     """
-    with both.semantics(False):
-        return _traced(outputs, images, net, precision)
-
-
-def _traced(
-    outputs: mx.sym.Symbol, images: mx.sym.Symbol, net: Block, precision: str
-) -> SymbolBlock:
-    """Do what ``traced`` says, in legacy semantics."""
     if precision == 'bfloat16':
         nodes = json.loads(outputs.tojson())['nodes']
         strict = [

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import mxnet as mx
-from mxnet.gluon import Block, HybridBlock, Parameter
+from mxnet.gluon import Block, HybridBlock
 
 Function = TypeVar('Function', bound=Callable[..., Any])
 
@@ -73,11 +73,6 @@ def array(values: Any, numpy: bool, ctx: Any = None, dtype: Any = None) -> Any:
     return make(values, ctx=ctx, dtype=values.dtype if dtype is None else dtype)
 
 
-def parameters_of(net: Block) -> list[Parameter]:
-    """Return the parameters and statistics of a net, each once."""
-    return list({id(each): each for each in net.collect_params().values()}.values())
-
-
 def made_in(net: Block) -> bool | None:
     """Tell whether a net's parameters were made in NumPy semantics; None if there are no values."""
     for parameter in net.collect_params().values():
@@ -116,7 +111,8 @@ def legacy_parameters(net: Any) -> Iterator[None]:
     if net._active or not made_in(net):
         yield
         return
-    kept = [(each, each._data, each._grad) for each in parameters_of(net) if each._data is not None]
+    parameters = net.collect_params().values()
+    kept = [(each, each._data, each._grad) for each in parameters if each._data is not None]
     for parameter, data, grad in kept:
         parameter._data, parameter._grad = convert(data, False), convert(grad, False)
     try:

@@ -3,7 +3,6 @@
 A backend's package has these functions in its module ``probe``.
 """
 
-import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
@@ -14,6 +13,7 @@ from d2l_ft.augment import Box
 from d2l_ft.errors import ParityError
 from d2l_ft.interface import Backend, State
 from d2l_ft.recipe import Recipe
+from d2l_ft.registry import module_of
 
 
 class Probe(Protocol):
@@ -103,12 +103,7 @@ def get_probe(backend: Backend) -> Probe:
     Raises:
         ParityError: The backend's package has none.
     """
-    package = cast(Any, backend).__name__
-    try:
-        return cast(Probe, importlib.import_module(f'{package}.probe'))
-    except ModuleNotFoundError as error:
-        if error.name != f'{package}.probe':
-            raise
-        raise ParityError(
-            f'the backend {backend.NAME} has no module {package}.probe, which the proof needs'
-        ) from error
+    probe = module_of(backend, 'probe')
+    if probe is None:
+        raise ParityError(f'the backend {backend.NAME} has no module probe, which the proof needs')
+    return cast(Probe, probe)

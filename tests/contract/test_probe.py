@@ -28,5 +28,5 @@ def test_signature_is_the_protocols(framework, name):
 def test_a_backend_without_a_probe_is_told():
     import reference_backend
 
-    with pytest.raises(ParityError, match=r'reference_backend\.probe'):
+    with pytest.raises(ParityError, match='has no module probe'):
         get_probe(reference_backend)

@@ -9,7 +9,9 @@ import pytest
 from conftest import make_folder
 
 import d2l_ft as d2l
+from d2l_ft.errors import D2LFTError
 from d2l_ft.opencv import cv2
+from d2l_ft.parity.probe import NoAnimator
 from d2l_ft.recipe import Recipe
 from d2l_ft.registry import get_backend
 
@@ -233,16 +235,6 @@ def printed(name):
     return package
 
 
-class NoAnimator:
-    """In place of the book's, which needs a notebook."""
-
-    def __init__(self, *_, **__):
-        pass
-
-    def add(self, *_):
-        """Draw nothing."""
-
-
 @pytest.mark.filterwarnings('ignore:Converting a tensor with requires_grad')  # the book's own
 @pytest.mark.parametrize(
     'name',
@@ -311,6 +303,13 @@ def test_resnet18_is_the_books(name, monkeypatch):
     finally:
         if name == 'mxnet':
             book.npx.reset_np()
+
+
+def test_a_backend_without_the_books_nets_is_told():
+    import reference_backend
+
+    with pytest.raises(D2LFTError, match='has no module book'):
+        d2l.resnet18(2, backend=reference_backend)
 
 
 def test_default_channels_of_resnet18(framework):
