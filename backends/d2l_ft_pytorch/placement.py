@@ -3,7 +3,8 @@
 import copy
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -116,6 +117,22 @@ def place(
     copies = [copy.deepcopy(net).to(device=spot) for spot in spots[1:]]
     placements[net] = Placement(copies, precision, layout)
     return precision
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Tell in one line that a GPU's memory is too small for what the block computes.
+
+    Raises:
+        DeviceError: It is; the net keeps the weights that it had.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(
+            'the memory of the GPU is full: use a smaller batch size or image size, '
+            'or end what else computes there'
+        ) from error
 
 
 def computes_bfloat16(device: torch.device) -> bool:

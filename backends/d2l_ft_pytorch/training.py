@@ -18,6 +18,7 @@ from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.placement import (
     average_statistics,
     home,
+    memory_told,
     placement,
     replicas,
     send_parameters,
@@ -125,6 +126,7 @@ def trainable(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
+@memory_told()
 def train_step(
     net: nn.Module,
     trainer: torch.optim.Optimizer,
@@ -152,6 +154,7 @@ def train_step(
 
     Raises:
         ModelError: Unknown reduction, or the net or loss can't take the batch.
+        DeviceError: The memory of a GPU is full.
     """
     check_reduction(reduction)
     send_parameters(net)
@@ -279,6 +282,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@memory_told()
 def evaluate(net: nn.Module, loader: Any) -> Sums:
     """Return the sums of cross-entropy and hits over a loader, in eval mode.
 
@@ -295,6 +299,7 @@ def evaluate(net: nn.Module, loader: Any) -> Sums:
     return Sums(loss, correct, examples)
 
 
+@memory_told()
 def features(net: nn.Module, loader: Any) -> NDArray[Any]:
     """Return what the head sees of every image of a loader, in eval mode.
 
@@ -325,6 +330,7 @@ def features(net: nn.Module, loader: Any) -> NDArray[Any]:
     return np.concatenate([to_array(each) for each in seen])
 
 
+@memory_told()
 def logits(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
     with evaluating(net):
