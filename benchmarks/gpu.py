@@ -165,7 +165,7 @@ def section(result: dict[str, Any]) -> list[str]:
         lines.append(f'| {name} | {ratio(values, base):.2f} | {spread(values, 0)} | {shares} |')
     lines += [
         '',
-        "The book's step takes PyTorch's default, TF32 in convolutions; d2l-ft's float32 is strict. "
+        "The book's step takes PyTorch's default, TF32 in convolutions; our float32 is strict. "
         'TF32 and TorchInductor (with CUDA graphs) are no options of d2l-ft. The GPU '
         'computes while a training waits for images, so the wait holds steps too.',
     ]
