@@ -52,6 +52,7 @@ _NAMES = {
     'Sample': 'interface',
     'Sums': 'interface',
     'D2LFTError': 'errors',
+    'TrainingDiverged': 'errors',
 }
 __all__ = ['__version__', *_NAMES]
 
