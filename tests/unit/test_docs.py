@@ -42,6 +42,11 @@ def test_the_readme_says_what_was_measured(monkeypatch):
         )
         return f'{ratio(ours, book):.1f}'
 
+    def on_gpu(name):
+        runs = measured('gpu')['runs']
+        ours, book = ([each['images'] for each in runs[x]] for x in (name, 'the book'))
+        return f'{ratio(ours, book):.1f}'
+
     rows, base = loading['d2l-ft with PyTorch'], [x['first'] for x in loading['torchvision']]
     first, five = ratio([each['first'] for each in rows], base), ratio(over_epochs(rows), base)
     for words in (
@@ -55,6 +60,9 @@ def test_the_readme_says_what_was_measured(monkeypatch):
         f'{first:.1f} times as fast as torchvision',
         f'{five:.1f} times over five epochs',
         f'on {peers["machine"]["date"]}, on two cores of',
+        f'{on_gpu("bfloat16")} times as many images a second as the book',
+        f'training from files {on_gpu("bfloat16, from files")} times; '
+        f'strict float32 {on_gpu("float32")} times',
     ):
         assert words in text
     assert 'takes less than a hundredth' in text
