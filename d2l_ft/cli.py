@@ -13,8 +13,9 @@ from d2l_ft.chapter.cli import chapter
 from d2l_ft.cli_data import data
 from d2l_ft.cli_options import backend_option, offline_option
 from d2l_ft.cli_train import train
-from d2l_ft.errors import INTERRUPTED, D2LFTError
+from d2l_ft.errors import D2LFTError
 from d2l_ft.registry import backend_name, backend_names, get_backend
+from d2l_ft.signals import exit_code, handled, stop, stop_line
 
 
 class Commands(click.Group):
@@ -24,7 +25,8 @@ class Commands(click.Group):
         """Run a command line."""
         run: Any = super().main
         try:
-            code = run(*args, standalone_mode=False, **extra)
+            with handled(stop):
+                code = run(*args, standalone_mode=False, **extra)
         except click.UsageError as error:
             if not standalone_mode:
                 raise
@@ -36,8 +38,8 @@ class Commands(click.Group):
                 text = f'd2l-ft: {" ".join(text.split()).rstrip(".")}: see  {path} --help'
             click.echo(text, err=True)
             code = 2
-        except click.Abort:
-            code = INTERRUPTED
+        except click.Abort as error:
+            code = exit_code(error.__cause__)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -51,9 +53,9 @@ class Commands(click.Group):
                 raise
             click.echo(f'd2l-ft: {error}', err=True)
             ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo('d2l-ft: interrupted', err=True)
-            ctx.exit(INTERRUPTED)
+        except KeyboardInterrupt as error:
+            click.echo(f'd2l-ft: {stop_line(error)}', err=True)
+            ctx.exit(exit_code(error))
 
 
 @click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})

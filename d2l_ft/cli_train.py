@@ -9,7 +9,7 @@ import click
 
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.cli_options import backend_option, offline_option
-from d2l_ft.errors import INTERRUPTED, CheckpointError
+from d2l_ft.errors import CheckpointError
 from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import get_backend
 
@@ -161,7 +161,8 @@ def train(
       d2l-ft train --data photos --source imagenet --freeze --cache-features --views 4
       d2l-ft train --out runs/mine --resume
 
-    Ctrl-C stops after the step under way and writes a checkpoint.
+    Ctrl-C, SIGTERM and SIGHUP stop after the step under way and write a checkpoint; the exit code
+    is 130, 143 or 129.
     """  # fmt: skip
     from d2l_ft.experiment import Settings
     from d2l_ft.experiment import train as train_run
@@ -174,10 +175,10 @@ def train(
         settings.recipe(net)  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
     out = out or _default_out(chosen.NAME, settings.data)
-    run, interrupted = train_run(chosen, settings, out, resume, say=click.echo)
-    if interrupted:
+    run, stopped = train_run(chosen, settings, out, resume, say=click.echo)
+    if stopped:
         click.echo(f'stopped; go on with:  d2l-ft train --out {out} --resume', err=True)
-        ctx.exit(INTERRUPTED)
+        ctx.exit(128 + stopped)
     click.echo(text_curves(run.history()))
     for name, history in run.history().items():
         last = history[-1]
