@@ -14,6 +14,7 @@ from d2l_ft.cli_data import data
 from d2l_ft.cli_options import backend_option, offline_option
 from d2l_ft.cli_train import train
 from d2l_ft.errors import D2LFTError
+from d2l_ft.messages import OutputFailed, safe_streams, say, visible, warn
 from d2l_ft.registry import backend_name, backend_names, get_backend
 from d2l_ft.signals import exit_code, handled, stop, stop_line
 
@@ -23,25 +24,38 @@ class Commands(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command line."""
+        with handled(stop), safe_streams():
+            code = self._main(standalone_mode, *args, **extra)
+        if standalone_mode:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+    def _main(self, standalone_mode: bool, *args: Any, **extra: Any) -> Any:
+        """Return the exit code of a command line, or what its command returns."""
         run: Any = super().main
+        code: Any
         try:
-            with handled(stop):
-                code = run(*args, standalone_mode=False, **extra)
+            code = run(*args, standalone_mode=False, **extra)
+            sys.stdout.flush()
         except click.UsageError as error:
             if not standalone_mode:
                 raise
             path = error.ctx.command_path if error.ctx else 'd2l-ft'
             text = error.format_message()
-            if not text.startswith(
-                'Usage: '
-            ):  # which is the help that a group without a command is
-                text = f'd2l-ft: {" ".join(text.split()).rstrip(".")}: see  {path} --help'
-            click.echo(text, err=True)
+            if text.startswith('Usage: '):  # the help that a group without a command is
+                click.echo(text, err=True)
+            else:
+                warn(f'{" ".join(text.split()).rstrip(".")}: see  {path} --help')
             code = 2
         except click.Abort as error:
             code = exit_code(error.__cause__)
-        if standalone_mode:
-            sys.exit(code if isinstance(code, int) else 0)
+        except KeyboardInterrupt as error:  # while a command's options were read
+            warn(stop_line(error))
+            code = exit_code(error)
+        except OutputFailed as error:
+            if error.code == 1:  # as of a command of the system, nothing is said of a closed pipe
+                warn(str(error))
+            code = error.code
         return code
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -51,10 +65,10 @@ class Commands(click.Group):
         except D2LFTError as error:
             if ctx.params.get('debug'):
                 raise
-            click.echo(f'd2l-ft: {error}', err=True)
+            warn(str(error))
             ctx.exit(2)
         except KeyboardInterrupt as error:
-            click.echo(f'd2l-ft: {stop_line(error)}', err=True)
+            warn(stop_line(error))
             ctx.exit(exit_code(error))
 
 
@@ -94,7 +108,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     opened = Run.open(run)
     found, _ = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
     if as_json:
-        click.echo(
+        say(
             json.dumps(
                 {
                     'accuracy': found.accuracy,
@@ -105,10 +119,10 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
             )
         )
         return
-    click.echo(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
+    say(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
     width = max(len(name) for name in found.classes)
     for name, row in zip(found.classes, found.confusion.tolist(), strict=True):
-        click.echo(
+        say(
             f'{name:>{width}} is taken for  '
             + ', '.join(
                 f'{other}: {count}'
@@ -117,7 +131,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
             )
         )
     for mistake in found.worst(5):
-        click.echo(
+        say(
             f'{mistake.path}: {found.classes[mistake.label]}, taken for '
             f'{found.classes[mistake.predicted]} ({mistake.probability:.2f})'
         )
@@ -163,9 +177,9 @@ def predict(
         ranked = sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
         answers.append({'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)})
         if not as_json:
-            click.echo(f'{path}: ' + ', '.join(f'{name} {p:.3f}' for name, p in ranked[:top]))
+            say(f'{path}: ' + ', '.join(f'{name} {p:.3f}' for name, p in ranked[:top]))
     if as_json:
-        click.echo(json.dumps(answers))
+        say(json.dumps(answers))
 
 
 @main.command()
@@ -191,10 +205,10 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     for path in runs:
         opened = Run.open(path)
         for net, history in opened.history().items():
-            curves[f'{path.name} {net}'] = history
+            curves[visible(f'{path.name} {net}')] = history
     save_curves(out, curves)
-    click.echo(text_curves({name: history[-1:] for name, history in curves.items()}))
-    click.echo(f'figure: {out}')
+    say(*text_curves({name: history[-1:] for name, history in curves.items()}))
+    say(f'figure: {out}')
 
 
 @main.command()
@@ -254,12 +268,12 @@ def parity(
     from d2l_ft.parity import command
 
     if tolerances:
-        click.echo('\n'.join(command.tolerance_table()))
+        say(*command.tolerance_table())
         return
     plan = command.make_plan(precision=precision, **options)
     if prove:
-        ctx.exit(command.find_faults(plan, json_file, click.echo))
-    ctx.exit(command.compare_frameworks(plan, precision, report, json_file, click.echo))
+        ctx.exit(command.find_faults(plan, json_file, say))
+    ctx.exit(command.compare_frameworks(plan, precision, report, json_file, say))
 
 
 for each in (train, chapter, data):
@@ -280,7 +294,7 @@ def doctor(as_json: bool) -> None:
     """
     found = diagnose()
     if as_json:
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     sizes = ', '.join(f'{name} {size / 2**20:.1f} MiB' for name, size in found['cached'].items())
     rows = {
@@ -294,7 +308,7 @@ def doctor(as_json: bool) -> None:
             f'works on {", ".join(state["devices"])} with {state["threads"]} thread(s)'
         )
     for name, text in rows.items():
-        click.echo(f'{name}: {text}')
+        say(f'{name}: {text}')
 
 
 def diagnose() -> dict[str, Any]:

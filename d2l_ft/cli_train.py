@@ -10,6 +10,7 @@ import click
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.cli_options import backend_option, offline_option
 from d2l_ft.errors import CheckpointError
+from d2l_ft.messages import keep_going, say, warn
 from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import get_backend
 
@@ -168,6 +169,7 @@ def train(
     from d2l_ft.experiment import train as train_run
     from d2l_ft.plotting import text_curves
 
+    keep_going()
     settings = Settings(**options)
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
@@ -175,18 +177,18 @@ def train(
         settings.recipe(net)  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
     out = out or _default_out(chosen.NAME, settings.data)
-    run, stopped = train_run(chosen, settings, out, resume, say=click.echo)
+    run, stopped = train_run(chosen, settings, out, resume, say=say)
     if stopped:
-        click.echo(f'stopped; go on with:  d2l-ft train --out {out} --resume', err=True)
+        warn(f'stopped; go on with:  d2l-ft train --out {out} --resume')
         ctx.exit(128 + stopped)
-    click.echo(text_curves(run.history()))
+    say(*text_curves(run.history()))
     for name, history in run.history().items():
         last = history[-1]
-        click.echo(
+        say(
             f'{name}: loss {last.train_loss:.3f}, train acc {last.train_acc:.3f}, '
             f'test acc {last.test_acc:.3f}'
         )
-    click.echo(f'report: {run.path / "report.html"}')
+    say(f'report: {run.path / "report.html"}')
 
 
 def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:

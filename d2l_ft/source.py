@@ -17,7 +17,7 @@ from d2l_ft.errors import D2LFTError, ModelError
 from d2l_ft.files import cache_dir, locked, remove_leftovers
 from d2l_ft.folder import load_folders
 from d2l_ft.interface import Backend, State
-from d2l_ft.messages import tell, warn
+from d2l_ft.messages import safe_streams, say, tell, warn
 from d2l_ft.params import gluon_state
 from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS, scheduled
 from d2l_ft.registry import get_backend
@@ -260,11 +260,11 @@ def main() -> None:
     arch, backend, devices, quiet = sys.argv[1:]
     end_with_parent()
     try:
-        with handled(stop):
+        with handled(stop), safe_streams():
             checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
             save_checkpoint(source_path(arch), checkpoint)
     except D2LFTError as error:
-        print(f'{FAILED}{error}')
+        say(f'{FAILED}{error}')
     except KeyboardInterrupt as error:
         sys.exit(exit_code(error))
 

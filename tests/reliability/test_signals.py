@@ -180,7 +180,9 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
 
 
 @pytest.mark.parametrize('moment', MOMENTS)
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    'number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
+)
 def test_a_signal(framework, photos, whole, moment, number, tmp_path, figure):
     draw = random.Random(number)
     for time_ in range(TIMES if THOROUGH else 1):
@@ -271,7 +273,11 @@ def test_a_second_signal_ends_at_once(framework, photos, tmp_path):
     assert one_line(err) == 'd2l-ft: ended by SIGTERM'
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    'number',
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    ids=lambda each: each.name,
+)
 def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path):
     """The process that does it ends too; what it began to draw is removed by the next."""
     out, cache = tmp_path / 'run', tmp_path / 'cache'
