@@ -13,7 +13,7 @@ from d2l_ft.chapter.cli import chapter
 from d2l_ft.cli_data import data
 from d2l_ft.cli_options import backend_option, offline_option
 from d2l_ft.cli_train import train
-from d2l_ft.errors import D2LFTError
+from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.messages import OutputFailed, safe_streams, say, visible, warn
 from d2l_ft.registry import backend_name, backend_names, get_backend
 from d2l_ft.signals import exit_code, handled, stop, stop_line
@@ -148,38 +148,79 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     type=click.IntRange(1),
     help='Classes to print for each image.',
 )
+@click.option('--skip-bad', is_flag=True, help='Exit code 0 although images were bad.')
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON list.')
+@click.pass_context
 def predict(
-    run: Path, images: tuple[str, ...], backend: str | None, top: int, as_json: bool
+    ctx: click.Context,
+    /,
+    run: Path,
+    images: tuple[str, ...],
+    backend: str | None,
+    top: int,
+    skip_bad: bool,
+    as_json: bool,
 ) -> None:
-    """Classify image files with the net of a run directory, with either framework.
+    """Classify images with the net of a run directory, with either framework.
 
     \b
-    Example:
+    Examples:
       d2l-ft predict runs/mine lunch.jpg dinner.png --top 2
+      d2l-ft predict runs/mine photos '*.jpg'
+      find photos -name '*.jpg' | d2l-ft predict runs/mine - --json
+
+    IMAGES are files; folders, of which all .jpg, .jpeg and .png are taken, deeper ones too;
+    patterns with * ? [ ] that the shell has left; and -, for a list on the standard input, one a
+    line.
+
+    Bad images stop nothing: the others are classified, and the bad ones are named at the end; in
+    the JSON list they have "error" in place of "class". The exit code is then 3, or 2 if all are
+    bad.
     """
     from d2l_ft.augment import Pipeline
     from d2l_ft.evaluation import predict as probabilities
     from d2l_ft.experiment import load_net
-    from d2l_ft.folder import check_images
+    from d2l_ft.folder import find_images, inspect_images
     from d2l_ft.interface import Sample
     from d2l_ft.run import Run
 
     opened = Run.open(run)
-    check_images([Sample(path, 0) for path in images], bar=not as_json)
-    chosen = get_backend(backend)
-    pipeline = Pipeline(opened.config['image_size'])
-    net = load_net(opened, chosen)
-    rows = probabilities(chosen, net, images, pipeline, bar=not as_json).tolist()
+    found = find_images(images, sys.stdin.buffer)
+    if not found:
+        raise DataError('the standard input names no image: give a list of paths, one a line')
+    paths = [path for path, problem in found if not problem]
+    checked = inspect_images([Sample(path, 0) for path in paths], bar=not as_json).problems
+    problems = dict(found) | dict(zip(paths, checked, strict=True))
+    good = [path for path in paths if not problems[path]]
+    rows = []
+    if good:
+        chosen = get_backend(backend)
+        net = load_net(opened, chosen)
+        pipeline = Pipeline(opened.config['image_size'])
+        rows = probabilities(chosen, net, good, pipeline, bar=not as_json).tolist()
     classes = opened.config['classes']
-    answers = []
-    for path, row in zip(images, rows, strict=True):
-        ranked = sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
-        answers.append({'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)})
-        if not as_json:
-            say(f'{path}: ' + ', '.join(f'{name} {p:.3f}' for name, p in ranked[:top]))
+    ranked = {
+        path: sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
+        for path, row in zip(good, rows, strict=True)
+    }
     if as_json:
-        say(json.dumps(answers))
+        say(json.dumps([_answer(path, ranked.get(path), problems[path]) for path, _ in found]))
+    else:
+        for path in good:
+            best = ', '.join(f'{name} {p:.3f}' for name, p in ranked[path][:top])
+            say(f'{path}: {best}')
+    bad = [(path, problems[path]) for path, _ in found if problems[path]]
+    for path, problem in bad:
+        warn(f'{path} {problem}')
+    if bad and not skip_bad:
+        ctx.exit(3 if good else 2)
+
+
+def _answer(path: str, ranked: list[tuple[str, float]] | None, problem: str) -> dict[str, Any]:
+    """Return what the JSON of ``predict`` says of an image."""
+    if ranked is None:
+        return {'path': path, 'error': problem}
+    return {'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)}
 
 
 @main.command()

@@ -89,7 +89,8 @@ class Output:
         Raises:
             OutputFailed: It cannot be written, and the process is to end.
         """
-        self._try(self.stream.write, text)
+        if text != '':  # which click writes to find out what it has before it
+            self._try(self.stream.write, text)
         return len(text)
 
     def flush(self) -> None:
