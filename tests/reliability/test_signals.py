@@ -133,6 +133,17 @@ MOMENTS = ('import', 'data check', 'epoch', 'test', 'writing')
 def stopped_at(framework, photos, moment, number, out, draw, group=False):
     """Start a training, send a signal at a moment, return the process with its output."""
     before = ''
+    if moment == 'import':  # as soon as the command hears signals
+        before = (
+            'from contextlib import contextmanager\nfrom pathlib import Path\n'
+            'from d2l_ft import signals\nkept = signals.handled\n'
+            '@contextmanager\n'
+            'def handled(handler):\n'
+            '    with kept(handler):\n'
+            f'        Path({str(out) + ".here"!r}).touch()\n'
+            '        yield\n'
+            'signals.handled = handled\n'
+        )
     if moment in ('data check', 'test', 'writing'):  # it tells where it is, and takes its time
         place = {
             'data check': 'd2l_ft.folder.inspect_image',
@@ -163,14 +174,12 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
         before = slow
     process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
                     '--out', out, before=before, group=group)  # fmt: skip
-    if moment == 'import':
-        time.sleep(draw.uniform(0.15, 1))
-    elif moment == 'epoch':
+    if moment == 'epoch':
         wait_for(process, (out / 'metrics.jsonl').exists)
         time.sleep(draw.uniform(0, 1))
     else:
         wait_for(process, Path(f'{out}.here').exists)
-        time.sleep(draw.uniform(0, 0.2))
+        time.sleep(draw.uniform(0, 1 if moment == 'import' else 0.2))
     if group:
         os.killpg(process.pid, number)
     else:
