@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from d2l_ft.errors import DataError
 from d2l_ft.files import new_directory
+from d2l_ft.messages import visible
 
 LARGEST = 20 * 2**30
 """Bytes an archive may unpack to."""
@@ -103,7 +104,9 @@ def extract(archive: Path, target: Path) -> Path:
         StorageError: The disk is full, or the folder cannot be written.
     """
     with explained(archive), opened(archive) as (entries, opener), new_directory(target) as folder:
-        for entry in tqdm(entries, desc=f'unpack {archive.name}', unit='file', disable=None):
+        for entry in tqdm(
+            entries, desc=visible(f'unpack {archive.name}'), unit='file', disable=None
+        ):
             path = folder.joinpath(*entry.parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             with opener(entry) as source, path.open('xb') as stream:

@@ -13,6 +13,7 @@ import numpy as np
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.interface import Backend
 from d2l_ft.registry import backend_of, get_backend, module_of
+from d2l_ft.signals import Stopped
 from d2l_ft.training import EpochMetrics, Fit, accuracy, summary
 
 MEAN, SUM = 'mean over the batch', 'sum over the batch'
@@ -237,7 +238,7 @@ def train_ch13(
     )
     history = fit.run(None if quiet else LiveCurves().add)
     if fit.interrupted:
-        raise KeyboardInterrupt
+        raise Stopped(fit.interrupted)
     if history and not quiet:
         print(summary(history[-1], devices, step_of(backend, loss, reduction)))
     return history

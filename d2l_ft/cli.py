@@ -13,8 +13,10 @@ from d2l_ft.chapter.cli import chapter
 from d2l_ft.cli_data import data
 from d2l_ft.cli_options import backend_option, offline_option
 from d2l_ft.cli_train import train
-from d2l_ft.errors import INTERRUPTED, D2LFTError
+from d2l_ft.errors import D2LFTError, DataError
+from d2l_ft.messages import OutputFailed, safe_streams, say, visible, warn
 from d2l_ft.registry import backend_name, backend_names, get_backend
+from d2l_ft.signals import exit_code, handled, stop, stop_line
 
 
 class Commands(click.Group):
@@ -22,24 +24,38 @@ class Commands(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command line."""
+        with handled(stop), safe_streams():
+            code = self._main(standalone_mode, *args, **extra)
+        if standalone_mode:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+    def _main(self, standalone_mode: bool, *args: Any, **extra: Any) -> Any:
+        """Return the exit code of a command line, or what its command returns."""
         run: Any = super().main
+        code: Any
         try:
             code = run(*args, standalone_mode=False, **extra)
+            sys.stdout.flush()
         except click.UsageError as error:
             if not standalone_mode:
                 raise
             path = error.ctx.command_path if error.ctx else 'd2l-ft'
             text = error.format_message()
-            if not text.startswith(
-                'Usage: '
-            ):  # which is the help that a group without a command is
-                text = f'd2l-ft: {" ".join(text.split()).rstrip(".")}: see  {path} --help'
-            click.echo(text, err=True)
+            if text.startswith('Usage: '):  # the help that a group without a command is
+                click.echo(text, err=True)
+            else:
+                warn(f'{" ".join(text.split()).rstrip(".")}: see  {path} --help')
             code = 2
-        except click.Abort:
-            code = INTERRUPTED
-        if standalone_mode:
-            sys.exit(code if isinstance(code, int) else 0)
+        except click.Abort as error:
+            code = exit_code(error.__cause__)
+        except KeyboardInterrupt as error:  # while a command's options were read
+            warn(stop_line(error))
+            code = exit_code(error)
+        except OutputFailed as error:
+            if error.code == 1:  # as of a command of the system, nothing is said of a closed pipe
+                warn(str(error))
+            code = error.code
         return code
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -49,11 +65,11 @@ class Commands(click.Group):
         except D2LFTError as error:
             if ctx.params.get('debug'):
                 raise
-            click.echo(f'd2l-ft: {error}', err=True)
+            warn(str(error))
             ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo('d2l-ft: interrupted', err=True)
-            ctx.exit(INTERRUPTED)
+        except KeyboardInterrupt as error:
+            warn(stop_line(error))
+            ctx.exit(exit_code(error))
 
 
 @click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})
@@ -92,7 +108,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     opened = Run.open(run)
     found, _ = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
     if as_json:
-        click.echo(
+        say(
             json.dumps(
                 {
                     'accuracy': found.accuracy,
@@ -103,10 +119,10 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
             )
         )
         return
-    click.echo(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
+    say(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
     width = max(len(name) for name in found.classes)
     for name, row in zip(found.classes, found.confusion.tolist(), strict=True):
-        click.echo(
+        say(
             f'{name:>{width}} is taken for  '
             + ', '.join(
                 f'{other}: {count}'
@@ -115,7 +131,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
             )
         )
     for mistake in found.worst(5):
-        click.echo(
+        say(
             f'{mistake.path}: {found.classes[mistake.label]}, taken for '
             f'{found.classes[mistake.predicted]} ({mistake.probability:.2f})'
         )
@@ -132,38 +148,79 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     type=click.IntRange(1),
     help='Classes to print for each image.',
 )
+@click.option('--skip-bad', is_flag=True, help='Exit code 0 although images were bad.')
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON list.')
+@click.pass_context
 def predict(
-    run: Path, images: tuple[str, ...], backend: str | None, top: int, as_json: bool
+    ctx: click.Context,
+    /,
+    run: Path,
+    images: tuple[str, ...],
+    backend: str | None,
+    top: int,
+    skip_bad: bool,
+    as_json: bool,
 ) -> None:
-    """Classify image files with the net of a run directory, with either framework.
+    """Classify images with the net of a run directory, with either framework.
 
     \b
-    Example:
+    Examples:
       d2l-ft predict runs/mine lunch.jpg dinner.png --top 2
+      d2l-ft predict runs/mine photos '*.jpg'
+      find photos -name '*.jpg' | d2l-ft predict runs/mine - --json
+
+    IMAGES are files; folders, of which all .jpg, .jpeg and .png are taken, deeper ones too;
+    patterns with * ? [ ] that the shell has left; and -, for a list on the standard input, one a
+    line.
+
+    Bad images stop nothing: the others are classified, and the bad ones are named at the end; in
+    the JSON list they have "error" in place of "class". The exit code is then 3, or 2 if all are
+    bad.
     """
     from d2l_ft.augment import Pipeline
     from d2l_ft.evaluation import predict as probabilities
     from d2l_ft.experiment import load_net
-    from d2l_ft.folder import check_images
+    from d2l_ft.folder import find_images, inspect_images
     from d2l_ft.interface import Sample
     from d2l_ft.run import Run
 
     opened = Run.open(run)
-    check_images([Sample(path, 0) for path in images], bar=not as_json)
-    chosen = get_backend(backend)
-    pipeline = Pipeline(opened.config['image_size'])
-    net = load_net(opened, chosen)
-    rows = probabilities(chosen, net, images, pipeline, bar=not as_json).tolist()
+    found = find_images(images, sys.stdin.buffer)
+    if not found:
+        raise DataError('the standard input names no image: give a list of paths, one a line')
+    paths = [path for path, problem in found if not problem]
+    checked = inspect_images([Sample(path, 0) for path in paths], bar=not as_json).problems
+    problems = dict(found) | dict(zip(paths, checked, strict=True))
+    good = [path for path in paths if not problems[path]]
+    rows = []
+    if good:
+        chosen = get_backend(backend)
+        net = load_net(opened, chosen)
+        pipeline = Pipeline(opened.config['image_size'])
+        rows = probabilities(chosen, net, good, pipeline, bar=not as_json).tolist()
     classes = opened.config['classes']
-    answers = []
-    for path, row in zip(images, rows, strict=True):
-        ranked = sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
-        answers.append({'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)})
-        if not as_json:
-            click.echo(f'{path}: ' + ', '.join(f'{name} {p:.3f}' for name, p in ranked[:top]))
+    ranked = {
+        path: sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
+        for path, row in zip(good, rows, strict=True)
+    }
     if as_json:
-        click.echo(json.dumps(answers))
+        say(json.dumps([_answer(path, ranked.get(path), problems[path]) for path, _ in found]))
+    else:
+        for path in good:
+            best = ', '.join(f'{name} {p:.3f}' for name, p in ranked[path][:top])
+            say(f'{path}: {best}')
+    bad = [(path, problems[path]) for path, _ in found if problems[path]]
+    for path, problem in bad:
+        warn(f'{path} {problem}')
+    if bad and not skip_bad:
+        ctx.exit(3 if good else 2)
+
+
+def _answer(path: str, ranked: list[tuple[str, float]] | None, problem: str) -> dict[str, Any]:
+    """Return what the JSON of ``predict`` says of an image."""
+    if ranked is None:
+        return {'path': path, 'error': problem}
+    return {'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)}
 
 
 @main.command()
@@ -189,10 +246,10 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     for path in runs:
         opened = Run.open(path)
         for net, history in opened.history().items():
-            curves[f'{path.name} {net}'] = history
+            curves[visible(f'{path.name} {net}')] = history
     save_curves(out, curves)
-    click.echo(text_curves({name: history[-1:] for name, history in curves.items()}))
-    click.echo(f'figure: {out}')
+    say(*text_curves({name: history[-1:] for name, history in curves.items()}))
+    say(f'figure: {out}')
 
 
 @main.command()
@@ -252,12 +309,12 @@ def parity(
     from d2l_ft.parity import command
 
     if tolerances:
-        click.echo('\n'.join(command.tolerance_table()))
+        say(*command.tolerance_table())
         return
     plan = command.make_plan(precision=precision, **options)
     if prove:
-        ctx.exit(command.find_faults(plan, json_file, click.echo))
-    ctx.exit(command.compare_frameworks(plan, precision, report, json_file, click.echo))
+        ctx.exit(command.find_faults(plan, json_file, say))
+    ctx.exit(command.compare_frameworks(plan, precision, report, json_file, say))
 
 
 for each in (train, chapter, data):
@@ -278,7 +335,7 @@ def doctor(as_json: bool) -> None:
     """
     found = diagnose()
     if as_json:
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     sizes = ', '.join(f'{name} {size / 2**20:.1f} MiB' for name, size in found['cached'].items())
     rows = {
@@ -292,7 +349,7 @@ def doctor(as_json: bool) -> None:
             f'works on {", ".join(state["devices"])} with {state["threads"]} thread(s)'
         )
     for name, text in rows.items():
-        click.echo(f'{name}: {text}')
+        say(f'{name}: {text}')
 
 
 def diagnose() -> dict[str, Any]:

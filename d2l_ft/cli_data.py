@@ -6,6 +6,7 @@ import click
 
 from d2l_ft.cli_options import offline_option
 from d2l_ft.errors import DataError
+from d2l_ft.messages import say
 
 
 @click.group()
@@ -29,7 +30,7 @@ def data_sample(directory: Path, seed: int) -> None:
 
     with tqdm(desc='draw', unit='image', disable=None) as bar:
         write_target(directory, seed, progress=bar.update)
-    click.echo(f'wrote {directory}')
+    say(f'wrote {directory}')
 
 
 @data.command('check')
@@ -54,12 +55,12 @@ def data_check(directory: Path, every: bool) -> None:
     odd: dict[str, list[str]] = {}
     with remembered(directory, anew=True) as checked:
         for name, part in zip(('train', 'test'), parts, strict=True):
-            click.echo(f'{name}: {len(part.samples)} images')
+            say(f'{name}: {len(part.samples)} images')
             counts = Counter(sample.label for sample in part.samples)
             for label, each in enumerate(part.classes):
-                click.echo(f'  {each}: {counts[label]}')
+                say(f'  {each}: {counts[label]}')
             if part.note():
-                click.echo(part.note())
+                say(part.note())
             found = inspect_images(part.samples, checked=checked)
             for sample, problem in zip(part.samples, found.problems, strict=True):
                 if problem:
@@ -69,12 +70,12 @@ def data_check(directory: Path, every: bool) -> None:
     for kind, paths in odd.items():
         shown = paths if every else paths[:SHOWN]
         more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''
-        click.echo(f'{len(paths)} with {ODD[kind]}: {", ".join(shown)}{more}')
+        say(f'{len(paths)} with {ODD[kind]}: {", ".join(shown)}{more}')
     for line in bad:
-        click.echo(f'bad: {line}')
+        say(f'bad: {line}')
     if bad:
         raise DataError(f'{len(bad)} bad image(s): mend or remove them, or train with --skip-bad')
-    click.echo('all images are good')
+    say('all images are good')
 
 
 @data.command('fetch')
@@ -92,4 +93,4 @@ def data_fetch(name: str) -> None:
     """
     from d2l_ft.hub import download_extract
 
-    click.echo(download_extract(name))
+    say(download_extract(name))

@@ -9,7 +9,8 @@ import click
 
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.cli_options import backend_option, offline_option
-from d2l_ft.errors import INTERRUPTED, CheckpointError
+from d2l_ft.errors import CheckpointError
+from d2l_ft.messages import keep_going, say, warn
 from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import get_backend
 
@@ -161,12 +162,14 @@ def train(
       d2l-ft train --data photos --source imagenet --freeze --cache-features --views 4
       d2l-ft train --out runs/mine --resume
 
-    Ctrl-C stops after the step under way and writes a checkpoint.
+    Ctrl-C, SIGTERM and SIGHUP stop after the step under way and write a checkpoint; the exit code
+    is 130, 143 or 129.
     """  # fmt: skip
     from d2l_ft.experiment import Settings
     from d2l_ft.experiment import train as train_run
     from d2l_ft.plotting import text_curves
 
+    keep_going()
     settings = Settings(**options)
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
@@ -174,18 +177,18 @@ def train(
         settings.recipe(net)  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
     out = out or _default_out(chosen.NAME, settings.data)
-    run, interrupted = train_run(chosen, settings, out, resume, say=click.echo)
-    if interrupted:
-        click.echo(f'stopped; go on with:  d2l-ft train --out {out} --resume', err=True)
-        ctx.exit(INTERRUPTED)
-    click.echo(text_curves(run.history()))
+    run, stopped = train_run(chosen, settings, out, resume, say=say)
+    if stopped:
+        warn(f'stopped; go on with:  d2l-ft train --out {out} --resume')
+        ctx.exit(128 + stopped)
+    say(*text_curves(run.history()))
     for name, history in run.history().items():
         last = history[-1]
-        click.echo(
+        say(
             f'{name}: loss {last.train_loss:.3f}, train acc {last.train_acc:.3f}, '
             f'test acc {last.test_acc:.3f}'
         )
-    click.echo(f'report: {run.path / "report.html"}')
+    say(f'report: {run.path / "report.html"}')
 
 
 def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple[Path, Any, str]:

@@ -1,8 +1,5 @@
 """The errors of d2l_ft: each message is one line with the cause and the next command."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
-
 
 class D2LFTError(Exception):
     """Base of every error that a user can mend; the command line exits with code 2 on it."""
@@ -22,6 +19,15 @@ class BackendBroken(D2LFTError):
 
 class DataError(D2LFTError):
     """A data set, an image or a download is missing, damaged or not what it claims to be."""
+
+
+class WorkerDied(DataError):
+    """A worker process of a loader was killed, most often by the system as memory ran out."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'a worker process of the loader died (out of memory?): use fewer workers (--workers)'
+        )
 
 
 class ModelError(D2LFTError):

@@ -12,7 +12,7 @@ from d2l_ft.architectures import architecture
 from d2l_ft.augment import Pipeline
 from d2l_ft.datasets import DataSet, default_cache, default_workers, load_data, on_gpu
 from d2l_ft.devices import keep_freed_memory
-from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
+from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged, WorkerDied
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.image_cache import ImageCache
@@ -131,7 +131,7 @@ def train(
     resume: bool = False,
     bar: bool = True,
     say: Callable[[str], None] = print,
-) -> tuple[Run, bool]:
+) -> tuple[Run, int]:
     """Train, and write all of it into a run directory.
 
     Args:
@@ -143,7 +143,8 @@ def train(
         say: Takes each line for the user.
 
     Returns:
-        The run, and whether Ctrl-C ended it early (then its checkpoint is written).
+        The run, and the number of the signal, such as SIGINT, that ended it early (then its
+        checkpoint is written); otherwise 0.
 
     Raises:
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
@@ -183,16 +184,15 @@ def train(
         job = Job(backend, settings, data, run, devices, bar, say, cache)
         for name in names:
             try:
-                if job.train(name, source if name == 'fine-tuned' else None):
-                    return run, True
+                if stopped := job.train(name, source if name == 'fine-tuned' else None):
+                    return run, stopped
                 job.report(name)
             except TrainingDiverged as error:
                 raise TrainingDiverged(_advice(str(error), run, name, settings)) from error
-            except StorageError as error:
-                raise StorageError(
-                    f'{error}; the run goes on with  d2l-ft train --out {out} --resume'
-                ) from error
-    return run, False
+            except (StorageError, WorkerDied) as error:
+                error.args = (f'{error}; the run goes on with  d2l-ft train --out {out} --resume',)
+                raise
+    return run, 0
 
 
 @dataclass
@@ -218,8 +218,8 @@ class Job:
     net: Any = None
     precision: str = ''
 
-    def train(self, name: str, source: State | None) -> bool:
-        """Train a net, from its last checkpoint if it has one; tell whether Ctrl-C ended it."""
+    def train(self, name: str, source: State | None) -> int:
+        """Train a net, from its last checkpoint if it has one; return the signal that ended it."""
         backend, settings, run = self.backend, self.settings, self.run
         self.net = net = self.build(name, source)
         recipe = settings.recipe(name)
@@ -259,7 +259,12 @@ class Job:
                 f'(step only: {metrics.step_examples_per_sec:.1f})'
             )
 
-        fit.run(on_epoch, save)
+        try:
+            fit.run(on_epoch, save)
+        except WorkerDied:
+            if fit.position.step:
+                save(fit.position)
+            raise
         if fit.interrupted and fit.position.step:
             save(fit.position)
         return fit.interrupted

@@ -16,6 +16,11 @@ from d2l_ft.errors import StorageError
 LEFTOVER = re.compile(r'\..+\.(jsonl?|png|html|safetensors)\.[a-z0-9_]{8}')
 """Names of temporary files: a hidden one for the file that it was to become."""
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 HOME_VARIABLE = 'D2L_FT_HOME'
 
 
@@ -76,9 +81,14 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder of ``write_atomic``'s files."""
-    for path in folder.glob('.*'):
+def remove_leftovers(folder: Path, pattern: str = '.*') -> None:
+    """Remove what writers that were killed have left in a folder of ``write_atomic``'s files.
+
+    Args:
+        folder: Nobody else writes there now, at least not what the pattern names.
+        pattern: Of the names, as ``glob`` takes it.
+    """
+    for path in folder.glob(pattern):
         if is_leftover(path):
             path.unlink(missing_ok=True)
 
@@ -156,15 +166,21 @@ def _umask() -> int:
 def new_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling that becomes ``path`` if the block succeeds.
 
-    An existing ``path`` must be empty. On an error or Ctrl-C nothing is left behind.
+    An existing ``path`` must be empty. On an error or Ctrl-C nothing is left behind; what a
+    process left that was killed is removed by the next one.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
     temporary: Path | None = None
+    held = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
+        remove_dead(path)
+        while held < 0:
+            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
+            held = hold(temporary)
+        assert temporary is not None
         os.chmod(temporary, 0o777 & ~_umask())
         yield temporary
         if path.is_dir():
@@ -175,3 +191,43 @@ def new_directory(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if held > 0:
+            os.close(held)
+
+
+def hold(folder: Path) -> int:
+    """Lock a new temporary folder as long as this process lives.
+
+    Returns:
+        A handle to close; 0 where the system has no such locks; -1 if ``remove_dead`` of another
+        process was faster and took the folder away.
+    """
+    if fcntl is None:
+        return 0
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return -1
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    if folder.exists():
+        return handle
+    os.close(handle)
+    return -1
+
+
+def remove_dead(path: Path) -> None:
+    """Remove the temporary folders of a folder whose processes have died: nobody holds them."""
+    if fcntl is None:
+        return
+    pattern = re.compile(rf'\.{re.escape(path.name)}\.[a-z0-9_]{{8}}')
+    for each in path.parent.iterdir():
+        if not pattern.fullmatch(each.name) or each.is_symlink() or not each.is_dir():
+            continue
+        with suppress(OSError):  # it is held, or gone, or somebody else's
+            handle = os.open(each, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(each, ignore_errors=True)
+            finally:
+                os.close(handle)

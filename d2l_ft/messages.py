@@ -1,16 +1,151 @@
-"""Lines for the user that appear above a progress bar instead of inside it."""
+"""Lines for the user: above a progress bar instead of inside it, without control characters.
 
+Names of files and classes come from anywhere. One may hold a line break, or what gives a terminal
+orders, and need not be text at all; ``visible`` makes each of these a readable escape.
+"""
+
+import errno
+import os
+import signal
 import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
+
+JOINERS = '\u200c\u200d'
+"""Characters of the category Cf that words and emoji need."""
+
+HIDDEN = ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
+"""Categories of control, of format (such as the direction of text), of bytes that are not UTF-8
+(as surrogates) and of line breaks."""
+
+
+def visible(text: str) -> str:
+    """Return a text as one line in which each character of ``HIDDEN`` is an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return ''.join(
+        each.encode('unicode_escape').decode()
+        if unicodedata.category(each) in HIDDEN and each not in JOINERS
+        else each
+        for each in text
+    )
+
+
+def say(*lines: object) -> None:
+    """Print lines to the standard output."""
+    for line in lines:
+        tqdm.write(visible(str(line)))
+    sys.stdout.flush()
 
 
 def tell(text: str) -> None:
     """Print what goes on; nothing in a notebook, whose output would vary by it."""
     if 'ipykernel' not in sys.modules:
-        tqdm.write(text)
+        say(text)
 
 
 def warn(text: str) -> None:
-    """Print to the error stream what the user should know though the work goes on."""
-    tqdm.write(f'd2l-ft: {text}', file=sys.stderr)
+    """Print to the error stream what the user should know."""
+    tqdm.write(f'd2l-ft: {visible(text)}', file=sys.stderr)
+
+
+class OutputFailed(Exception):
+    """The standard output takes no more.
+
+    Attributes:
+        code: Exit code: that of a process which SIGPIPE ended if the reader has gone, otherwise 1.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f'cannot write to the standard output: {os.strerror(number)}')
+        gone = number == errno.EPIPE and hasattr(signal, 'SIGPIPE')
+        self.code = 128 + signal.SIGPIPE if gone else 1
+
+
+class Output:
+    """A text stream of the process whose troubles are known, and end the process or do not.
+
+    After the first trouble what is written is lost.
+
+    Args:
+        stream: The stream.
+        kept: Whether the process goes on.
+        trouble: Number of the error that each write has; 0 for none.
+    """
+
+    def __init__(self, stream: Any, kept: bool, trouble: int = 0) -> None:
+        self.stream, self.kept, self.trouble = stream, kept, trouble
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text.
+
+        Raises:
+            OutputFailed: It cannot be written, and the process is to end.
+        """
+        if text != '':  # which click writes to find out what it has before it
+            self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OutputFailed: As ``write``.
+        """
+        self._try(self.stream.flush)
+
+    def _try(self, action: Any, *arguments: str) -> None:
+        """Do something with the stream."""
+        number = self.trouble if arguments else 0
+        try:
+            action(*arguments)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            null = os.open(os.devnull, os.O_RDWR)  # where what waits in buffers goes at the exit
+            os.dup2(null, self.stream.fileno())
+            os.close(null)
+        if number and not self.kept:
+            self.kept = True
+            raise OutputFailed(number)
+
+
+@contextmanager
+def safe_streams() -> Iterator[None]:
+    """Have a command write to its streams whatever they are: closed, full, or of few characters."""
+    former = sys.stdin, sys.stdout, sys.stderr
+    closed = []
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would be the stream
+            os.open(os.devnull, os.O_RDWR)
+            closed.append(number)
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    for number, name in ((1, 'stdout'), (2, 'stderr')):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(number, 'w', closefd=False)  # noqa: SIM115
+        if isinstance(stream, Output):  # of a command around this one
+            continue
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+        trouble = errno.EBADF if number in closed else 0
+        setattr(sys, name, Output(stream, kept=name == 'stderr', trouble=trouble))
+    try:
+        yield
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = former
+
+
+def keep_going() -> None:
+    """Have no trouble with the standard output end this process."""
+    if isinstance(sys.stdout, Output):
+        sys.stdout.kept = True

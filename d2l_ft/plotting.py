@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from d2l_ft.files import write_atomic
+from d2l_ft.messages import visible
 from d2l_ft.training import EpochMetrics
 
 WIDTH = 30
@@ -260,7 +261,8 @@ def draw_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> Any:
 
     figure = Figure(figsize=(9, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2)
-    for number, (name, history) in enumerate(runs.items()):
+    for number, (raw, history) in enumerate(runs.items()):
+        name = visible(raw).replace('$', r'\$')  # which would begin a formula
         epochs, colour = [each.epoch for each in history], f'C{number}'
         dots = 'o' if len(history) <= MOST_DOTS else ''
         left.plot(
@@ -293,15 +295,15 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[EpochMetrics]]) -> None:
     write_atomic(path, to_png(draw_curves(runs)))
 
 
-def text_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> str:
+def text_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> list[str]:
     """Return the test accuracy of each net and epoch as bars of characters, some twenty a net."""
     width = max((len(name) for name in runs), default=0)
-    return '\n'.join(
+    return [
         f'{name:{width}}  epoch {each.epoch:2d}  test acc {each.test_acc:.3f}  '
         f'{_bar(each.test_acc):{WIDTH}}|  loss {each.train_loss:.3f}'
         for name, history in runs.items()
         for each in _thinned(history)
-    )
+    ]
 
 
 def _thinned(history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from d2l_ft.augment import decode, resize
 from d2l_ft.evaluation import Evaluation
 from d2l_ft.files import write_atomic
+from d2l_ft.messages import visible
 from d2l_ft.opencv import cv2
 from d2l_ft.run import Run
 
@@ -28,7 +29,7 @@ def write_report(run: Run, evaluation: Evaluation) -> None:
     title = f'd2l_ft: {run.config["arch"]} on {run.config["data"]}'
     curves = base64.b64encode((run.path / 'curves.png').read_bytes()).decode()
     parts = [
-        f'<h1>{html.escape(title)}</h1>',
+        f'<h1>{escaped(title)}</h1>',
         f'<p>Test accuracy of the {run.best_net()} net: <b>{evaluation.accuracy:.3f}</b> on '
         f'{len(evaluation.samples)} images.</p>',
         f'<img class="curves" alt="learning curves" src="data:image/png;base64,{curves}">',
@@ -41,17 +42,22 @@ def write_report(run: Run, evaluation: Evaluation) -> None:
         '<h2>Settings</h2>',
         f'<pre>{html.escape(json.dumps(run.config, indent=2))}</pre>',
     ]
-    head = f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
+    head = f'<!doctype html><meta charset="utf-8"><title>{escaped(title)}</title>'
     page = f'{head}<style>{STYLE}</style>{"".join(parts)}'
     write_atomic(run.path / 'report.html', page.encode())
 
 
+def escaped(text: str) -> str:
+    """Return a text of one line as HTML."""
+    return html.escape(visible(text))
+
+
 def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Return a table whose first column names the rows."""
-    top = ''.join(f'<th>{html.escape(each)}' for each in header)
+    top = ''.join(f'<th>{escaped(each)}' for each in header)
     lines = ''
     for row in rows:
-        name, *cells = (html.escape(str(each)) for each in row)
+        name, *cells = (escaped(str(each)) for each in row)
         lines += f'<tr><th>{name}' + ''.join(f'<td>{cell}' for cell in cells)
     return f'<table><tr>{top}{lines}</table>'
 
@@ -92,7 +98,7 @@ def _mistakes(evaluation: Evaluation) -> str:
             f'{evaluation.classes[each.predicted]} ({each.probability:.2f})'
         )
         figures += (
-            f'<figure><img alt="{html.escape(each.path)}" src="data:image/jpeg;base64,{source}">'
-            f'<figcaption>{html.escape(text)}</figcaption></figure>'
+            f'<figure><img alt="{escaped(each.path)}" src="data:image/jpeg;base64,{source}">'
+            f'<figcaption>{escaped(text)}</figcaption></figure>'
         )
     return figures or '<p>None.</p>'

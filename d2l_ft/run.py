@@ -27,7 +27,7 @@ from d2l_ft.files import (
     remove_leftovers,
     write_atomic,
 )
-from d2l_ft.messages import warn
+from d2l_ft.messages import visible, warn
 from d2l_ft.records import from_json, typed
 from d2l_ft.training import EpochMetrics, Position
 
@@ -108,7 +108,7 @@ class Run:
 
     def save_left_out(self, lines: Sequence[str]) -> None:
         """Write the list of the images that were left out."""
-        write_atomic(self.path / LEFT_OUT, ''.join(f'{line}\n' for line in lines).encode())
+        write_atomic(self.path / LEFT_OUT, ''.join(f'{visible(line)}\n' for line in lines).encode())
 
     def add_metrics(self, metrics: EpochMetrics) -> None:
         """Add one line; an epoch that was done before, and again after a resume, stands once."""

@@ -13,14 +13,15 @@ from d2l_ft.archive import extract_only_member
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
 from d2l_ft.downloads import fetch
-from d2l_ft.errors import INTERRUPTED, D2LFTError, ModelError
-from d2l_ft.files import cache_dir, locked
+from d2l_ft.errors import D2LFTError, ModelError
+from d2l_ft.files import cache_dir, locked, remove_leftovers
 from d2l_ft.folder import load_folders
 from d2l_ft.interface import Backend, State
-from d2l_ft.messages import tell, warn
+from d2l_ft.messages import safe_streams, say, tell, warn
 from d2l_ft.params import gluon_state
 from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS, scheduled
 from d2l_ft.registry import get_backend
+from d2l_ft.signals import Stopped, end_with_parent, exit_code, handled, stop
 from d2l_ft.training import Fit, accuracy
 
 TORCHVISION = 'https://download.pytorch.org/models/'
@@ -182,6 +183,7 @@ def sample_source(
     if not path.is_file():
         with locked(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
             if not path.is_file():
+                remove_leftovers(path.parent, f'.{path.name}.*')
                 pretrain_apart(arch, backend.NAME, devices, bar)
     return load_checkpoint(path)
 
@@ -197,17 +199,28 @@ def pretrain_apart(arch: str, backend: str, devices: str, bar: bool) -> None:
     """
     words = [arch, backend, devices, '' if bar else 'quiet']
     command = [sys.executable, '-m', 'd2l_ft.source', *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    # its input is a pipe, whose end tells it that this process has died
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors='replace'
+    ) as child:
         try:
             for line in child.stdout or ():
                 if line.startswith(FAILED):
                     raise ModelError(line.removeprefix(FAILED).strip())
                 tell(line.rstrip())
         except BaseException:
-            child.terminate()  # Ctrl-C may have met this process alone
+            child.terminate()  # the signal may have met this process alone
             raise
+    if child.returncode < 0:
+        raise ModelError(
+            f'the process that pre-trains {arch} was killed by signal {-child.returncode} '
+            '(out of memory?): free some memory, then run the command again'
+        )
     if child.returncode:
-        raise ModelError(f'the process that pre-trains {arch} ended with code {child.returncode}')
+        raise ModelError(
+            f'the process that pre-trains {arch} ended with code {child.returncode}: '
+            'what it printed tells why'
+        )
 
 
 def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = True) -> Checkpoint:
@@ -232,7 +245,7 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     )  # fmt: skip
     fit.run()
     if fit.interrupted:
-        raise KeyboardInterrupt
+        raise Stopped(fit.interrupted)
     reached = accuracy(backend.evaluate(net, test_iter))
     tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
     meta = {
@@ -245,13 +258,15 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
 def main() -> None:
     """Be the process of ``pretrain_apart``."""
     arch, backend, devices, quiet = sys.argv[1:]
+    end_with_parent()
     try:
-        checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
-        save_checkpoint(source_path(arch), checkpoint)
+        with handled(stop), safe_streams():
+            checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
+            save_checkpoint(source_path(arch), checkpoint)
     except D2LFTError as error:
-        print(f'{FAILED}{error}')
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        say(f'{FAILED}{error}')
+    except KeyboardInterrupt as error:
+        sys.exit(exit_code(error))
 
 
 if __name__ == '__main__':

@@ -1,19 +1,20 @@
 """The training loop, written once for every framework."""
 
 import math
-import signal
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
-from d2l_ft.errors import TrainingDiverged
+from d2l_ft.errors import TrainingDiverged, WorkerDied
 from d2l_ft.interface import Backend, Sums
+from d2l_ft.signals import Stopped, handled
 
 READ_SECONDS = 0.5
 READ_STEPS = 8
@@ -98,30 +99,38 @@ class Position:
 
 
 class Interrupt:
-    """Turn the first Ctrl-C into a flag that the loop reads between two steps.
+    """Turn the first signal that asks to end, such as Ctrl-C, into a flag between two steps.
 
-    A second Ctrl-C interrupts at once. Outside the main thread Ctrl-C stays as it is.
+    A second one interrupts at once. Outside the main thread the signals stay as they are.
+
+    Attributes:
+        asked: Number of the signal; 0 as long as there was none.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = 0
 
     def __enter__(self) -> 'Interrupt':
-        try:
-            self._former = signal.signal(signal.SIGINT, self._on_signal)
-        except ValueError:  # only the main thread may set a handler
-            self._former = None
+        self._handled = handled(self._on_signal)
+        self._handled.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+        self._handled.__exit__(None, None, None)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print('\nstopping after this step; Ctrl-C again stops at once', file=sys.stderr)
+            raise Stopped(number)
+        self.asked = number
+        with suppress(OSError, RuntimeError):  # also: it came while another line was written
+            print('\nstopping after this step; Ctrl-C again stops at once', file=sys.stderr)
+
+    def until(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches until a signal asks to end, which raises ``Stopped``."""
+        for batch in batches:
+            if self.asked:
+                raise Stopped(self.asked)
+            yield batch
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
@@ -173,14 +182,16 @@ class Fit:
         self.name, self.loss, self.reduction = name, loss, reduction
         self.position = position or Position()
         self.seed, self.rate, self.save_every, self.bar = seed, rate, save_every, bar
-        self.interrupted = False
+        self.interrupted = 0
 
     def run(
         self,
         on_epoch: Callable[[EpochMetrics], None] | None = None,
         on_save: Callable[[Position], None] | None = None,
     ) -> list[EpochMetrics]:
-        """Train to the last epoch, or until Ctrl-C, which leaves ``interrupted`` true.
+        """Train to the last epoch, or until a signal, whose number is then ``interrupted``.
+
+        After it, and after ``WorkerDied``, ``position`` is that of the last whole step.
 
         Args:
             on_epoch: Called after each epoch, when ``position`` is that of the next.
@@ -188,6 +199,7 @@ class Fit:
 
         Raises:
             TrainingDiverged: The loss is not finite.
+            WorkerDied: A worker process of a loader was killed.
         """
         history = []
         steps = self.steps()
@@ -206,12 +218,20 @@ class Fit:
                 self._train_epoch(interrupt, bar, on_save)
                 if self.interrupted:
                     break
-                metrics = self.position.metrics(self.name, self.test())
+                try:
+                    test_acc = self.test(interrupt)
+                except (Stopped, WorkerDied):
+                    if not interrupt.asked:
+                        raise
+                    self.interrupted = interrupt.asked
+                    break
+                metrics = self.position.metrics(self.name, test_acc)
                 self.position = Position(epoch=self.position.epoch + 1)
                 history.append(metrics)
                 if on_epoch:
                     on_epoch(metrics)
-                self.interrupted = interrupt.asked and self.position.epoch < self.num_epochs
+                if self.position.epoch < self.num_epochs:
+                    self.interrupted = interrupt.asked
         return history
 
     def steps(self) -> int | None:
@@ -221,37 +241,47 @@ class Fit:
     def _train_epoch(
         self, interrupt: Interrupt, bar: Any, on_save: Callable[[Position], None] | None
     ) -> None:
-        """Train on what is left of the epoch; Ctrl-C ends it after a step."""
+        """Train on what is left of the epoch; a signal ends it after a step."""
         here = self.position
         if hasattr(self.train_iter, 'set_epoch'):
             self.train_iter.set_epoch(here.epoch, here.step)
         clock = Clock(self.train_iter)
         unread: list[Sums] = []
         read_step, read_time = here.step, time.perf_counter()
-        for batch in clock:
-            if self.seed is not None:
-                self.backend.seed(step_seed(self.seed, here.epoch, here.step))
-            if self.rate is not None:
-                self.backend.set_rate(self.trainer, self.rate(here.epoch, here.step))
-            sums = self.backend.train_step(self.net, self.trainer, batch, self.loss, self.reduction)
-            unread.append(sums)
-            here.step += 1
-            bar.update()
-            late = time.perf_counter() - read_time > READ_SECONDS
-            if late or here.step - read_step >= READ_STEPS:
-                self._read(unread, bar)
-                read_step, read_time = here.step, time.perf_counter()
-            if interrupt.asked:
-                self.interrupted = True
-                break
-            due = self.save_every and here.step % self.save_every == 0
-            if on_save and due and here.step != self.steps():  # the epoch's end has its own
-                self._read(unread, bar)
-                seconds, waited = here.seconds + clock.seconds(), here.waited + clock.waited
-                on_save(replace(here, seconds=seconds, waited=waited))
+        died = None
+        try:
+            for batch in clock:
+                if self.seed is not None:
+                    self.backend.seed(step_seed(self.seed, here.epoch, here.step))
+                if self.rate is not None:
+                    self.backend.set_rate(self.trainer, self.rate(here.epoch, here.step))
+                sums = self.backend.train_step(
+                    self.net, self.trainer, batch, self.loss, self.reduction
+                )
+                unread.append(sums)
+                here.step += 1
+                bar.update()
+                late = time.perf_counter() - read_time > READ_SECONDS
+                if late or here.step - read_step >= READ_STEPS:
+                    self._read(unread, bar)
+                    read_step, read_time = here.step, time.perf_counter()
+                if interrupt.asked:
+                    self.interrupted = interrupt.asked
+                    break
+                due = self.save_every and here.step % self.save_every == 0
+                if on_save and due and here.step != self.steps():  # the epoch's end has its own
+                    self._read(unread, bar)
+                    seconds, waited = here.seconds + clock.seconds(), here.waited + clock.waited
+                    on_save(replace(here, seconds=seconds, waited=waited))
+        except WorkerDied as error:  # between two steps
+            died = error
         self._read(unread, bar)
         here.seconds += clock.seconds()
         here.waited += clock.waited
+        if died:
+            if not interrupt.asked:  # a signal to the whole group ends the workers as well
+                raise died
+            self.interrupted = interrupt.asked
 
     def _read(self, unread: list[Sums], bar: Any) -> None:
         """Read sums from the device and put the running loss and accuracy beside the bar.
@@ -271,11 +301,15 @@ class Fit:
             refresh=False,
         )
 
-    def test(self) -> float:
-        """Return the accuracy on the test batches, or not-a-number without any."""
+    def test(self, interrupt: Interrupt) -> float:
+        """Return the accuracy on the test batches, or not-a-number without any.
+
+        Raises:
+            Stopped: A signal came; the test can be made again.
+        """
         if self.test_iter is None:
             return math.nan
-        return accuracy(self.backend.evaluate(self.net, self.test_iter))
+        return accuracy(self.backend.evaluate(self.net, interrupt.until(self.test_iter)))
 
 
 class Clock:

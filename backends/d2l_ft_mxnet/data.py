@@ -1,8 +1,12 @@
 """Batches of image files from Gluon's Dataset and DataLoader."""
 
+import gc
 import multiprocessing
+import queue
 import random
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.pool import ExceptionWithTraceback
 from typing import Any
 
 import mxnet as mx
@@ -11,9 +15,10 @@ from mxnet.gluon.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
 from d2l_ft.augment import EpochSampler, Key, Pipeline
-from d2l_ft.errors import DataError
+from d2l_ft.errors import DataError, WorkerDied
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Sample
+from d2l_ft.signals import be_worker
 from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
 Item = tuple[NDArray[Any], int] | DataError
@@ -111,6 +116,89 @@ def batchify(items: Sequence[Item]) -> tuple[NDArray[Any], NDArray[np.int32]] | 
     return np.stack(images), np.array(labels, dtype=np.int32)
 
 
+class Keys(Dataset):
+    """The keys of image files in their place: a worker process makes the examples."""
+
+    def __init__(self, files: ImageFiles) -> None:
+        self.count = len(files)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.count
+
+    def __getitem__(self, key: Key) -> Key:
+        """Return the key."""
+        return key
+
+
+class Workers:
+    """Processes that make batches, each behind a pipe of its own.
+
+    Gluon's processes share queues with locks: one that is killed keeps a lock for ever, its batch
+    never comes, and the pool cannot even be ended. A pipe has an end as soon as its process has;
+    and so has a process whose parent has died.
+
+    Args:
+        files: What they read.
+        count: Number of processes.
+    """
+
+    def __init__(self, files: ImageFiles, count: int) -> None:
+        for step in (mx.nd.waitall, gc.collect, mx.nd.waitall):  # before a fork, as Gluon does
+            step()
+        self.processes: list[multiprocessing.Process] = []
+        self.idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        pipes: list[Connection] = []
+        for _ in range(count):
+            here, there = multiprocessing.Pipe()
+            pipes.append(here)
+            process = multiprocessing.Process(target=work, args=(files, there, pipes), daemon=True)
+            process.start()
+            there.close()
+            self.processes.append(process)
+            self.idle.put(here)
+
+    def make(self, keys: Sequence[Key]) -> Any:
+        """Return what ``batchify`` makes of the items of some keys; threads may call it at once.
+
+        Raises:
+            WorkerDied: A worker was killed; the others are ended.
+        """
+        pipe, died = self.idle.get(), False
+        try:
+            pipe.send(keys)
+            answer = pipe.recv()
+        except (EOFError, OSError):
+            died = True
+        finally:
+            self.idle.put(pipe)
+        if died:  # raised here, as the other error holds half a batch
+            for each in self.processes:  # they may wait for a lock that the dead one holds
+                each.kill()
+            raise WorkerDied
+        if isinstance(answer, Exception) and not isinstance(answer, DataError):
+            raise answer
+        return answer
+
+
+def work(files: ImageFiles, pipe: Connection, parents: Sequence[Connection]) -> None:
+    """Be a process of ``Workers``, as long as the parent has an end of the pipe."""
+    be_worker()
+    for each in parents:  # a fork copies them
+        each.close()
+    while True:
+        try:
+            keys = pipe.recv()
+        except (EOFError, OSError):
+            return
+        answer: Any
+        try:
+            answer = batchify([files[key] for key in keys])
+        except Exception as error:
+            answer = ExceptionWithTraceback(error, error.__traceback__)
+        pipe.send(answer)
+
+
 class ImageLoader:
     """Batches of one epoch after another; ``loader`` says what the arguments are."""
 
@@ -118,11 +206,13 @@ class ImageLoader:
         self, files: ImageFiles, sampler: EpochSampler, workers: int, device: mx.Context | None
     ) -> None:
         self.pipeline, self.sampler, self.device = files.pipeline, sampler, device
+        # a thread of Gluon's loader for each process
         self.batches = DataLoader(
-            files,
+            Keys(files) if workers else files,
             batch_sampler=sampler,
             num_workers=workers,
-            batchify_fn=batchify,
+            batchify_fn=Workers(files, workers).make if workers else batchify,
+            thread_pool=True,
             timeout=PATIENCE,
         )
 
@@ -140,7 +230,8 @@ class ImageLoader:
         They are ``mx.np`` arrays where NumPy semantics is on.
 
         Raises:
-            DataError: An image can't be read, or a worker died.
+            DataError: An image can't be read, or no batch comes.
+            WorkerDied: A worker was killed.
         """
         prepare = self.prepare()
         for batch in self.received():
@@ -168,15 +259,15 @@ class ImageLoader:
         """Yield what the workers send.
 
         Raises:
-            DataError: Nothing came for ``PATIENCE`` seconds: Gluon starts another process for
-                one that died, but the batch it was making is lost.
+            DataError: Nothing came for ``PATIENCE`` seconds.
+            WorkerDied: A worker was killed.
         """
         try:
             yield from self.batches
         except multiprocessing.TimeoutError as error:
             raise DataError(
                 f'no batch came from the worker processes of the loader for {PATIENCE} s; '
-                'one may have died (out of memory?): use fewer workers'
+                'use fewer workers (--workers)'
             ) from error
 
 

@@ -3,6 +3,8 @@
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from d2l_ft.augment import EpochSampler, Key, Pipeline
-from d2l_ft.errors import DataError
+from d2l_ft.errors import DataError, WorkerDied
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Sample
+from d2l_ft.signals import be_worker
 
 Item = tuple[Any, int] | DataError
 Batch = tuple[Tensor, Tensor]
@@ -94,12 +97,9 @@ def collate(items: Sequence[Item]) -> Batch | DataError:
 
 
 def start_worker(_: int) -> None:
-    """Compute on one thread in a worker: a forked thread pool hangs. Leave Ctrl-C to the parent.
-
-    A terminal sends Ctrl-C to every process; Gluon's workers are deaf to it by themselves.
-    """
+    """Compute on one thread in a worker: a forked thread pool hangs."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_worker()
 
 
 class ImageLoader:
@@ -134,7 +134,8 @@ class ImageLoader:
         Without a device the images are contiguous, on the CPU.
 
         Raises:
-            DataError: An image can't be read, or a worker died.
+            DataError: An image can't be read.
+            WorkerDied: A worker was killed.
         """
         standardise = self.standardise()
         for batch in self.received():
@@ -159,21 +160,35 @@ class ImageLoader:
         """Yield what the workers send.
 
         Raises:
-            DataError: A worker died.
+            WorkerDied: A worker was killed; the others are ended.
         """
-        batches = iter(self.batches)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if not str(error).startswith('DataLoader worker (pid'):
-                    raise
-                raise DataError(
-                    'a worker process of the loader died (out of memory?): use fewer workers'
-                ) from error
-            yield batch
+        try:
+            with quiet_children():
+                batches = iter(self.batches)
+            yield from batches
+        except (RuntimeError, OSError, EOFError) as error:
+            # the last two: it died while it sent a batch
+            workers = getattr(getattr(self.batches, '_iterator', None), '_workers', [])
+            if not wait([each.sentinel for each in workers], timeout=1):
+                raise
+            for each in workers:  # they may wait for a lock that the dead one holds
+                each.kill()
+            raise WorkerDied from error
+
+
+@contextmanager
+def quiet_children() -> Iterator[None]:
+    """Keep torch's handler of SIGCHLD away, which a loader sets when it starts its workers.
+
+    It raises in whatever the main thread does when a worker dies, be it the middle of a step;
+    without it, the next batch that does not come tells.
+    """
+    former = signal.getsignal(signal.SIGCHLD) if hasattr(signal, 'SIGCHLD') else None
+    try:
+        yield
+    finally:
+        if former is not None and signal.getsignal(signal.SIGCHLD) is not former:
+            signal.signal(signal.SIGCHLD, former)
 
 
 def look_up(pipeline: Pipeline, device: torch.device) -> Callable[[Tensor], Tensor]:

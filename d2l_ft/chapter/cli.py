@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from d2l_ft.messages import say
+
 
 @click.group()
 def chapter() -> None:
@@ -67,7 +69,7 @@ def chapter_build(
     """
     from d2l_ft.chapter import command
 
-    ctx.exit(command.build(files, tab, data, not no_run, overwrite, out, click.echo))
+    ctx.exit(command.build(files, tab, data, not no_run, overwrite, out, say))
 
 
 @chapter.command('status')
@@ -84,7 +86,7 @@ def chapter_status(ctx: click.Context, files: tuple[Path, ...]) -> None:
     """
     from d2l_ft.chapter import command
 
-    ctx.exit(command.status(files, click.echo))
+    ctx.exit(command.status(files, say))
 
 
 @chapter.command('check')
@@ -103,7 +105,7 @@ def chapter_check(ctx: click.Context, files: tuple[Path, ...], accept: bool) -> 
     """
     from d2l_ft.chapter import command
 
-    ctx.exit(command.check(files, accept, click.echo))
+    ctx.exit(command.check(files, accept, say))
 
 
 @chapter.command('notebooks')
@@ -125,7 +127,7 @@ def chapter_notebooks(ctx: click.Context, files: tuple[Path, ...], out: Path) ->
     """
     from d2l_ft.chapter import command
 
-    ctx.exit(command.notebooks(files, out, click.echo))
+    ctx.exit(command.notebooks(files, out, say))
 
 
 @chapter.command('lib')
@@ -148,4 +150,4 @@ def chapter_lib(ctx: click.Context, files: tuple[Path, ...], out: Path, verify: 
     """
     from d2l_ft.chapter import command
 
-    ctx.exit(command.library(files, out, verify, click.echo))
+    ctx.exit(command.library(files, out, verify, say))

@@ -159,3 +159,65 @@ def test_frozen_and_source_file(framework, folder, tmp_path):
     after = Run.open(second).load('fine-tuned')[0].model
     moved = {name for name in after if (after[name] != source[name]).any()}
     assert moved == {'fc.weight', 'fc.bias'}
+
+
+def test_predict_answers_for_the_good_images(framework, folder, tmp_path):
+    """One bad image, and folders, patterns and lists."""
+    out, images = tmp_path / 'run', tmp_path / 'images'
+    command('train', '--backend', framework.NAME, '--data', folder, *OPTIONS,
+            '--epochs', 1, '--out', out)  # fmt: skip
+    deep = images / 'deeper' / 'still [1]'
+    deep.mkdir(parents=True)
+    (images / '.hidden').mkdir()
+    good = []
+    photos = sorted((folder / 'test').rglob('*.jpg'))
+    for path, name in zip(photos, ['a b.jpg', 'c.JPG', 'deeper/d.jpeg', 'deeper/still [1]/e.jpg'],
+                          strict=False):  # fmt: skip
+        (images / name).write_bytes(path.read_bytes())
+        good.append(str(images / name))
+    (images / '.hidden' / 'f.jpg').write_bytes(b'not looked at')
+    (images / 'notes.txt').write_text('nor this')
+    bad = images / 'bad.jpg'
+    bad.write_bytes(b'no image')
+    found = [*good[:1], str(bad), *good[1:]]
+    start_ = [out, '--backend', framework.NAME]
+
+    def answers(*arguments, code, given=None):
+        process = start('predict', *start_, *arguments, '--json', stdin=subprocess.PIPE)
+        text, err = process.communicate(given, timeout=300)
+        assert process.returncode == code, err
+        listed = json.loads(text)
+        for each in listed:
+            assert ('class' in each) == ('error' not in each) == (each['path'] in good)
+        wrong = [each['path'] for each in listed if 'error' in each]
+        assert [line.split()[1] for line in err.splitlines()] == wrong
+        return [each['path'] for each in listed]
+
+    everything = [str(images), str(images / 'none.jpg'), good[0]]
+    assert answers(*everything, code=3) == [*found, str(images / 'none.jpg'), good[0]]
+    assert answers(images, '--skip-bad', code=0) == found
+    assert answers(images / '*.[jJ]*', code=3) == [good[0], str(bad), good[1]]
+    assert sorted(answers(images / '**/*.jp*g', code=3)) == sorted({*found} - {good[1]})
+    assert answers(good[3], code=0) == [good[3]]  # no pattern, as there is such a file
+    assert answers(bad, code=2) == [str(bad)]
+    assert answers('-', code=3, given='\n'.join([good[0], str(bad), '', good[2]])) == [
+        good[0], str(bad), good[2],
+    ]  # fmt: skip
+    (tmp_path / 'empty').mkdir()
+    assert answers(tmp_path / 'empty', code=2) == [str(tmp_path / 'empty')]
+    text, err = command('predict', *start_, images, code=3)
+    assert [line.rsplit(': ', 1)[0] for line in text.splitlines()] == good
+    assert err == f'd2l-ft: {bad} is no JPEG or PNG image\n'
+    process = start('predict', *start_, '-', stdin=subprocess.DEVNULL)
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err.count('\n')) == (2, 1)
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run([sys.executable, '-m', 'd2l_ft', '--version'], capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    assert done.stdout.startswith('d2l-ft, version ')
+    done = subprocess.run([sys.executable, '-m', 'd2l_ft', 'predict'], capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert 'd2l-ft predict --help' in done.stderr

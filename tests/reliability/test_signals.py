@@ -1,0 +1,331 @@
+"""Signals, and workers that are killed: one line, the right exit code, a checkpoint, no process."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import THOROUGH, make_folder
+from test_command import command, losses
+
+from d2l_ft.files import new_directory
+from d2l_ft.run import Run
+
+TIMES = 20 if THOROUGH else 3
+TRAIN = ['train', '--source', 'none', '--arch', 'resnet18', '--image-size', 32, '--batch-size', 4,
+         '--precision', 'float32', '--lr', 0.001]  # fmt: skip
+SECONDS = 60
+"""Until a process must have ended: far more than it takes, and no time is tested."""
+
+
+def start(*arguments, group=False, before='', **options):
+    """Start d2l-ft, with all signals as in a terminal."""
+    code = f'{before}\nfrom d2l_ft.__main__ import main\nmain()'
+    return subprocess.Popen(
+        [sys.executable, '-c', code, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group,
+        **options,
+    )  # fmt: skip
+
+
+def children(pid):
+    """Return the living processes that a process has started, oldest first."""
+    found = []
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            state, parent = stat.read_text().rpartition(')')[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != 'Z':
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def ended(pids, seconds=20):
+    """Wait until processes have ended; tell whether they have."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        states = []
+        for pid in pids:
+            try:
+                states.append(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0])
+            except OSError:
+                continue
+        if not set(states) - {'Z', 'X'}:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def wait_for(process, happened):
+    """Wait until something has happened, while the process lives."""
+    until = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def one_line(err):
+    """Return the only line on the error stream, the announcement of the stop aside."""
+    (line,) = [
+        each for each in err.splitlines() if each.strip() and not each.startswith('stopping after')
+    ]
+    return line
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    """Return a folder whose epoch takes some seconds, a third of it in the test."""
+    return make_folder(tmp_path_factory.mktemp('signals') / 'photos', train=60, test=30)
+
+
+@pytest.fixture(scope='module')
+def whole(photos, tmp_path_factory):
+    """Return what runs of two epochs come to that nothing ends, by backend."""
+    found = {}
+
+    def result(name):
+        if name not in found:
+            out = tmp_path_factory.mktemp('whole') / name
+            command(*TRAIN, '--backend', name, '--data', photos, '--epochs', 2, '--out', out)
+            found[name] = losses(out)
+        return found[name]
+
+    return result
+
+
+def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
+    """Of the training or of the test, while the other ones work."""
+    draw = random.Random(1)
+    for number in range(TIMES):
+        out = tmp_path / f'run{number}'
+        process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                        '--workers', 2, '--out', out)  # fmt: skip
+        wait_for(process, (out / 'metrics.jsonl').exists)
+        time.sleep(draw.uniform(0, 2))
+        workers = children(process.pid)
+        os.kill(draw.choice(workers), signal.SIGKILL)
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2, err
+        line = one_line(err)
+        assert 'use fewer workers' in line
+        assert f'd2l-ft train --out {out} --resume' in line
+        assert ended(workers)
+        done = len(losses(out))
+        _, position = Run.open(out).load('scratch')
+        assert position.epoch == done
+        if number == 0 and done == 1:  # it goes on as if nothing had happened
+            command('train', '--out', out, '--resume', '--workers', 0, '--epochs', 2)
+            assert losses(out) == whole(framework.NAME)
+        shutil.rmtree(out)
+    figure(f'{framework.NAME}: {TIMES} at random moments')
+
+
+MOMENTS = ('import', 'data check', 'epoch', 'test', 'writing')
+
+
+def stopped_at(framework, photos, moment, number, out, draw, group=False):
+    """Start a training, send a signal at a moment, return the process with its output."""
+    before = ''
+    if moment == 'import':  # as soon as the command hears signals
+        before = (
+            'from contextlib import contextmanager\nfrom pathlib import Path\n'
+            'from d2l_ft import signals\nkept = signals.handled\n'
+            '@contextmanager\n'
+            'def handled(handler):\n'
+            '    with kept(handler):\n'
+            f'        Path({str(out) + ".here"!r}).touch()\n'
+            '        yield\n'
+            'signals.handled = handled\n'
+        )
+    if moment in ('data check', 'test', 'writing'):  # it tells where it is, and takes its time
+        place = {
+            'data check': 'd2l_ft.folder.inspect_image',
+            'test': 'd2l_ft.training.accuracy',
+            'writing': 'd2l_ft.checkpoint.write_atomic',
+        }[moment]
+        module, _, name = place.rpartition('.')
+        slow = f'from pathlib import Path\nimport time, {module} as place\nkept = place.{name}\n'
+        if moment == 'test':
+            slow = (
+                'from pathlib import Path\nimport time\nfrom d2l_ft import training\n'
+                'kept = training.Interrupt.until\n'
+                'def slow(self, batches):\n'
+                f'    Path({str(out) + ".here"!r}).touch()\n'
+                '    for each in kept(self, batches):\n'
+                '        time.sleep(0.1)\n'
+                '        yield each\n'
+                'training.Interrupt.until = slow\n'
+            )
+        else:
+            slow += (
+                'def slow(*arguments):\n'
+                f'    Path({str(out) + ".here"!r}).touch()\n'
+                '    time.sleep(0.3)\n'
+                '    return kept(*arguments)\n'
+                f'place.{name} = slow\n'
+            )
+        before = slow
+    process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                    '--out', out, before=before, group=group)  # fmt: skip
+    if moment == 'epoch':
+        wait_for(process, (out / 'metrics.jsonl').exists)
+        time.sleep(draw.uniform(0, 1))
+    else:
+        wait_for(process, Path(f'{out}.here').exists)
+        time.sleep(draw.uniform(0, 1 if moment == 'import' else 0.2))
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    text, err = process.communicate(timeout=SECONDS)
+    return process, text, err
+
+
+@pytest.mark.parametrize('moment', MOMENTS)
+@pytest.mark.parametrize(
+    'number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name
+)
+def test_a_signal(framework, photos, whole, moment, number, tmp_path, figure):
+    draw = random.Random(number)
+    for time_ in range(TIMES if THOROUGH else 1):
+        out = tmp_path / f'run{time_}'
+        process, _, err = stopped_at(framework, photos, moment, number, out, draw)
+        assert process.returncode == 128 + number, err
+        assert 'Traceback' not in err
+        if moment in ('import', 'data check'):
+            assert not out.exists() or moment == 'import'
+            assert one_line(err)
+            continue
+        assert f'd2l-ft train --out {out} --resume' in one_line(err)
+        done = len(losses(out))
+        _, position = Run.open(out).load('scratch')
+        assert position.epoch == done
+        assert position.step > 0 or moment != 'test'
+        if done < 2:
+            command('train', '--out', out, '--resume', '--epochs', 2)
+            assert losses(out) == whole(framework.NAME)
+    figure(f'{framework.NAME}, {number.name}, {moment}: exit code {128 + number}')
+
+
+def test_a_signal_to_the_whole_group(framework, photos, tmp_path):
+    """As a terminal and systemd send it: the workers get it too, and end or not."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        out = tmp_path / number.name
+        process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                        '--workers', 2, '--out', out, group=True)  # fmt: skip
+        wait_for(process, (out / 'metrics.jsonl').exists)
+        workers = children(process.pid)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 128 + number, err
+        assert f'd2l-ft train --out {out} --resume' in one_line(err)
+        assert ended(workers)
+
+
+def test_no_worker_outlives_a_training_that_is_killed(framework, photos, tmp_path):
+    out = tmp_path / 'run'
+    process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                    '--workers', 2, '--out', out)  # fmt: skip
+    wait_for(process, (out / 'metrics.jsonl').exists)
+    workers = children(process.pid)
+    assert len(workers) >= 4
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    assert ended(workers)
+
+
+def test_nohup_stays_nohup(framework, photos, tmp_path):
+    def deaf():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    out = tmp_path / 'run'
+    process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                    '--out', out, preexec_fn=deaf)  # fmt: skip
+    wait_for(process, (out / 'metrics.jsonl').exists)
+    done = len(losses(out))
+    process.send_signal(signal.SIGHUP)
+    wait_for(process, lambda: len(losses(out)) > done + 1)
+    process.terminate()
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 143, err
+
+
+def test_a_second_signal_ends_at_once(framework, photos, tmp_path):
+    """Even while the step under way never ends."""
+    slow = (
+        'import time, d2l_ft.training as place\n'
+        'kept = place.Position.add\n'
+        'def add(self, sums):\n'
+        '    kept(self, sums)\n'
+        '    if self.epoch:\n'
+        '        time.sleep(1000)\n'
+        'place.Position.add = add\n'
+    )
+    out = tmp_path / 'run'
+    process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                    '--out', out, before=slow)  # fmt: skip
+    wait_for(process, (out / 'metrics.jsonl').exists)
+    time.sleep(2)
+    process.terminate()
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.terminate()
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 143, err
+    assert one_line(err) == 'd2l-ft: ended by SIGTERM'
+
+
+@pytest.mark.parametrize(
+    'number',
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    ids=lambda each: each.name,
+)
+def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path):
+    """The process that does it ends too; what it began to draw is removed by the next."""
+    out, cache = tmp_path / 'run', tmp_path / 'cache'
+    arguments = ['train', '--backend', framework.NAME, '--arch', 'squeezenet1_1', '--data', photos,
+                 '--image-size', 32, '--epochs', 1, '--out', out]  # fmt: skip
+    process = start(*arguments)
+    wait_for(process, lambda: list((cache / 'data').glob('.sample-source*')))
+    pids = children(process.pid)
+    assert pids
+    process.send_signal(number)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == (128 + number if number != signal.SIGKILL else -number), err
+    assert ended(pids)
+    if number != signal.SIGKILL:
+        assert one_line(err)
+    assert not list((cache / 'data').glob('.sample-source*'))
+    assert not list((cache / 'models').glob('*.safetensors'))
+
+
+def test_a_half_written_folder_of_a_process_that_was_killed(tmp_path):
+    """The next one that writes the folder removes it; that of a living process stays."""
+    code = (
+        'import sys, time\nfrom pathlib import Path\nfrom d2l_ft.files import new_directory\n'
+        'with new_directory(Path(sys.argv[1])) as folder:\n'
+        '    (folder / "half").write_text("x")\n'
+        '    print("here", flush=True)\n'
+        '    time.sleep(1000)\n'
+    )
+    words = [sys.executable, '-c', code, str(tmp_path / 'new')]
+    dead, alive = (subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2))
+    for process in (dead, alive):
+        assert process.stdout.readline() == b'here\n'
+    (tmp_path / '.new.notours1x').mkdir()
+    dead.kill()
+    dead.communicate()
+    assert len(list(tmp_path.glob('.new.*'))) == 3
+    with new_directory(tmp_path / 'new'):
+        pass
+    assert len(list(tmp_path.glob('.new.*/half'))) == 1
+    assert (tmp_path / '.new.notours1x').exists()
+    alive.terminate()
+    alive.communicate()
