@@ -14,14 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import PIL
-
 from d2l_ft.errors import StorageError
 from d2l_ft.files import cache_dir, write_atomic
-from d2l_ft.opencv import LARGEST
+from d2l_ft.opencv import LARGEST, cv2
 from d2l_ft.records import from_json
 
-RULES = f'1, Pillow {PIL.__version__}, {LARGEST} pixels'
+RULES = f'2, OpenCV {cv2.__version__}, {LARGEST} pixels'
 """What decides on an image: the number grows when ``folder.inspect_image`` does so differently."""
 
 YOUNG = 2_000_000_000

@@ -12,36 +12,39 @@ One folder a class, the classes sorted by name, the files of a class sorted by n
 
 import os
 import stat
+import sys
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from d2l_ft.augment import generator
+from d2l_ft.augment import generator, pixels
 from d2l_ft.checked import Checked
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import DataError
+from d2l_ft.formats import Structure, structure
 from d2l_ft.interface import Sample
-from d2l_ft.opencv import LARGEST
+from d2l_ft.opencv import LARGEST, cv2
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 """Compared in lower case; what Gluon's ImageFolderDataset takes."""
 
-FORMATS = ('JPEG', 'PNG')
+LARGEST_FILE = 1 << 29
+"""Bytes of the largest file that is read: three a pixel of the largest image."""
+
 BIG = 1 << 24
-"""Pixels from which images are decoded one after the other: each takes four bytes a pixel."""
+"""Pixels, or bytes, from which files are read and decoded one after the other."""
 
 BIG_LOCK = threading.Lock()
 BATCH = 1000
 """Images that wait for a thread at once: each takes 2 KiB, the path aside."""
-
-EXIF_ORIENTATION = 0x0112
 
 ODD = {
     'other format': 'another format than the name says: the content counts',
@@ -149,54 +152,60 @@ def _count(skipped: dict[str, int], kind: str, number: int = 1) -> None:
 def inspect_image(path: str) -> tuple[str, list[str]]:
     """Return what is wrong with an image file, or nothing; and which kinds of ODD it is.
 
-    The whole picture is decoded: OpenCV and MXNet would read a truncated one in silence. Its size
-    is read before, and large ones are decoded one after the other. Whoever changes what is good
-    gives ``checked.RULES`` another number.
+    Good is what the loader decodes, which is asked itself, if it is also whole and not too large:
+    some versions of OpenCV fill up a truncated JPEG in silence. The size is read before, and
+    large ones are decoded one after the other. Whoever changes what is good gives
+    ``checked.RULES`` another number.
     """
-    with ExitStack() as alone:  # left last: an error holds pixels too, until it is handled
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):  # a pipe or device would block the reader for ever
-                return 'is not a regular file', []
-            if status.st_size == 0:
-                return 'is empty', []
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # of PIL, on sizes and odd metadata
-                with Image.open(path, formats=FORMATS) as image:
-                    if image.width * image.height > LARGEST:
-                        return f'has {image.width} x {image.height} pixels, which is too large', []
-                    if image.width * image.height > BIG:
-                        alone.enter_context(BIG_LOCK)
-                    try:
-                        image.load()
-                        return '', oddities(path, image)
-                    finally:
-                        image.close()  # gives the pixels back before the next one may begin
-        except FileNotFoundError:
-            return 'does not exist', []
-        except UnidentifiedImageError:
-            return 'is no JPEG or PNG image', []
-        except Image.DecompressionBombError:
-            return 'has too many pixels', []
-        except OSError as error:
-            return f'cannot be read ({error.strerror or " ".join(str(error).split())})', []
-        except Exception as error:  # PIL's decoders raise anything: SyntaxError, ValueError, ...
-            return f'cannot be read ({" ".join(str(error).split()) or type(error).__name__})', []
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device would block the reader for ever
+            return 'is not a regular file', []
+        if status.st_size == 0:
+            return 'is empty', []
+        if status.st_size > LARGEST_FILE:
+            return f'has {status.st_size >> 20} MiB, which is too large', []
+        with BIG_LOCK if status.st_size > BIG else nullcontext():
+            data = np.fromfile(path, dtype=np.uint8)
+            found = structure(data.tobytes())
+            if found is None:
+                return 'is no JPEG or PNG image', []
+            size = found.width * found.height
+            if size > LARGEST:
+                return f'has {found.width} x {found.height} pixels, which is too large', []
+            if found.cut:
+                return 'is truncated', []
+            with BIG_LOCK if size > BIG >= status.st_size else nullcontext():
+                if pixels(data) is None:
+                    return 'does not decode: it is damaged, or of a kind that OpenCV lacks', []
+                if 'EXIF' in found.odd and not is_turned(data, found):
+                    found.odd.remove('EXIF')
+    except FileNotFoundError:
+        return 'does not exist', []
+    except (OSError, MemoryError) as error:
+        return f'cannot be read ({getattr(error, "strerror", None) or "too little memory"})', []
+    if found.format != ('PNG' if path.lower().endswith('.png') else 'JPEG'):
+        found.odd.add('other format')
+    return '', [kind for kind in ODD if kind in found.odd]
 
 
-def oddities(path: str, image: Image.Image) -> list[str]:
-    """Return which kinds of ODD a picture is."""
-    suffix = 'PNG' if path.lower().endswith('.png') else 'JPEG'
-    found = {
-        'other format': ('PNG' if image.format == 'PNG' else 'JPEG') != suffix,
-        'CMYK': image.mode in ('CMYK', 'YCCK'),
-        '16 bits': image.mode.startswith('I'),
-        'palette': image.mode == 'P',
-        'alpha': image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info,
-        'animated': getattr(image, 'n_frames', 1) > 1,
-        'EXIF': image.getexif().get(EXIF_ORIENTATION, 1) != 1,
-    }
-    return [kind for kind, odd in found.items() if odd]
+def is_turned(data: NDArray[np.uint8], found: Structure) -> bool:
+    """Tell whether the loader's decoder turns or mirrors a picture, by its EXIF.
+
+    The decoder is asked, as it does not read all EXIF that there is: where that can be, by a tiny
+    picture that has the metadata of the file.
+    """
+    files = [data]
+    if found.metadata:
+        picture = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+        tiny = cv2.imencode('.jpg', picture)[1].tobytes()
+        files.insert(0, np.frombuffer(b''.join([tiny[:2], *found.metadata, tiny[2:]]), np.uint8))
+    for each in files:
+        plain = pixels(each, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        turned = pixels(each)
+        if plain is not None and turned is not None:
+            return not np.array_equal(plain, turned)
+    return False
 
 
 @dataclass
@@ -213,17 +222,30 @@ class Inspection:
 
 
 @contextmanager
-def strict_pil() -> Iterator[None]:
-    """Have PIL refuse truncated files, also if another library has told it not to.
+def silent_decoders() -> Iterator[Any]:
+    """Keep the lines of libpng and libjpeg, which name no file, off the terminal.
 
-    GluonCV does so for the whole process when it is imported.
+    They write to the descriptor of stderr; yields a file in its place for all else.
     """
-    former = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = former
+        shown = os.fdopen(os.dup(2), 'w')
+    except OSError:  # there is no stderr
+        yield sys.stderr
+        return
+    with shown:
+        try:
+            own = sys.stderr.fileno() == 2
+        except (AttributeError, OSError, ValueError):  # something else was put in its place
+            own = False
+        if own:
+            sys.stderr.flush()
+        with open(os.devnull, 'w') as nothing:
+            os.dup2(nothing.fileno(), 2)
+        try:
+            yield shown if own else sys.stderr
+        finally:
+            shown.flush()
+            os.dup2(shown.fileno(), 2)
 
 
 def inspect_images(
@@ -241,10 +263,8 @@ def inspect_images(
     todo = paths if checked is None else checked.unknown(paths)
     problems: dict[str, str] = {}
     odd: dict[str, list[str]] = {}
-    with (
-        strict_pil(),
-        ThreadPoolExecutor(usable_cores()) as pool,
-    ):  # PIL decodes outside Python's lock
+    # OpenCV decodes outside Python's lock
+    with silent_decoders() as shown, ThreadPoolExecutor(usable_cores()) as pool:
         starts = range(0, len(todo), BATCH)
         found = tqdm(
             (each for i in starts for each in pool.map(inspect_image, todo[i : i + BATCH])),
@@ -252,6 +272,7 @@ def inspect_images(
             desc='check images',
             unit='image',
             leave=False,
+            file=shown,
             disable=None if bar else True,
         )
         for path, (problem, kinds) in zip(todo, found, strict=True):
