@@ -34,7 +34,7 @@ class Memory:
     Attributes:
         folder: The folder's full path.
         rules: ``RULES`` by which its images are good.
-        images: Path within the folder -> ``mark``.
+        images: Path within the folder -> ``mark``, and the hash of the content.
     """
 
     folder: str
@@ -48,6 +48,9 @@ class Checked:
     Args:
         root: The folder.
         anew: Whether to forget what was found before.
+
+    Attributes:
+        hashes: Path of a good image -> SHA-256 of its file.
     """
 
     def __init__(self, root: str | os.PathLike[str], anew: bool = False) -> None:
@@ -57,6 +60,7 @@ class Checked:
         self.before = {} if anew else self.stored
         self.good: dict[str, str] = {}
         self.marks: dict[str, str] = {}
+        self.hashes: dict[str, str] = {}
 
     def unknown(self, paths: Iterable[str]) -> list[str]:
         """Return the images that must be decoded; the others are good."""
@@ -69,18 +73,26 @@ class Checked:
                 unknown.append(path)
                 continue
             name, current = path.removeprefix(self.prefix), mark(status)
-            if self.before.get(name) == current:
-                self.good[name] = current
+            known, _, content = self.before.get(name, '').rpartition(' ')
+            if known == current:
+                self.good[name] = self.before[name]
+                self.hashes[path] = content
                 continue
             unknown.append(path)
             if max(status.st_mtime_ns, status.st_ctime_ns) < now - YOUNG:
                 self.marks[path] = current
         return unknown
 
-    def add(self, path: str) -> None:
-        """Remember an image of ``unknown`` as good, as it was before it was decoded."""
+    def add(self, path: str, content: str) -> None:
+        """Remember an image of ``unknown`` as good, as it was before it was decoded.
+
+        Args:
+            path: The image.
+            content: SHA-256 of its file.
+        """
+        self.hashes[path] = content
         if path in self.marks:
-            self.good[path.removeprefix(self.prefix)] = self.marks.pop(path)
+            self.good[path.removeprefix(self.prefix)] = f'{self.marks.pop(path)} {content}'
 
     def save(self, whole: bool = True) -> None:
         """Write what is new, if the cache can be written.
