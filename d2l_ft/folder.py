@@ -519,7 +519,7 @@ def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFold
             folders of both parts without classes.
     """
     folder = Path(root)
-    named = _part_folders(folder)
+    named = part_folders(folder)
     train = next((each for each in named if _part(each) in TRAIN_NAMES), None)
     tests = [each for each in named if each != train and _part(each) in TEST_NAMES]
     labelled = [each for each in tests if train and _has_labels(each, train)]
@@ -556,7 +556,7 @@ def _part(folder: Path) -> str:
     return folder.name.casefold()
 
 
-def _part_folders(folder: Path) -> list[Path]:
+def part_folders(folder: Path) -> list[Path]:
     """Return the folders that have the name of a part, the preferred ones first.
 
     Raises:
@@ -635,7 +635,7 @@ def _data_set_below(folder: Path) -> Path | None:
 
 def _is_data_set(folder: Path) -> bool:
     """Tell whether a folder has class folders, or a training part that has."""
-    parts = [each for each in _part_folders(folder) if _part(each) in TRAIN_NAMES]
+    parts = [each for each in part_folders(folder) if _part(each) in TRAIN_NAMES]
     return any(map(_has_classes, parts)) or len(_class_folders(folder)) > 1
 
 

@@ -93,7 +93,7 @@ def _jpeg(data: bytes) -> Structure:
             continue
         if kind == EOI:
             found.cut = False
-            if JPEG in data[place:]:
+            if data.find(JPEG, place) >= 0:
                 found.odd.add('animated')
             break
         end = place + int.from_bytes(data[place : place + 2], 'big')

@@ -82,7 +82,15 @@ def truncated(path):
     path.write_bytes(data[: 2 * len(data) // 3])
 
 
+def huge(path):
+    """Write a file of 600 MiB that takes no room on the disk."""
+    with path.open('wb') as file:
+        file.write(b'\xff\xd8\xff')
+        file.truncate(600 << 20)
+
+
 BAD = {
+    'huge.jpg': huge,
     'truncated.jpg': truncated,
     'truncated.png': truncated,
     'empty.jpg': lambda path: path.write_bytes(b''),
@@ -182,7 +190,7 @@ def test_check_names_all(zoo):
         assert (name in out) == (kind is not None)
     for cause in (
         'is empty', 'is not a regular file', 'does not exist', '60000 x 60000 pixels|too many',
-        'is no JPEG or PNG image', 'truncated', ODD['CMYK'], ODD['EXIF'],
+        'is no JPEG or PNG image', 'truncated', 'has 600 MiB', ODD['CMYK'], ODD['EXIF'],
     ):  # fmt: skip
         assert any(each in out for each in cause.split('|')), cause
     assert f'{len(BAD)} bad image(s)' in err

@@ -74,6 +74,14 @@ def test_parts_are_known_by_their_names_in_any_case(root, train, test):
     assert load_folders(data.root)[0].samples == data.train.samples
 
 
+def test_the_proof_takes_the_same_parts(root):
+    from d2l_ft.parity.plan import load_parts
+
+    part(root, 'Train', 1)
+    part(root, 'Test', 1)
+    assert load_parts(str(root)) == load_folders(root)
+
+
 def test_the_usual_names_are_not_remarked_upon(folder):
     assert [each.note() for each in load_folders(folder)] == ['', '']
 
