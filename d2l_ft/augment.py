@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.architectures import MEAN, STD
 from d2l_ft.errors import DataError
+from d2l_ft.formats import ANIMATION, PNG, png_chunks
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.opencv import cv2
 
@@ -96,18 +97,25 @@ def decode(path: str) -> NDArray[np.uint8]:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(f'cannot read {path}: {error.strerror}') from error
-    try:
-        image = cv2.imdecode(still_image(data), cv2.IMREAD_COLOR) if data.size else None
-    except (cv2.error, MemoryError):  # more pixels than its limit
-        image = None
+    image = pixels(data)
     if image is None:
         raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder')
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-PNG = b'\x89PNG\r\n\x1a\n'
-ANIMATION = (b'acTL', b'fcTL', b'fdAT')
-"""Chunks of an animated PNG besides those of its still image (PNG, third edition, 11.3.2)."""
+def pixels(data: NDArray[np.uint8], flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
+    """Return the pixels of an image file's bytes, or None if they do not decode.
+
+    Training and the check of a folder both decode here, so that they cannot differ.
+
+    Returns:
+        (height, width, 3) BGR.
+    """
+    try:
+        image = cv2.imdecode(still_image(data), flags) if data.size else None
+    except (cv2.error, MemoryError):  # among others, more pixels than its limit
+        return None
+    return None if image is None else np.asarray(image, dtype=np.uint8)
 
 
 def still_image(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -119,15 +127,11 @@ def still_image(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     raw = data.tobytes() if data[: len(PNG)].tobytes() == PNG else b''
     if ANIMATION[0] not in raw:
         return data
-    kept, place = [PNG], len(PNG)
-    while place + 12 <= len(raw):  # length, name, bytes, checksum
-        end = place + 12 + int.from_bytes(raw[place : place + 4], 'big')
-        if end > len(raw):
-            return data
-        if raw[place + 4 : place + 8] not in ANIMATION:
-            kept.append(raw[place:end])
-        place = end
-    return np.frombuffer(b''.join(kept) + raw[place:], dtype=np.uint8)
+    chunks = list(png_chunks(raw))
+    if not chunks or chunks[-1][0] != b'IEND':
+        return data
+    kept = [raw[start:end] for name, start, end in chunks if name not in ANIMATION]
+    return np.frombuffer(b''.join([PNG, *kept]), dtype=np.uint8)
 
 
 def random_box(

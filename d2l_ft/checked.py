@@ -14,14 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import PIL
-
 from d2l_ft.errors import StorageError
 from d2l_ft.files import cache_dir, write_atomic
-from d2l_ft.opencv import LARGEST
+from d2l_ft.opencv import LARGEST, cv2
 from d2l_ft.records import from_json
 
-RULES = f'1, Pillow {PIL.__version__}, {LARGEST} pixels'
+RULES = f'2, OpenCV {cv2.__version__}, {LARGEST} pixels'
 """What decides on an image: the number grows when ``folder.inspect_image`` does so differently."""
 
 YOUNG = 2_000_000_000
@@ -36,7 +34,7 @@ class Memory:
     Attributes:
         folder: The folder's full path.
         rules: ``RULES`` by which its images are good.
-        images: Path within the folder -> ``mark``.
+        images: Path within the folder -> ``mark``, and the hash of the content.
     """
 
     folder: str
@@ -50,6 +48,9 @@ class Checked:
     Args:
         root: The folder.
         anew: Whether to forget what was found before.
+
+    Attributes:
+        hashes: Path of a good image -> SHA-256 of its file.
     """
 
     def __init__(self, root: str | os.PathLike[str], anew: bool = False) -> None:
@@ -59,6 +60,7 @@ class Checked:
         self.before = {} if anew else self.stored
         self.good: dict[str, str] = {}
         self.marks: dict[str, str] = {}
+        self.hashes: dict[str, str] = {}
 
     def unknown(self, paths: Iterable[str]) -> list[str]:
         """Return the images that must be decoded; the others are good."""
@@ -71,18 +73,26 @@ class Checked:
                 unknown.append(path)
                 continue
             name, current = path.removeprefix(self.prefix), mark(status)
-            if self.before.get(name) == current:
-                self.good[name] = current
+            known, _, content = self.before.get(name, '').rpartition(' ')
+            if known == current:
+                self.good[name] = self.before[name]
+                self.hashes[path] = content
                 continue
             unknown.append(path)
             if max(status.st_mtime_ns, status.st_ctime_ns) < now - YOUNG:
                 self.marks[path] = current
         return unknown
 
-    def add(self, path: str) -> None:
-        """Remember an image of ``unknown`` as good, as it was before it was decoded."""
+    def add(self, path: str, content: str) -> None:
+        """Remember an image of ``unknown`` as good, as it was before it was decoded.
+
+        Args:
+            path: The image.
+            content: SHA-256 of its file.
+        """
+        self.hashes[path] = content
         if path in self.marks:
-            self.good[path.removeprefix(self.prefix)] = self.marks.pop(path)
+            self.good[path.removeprefix(self.prefix)] = f'{self.marks.pop(path)} {content}'
 
     def save(self, whole: bool = True) -> None:
         """Write what is new, if the cache can be written.

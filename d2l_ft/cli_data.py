@@ -48,7 +48,8 @@ def data_check(directory: Path, every: bool) -> None:
     from collections import Counter
 
     from d2l_ft.checked import remembered
-    from d2l_ft.folder import ODD, SHOWN, inspect_images, load_folders
+    from d2l_ft.folder import ODD, inspect_images, load_folders, remarks
+    from d2l_ft.messages import SHOWN, unquoted
 
     parts = load_folders(directory)
     bad: list[str] = []
@@ -58,7 +59,7 @@ def data_check(directory: Path, every: bool) -> None:
             say(f'{name}: {len(part.samples)} images')
             counts = Counter(sample.label for sample in part.samples)
             for label, each in enumerate(part.classes):
-                say(f'  {each}: {counts[label]}')
+                say(f'  {unquoted(each)}: {counts[label]}')
             if part.note():
                 say(part.note())
             found = inspect_images(part.samples, checked=checked)
@@ -71,6 +72,8 @@ def data_check(directory: Path, every: bool) -> None:
         shown = paths if every else paths[:SHOWN]
         more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''
         say(f'{len(paths)} with {ODD[kind]}: {", ".join(shown)}{more}')
+    for line in remarks(*parts, checked.hashes):
+        say(line)
     for line in bad:
         say(f'bad: {line}')
     if bad:

@@ -15,7 +15,7 @@ from d2l_ft.checked import remembered
 from d2l_ft.devices import free_memory, usable_cores
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.files import cache_dir
-from d2l_ft.folder import ImageFolder, check_images, load_folders, without_bad
+from d2l_ft.folder import ImageFolder, check_images, load_folders, remarks, without_bad
 from d2l_ft.hub import DATA_HUB, download_extract
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend
@@ -51,6 +51,7 @@ class DataSet:
         lr: Rate of the body, likewise.
         area: Least and greatest share of an image that a random crop covers.
         left_out: One line for each bad image that is not in the parts.
+        remarks: Lines on what the user should know of the images, as of ``folder.remarks``.
     """
 
     name: str
@@ -61,12 +62,12 @@ class DataSet:
     lr: float = PHOTO_LR
     area: tuple[float, float] = AREA
     left_out: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def root(self) -> str:
         """The folder of the data set; it has train/ and test/, unless a part was held out."""
-        path = Path(self.train.root)
-        return str(path.parent if path.name == 'train' else path)
+        return self.name if os.path.isabs(self.name) else str(Path(self.train.root).parent)
 
     @property
     def source(self) -> str:
@@ -174,14 +175,17 @@ def load_data(
         )
     train, test = load_folders(root, seed)
     name = name if hub else str(root)
+    left_out: list[str] = []
     with remembered(root) as checked:
-        if not skip_bad:
+        if skip_bad:
+            train, bad = without_bad(train, bar, checked)
+            test, bad_too = without_bad(test, bar, checked)
+            left_out = bad + bad_too
+        else:
             hint = ', or left out with --skip-bad'
             check_images([*train.samples, *test.samples], bar, hint, checked)
-            return DataSet(name, train, test, PHOTO_SIZE)
-        train, bad = without_bad(train, bar, checked)
-        test, bad_too = without_bad(test, bar, checked)
-    return DataSet(name, train, test, PHOTO_SIZE, left_out=bad + bad_too)
+    told = remarks(train, test, checked.hashes)
+    return DataSet(name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told)
 
 
 def sample_folder(bar: bool = True) -> Path:

@@ -17,6 +17,7 @@ from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend, State
+from d2l_ft.messages import listed_only
 from d2l_ft.plotting import save_curves
 from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
 from d2l_ft.records import from_json
@@ -168,6 +169,8 @@ def train(
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
+        for line in data.remarks:
+            say(line)
         run = begun or Run(out, _config(backend, settings, data, size))
         if resume:
             _check_same(run, data, size)
@@ -442,10 +445,12 @@ def evaluate_run(
     """
     settings = run_settings(run)
     dataset = load_data(data or settings.data, settings.seed, bar, settings.skip_bad)
-    if dataset.classes != run.config['classes']:
+    known = run.config['classes']
+    if dataset.classes != known:
         raise CheckpointError(
-            f'{dataset.name} has the classes {", ".join(dataset.classes)}; '
-            f'{run.path} was trained for {", ".join(run.config["classes"])}'
+            f'{dataset.name} has other classes than {run.path} was trained for; only in the data: '
+            f'{listed_only(dataset.classes, known)}; only in the run: '
+            f'{listed_only(known, dataset.classes)}'
         )
     net = load_net(run, backend)
     pipeline = Pipeline(run.config['image_size'])

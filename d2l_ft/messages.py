@@ -1,19 +1,28 @@
 """Lines for the user: above a progress bar instead of inside it, without control characters.
 
 Names of files and classes come from anywhere. One may hold a line break, or what gives a terminal
-orders, and need not be text at all; ``visible`` makes each of these a readable escape.
+orders, and need not be text at all; ``visible`` makes each of these a readable escape. ``quoted``
+and its like tell names apart.
 """
 
 import errno
 import os
+import re
 import signal
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+
+SHOWN = 5
+"""Names of many that a line has."""
+
+PLAIN = re.compile(r'[\w.+-]+( [\w.+-]+)*')
+"""Names that nothing else in a line can be taken for."""
 
 JOINERS = '\u200c\u200d'
 """Characters of the category Cf that words and emoji need."""
@@ -149,3 +158,37 @@ def keep_going() -> None:
     """Have no trouble with the standard output end this process."""
     if isinstance(sys.stdout, Output):
         sys.stdout.kept = True
+
+
+def look(name: str) -> str:
+    """Return what names that look the same have in common: accents composed, one kind of space."""
+    return ' '.join(unicodedata.normalize('NFC', name).split())
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes, with escapes where it does not show what it is."""
+    return repr(name) if name == look(name) and name.isprintable() else ascii(name)
+
+
+def unquoted(name: str) -> str:
+    """Return a name as it is if nothing in it can be taken for something else, else ``quoted``."""
+    return name if PLAIN.fullmatch(name) and name == look(name) else quoted(name)
+
+
+def listed(names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return the first few of some names, quoted, and how many more there are; or 'none'.
+
+    Names that look the same as another, of these or the others, are told apart by escapes.
+    """
+    every = list(names)
+    if not every:
+        return 'none'
+    alike = Counter(map(look, {*every, *others}))
+    text = ', '.join(ascii(n) if alike[look(n)] > 1 else quoted(n) for n in every[:SHOWN])
+    return text + (f' and {len(every) - SHOWN} more' if len(every) > SHOWN else '')
+
+
+def listed_only(names: Iterable[str], others: Iterable[str]) -> str:
+    """Return ``listed`` of the names that are not among the others."""
+    these, those = set(names), set(others)
+    return listed(sorted(these - those), those)

@@ -1,7 +1,6 @@
 """What is traced, what a trace is, and what a comparison says."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.augment import Pipeline
 from d2l_ft.errors import ParityError
-from d2l_ft.folder import TEST_NAMES, ImageFolder, load_folders, scan
+from d2l_ft.folder import ImageFolder, load_folders, part_folders, scan
 from d2l_ft.interface import Backend, Sample, State
 from d2l_ft.parity.compare import SUMS
 from d2l_ft.parity.probe import Probe
@@ -135,8 +134,8 @@ def load_parts(root: str, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
 
 
 def single(root: str) -> bool:
-    """Tell whether a folder has no test part, and a class with one image, so none to hold out."""
-    if any(os.path.isdir(Path(root) / name) for name in ('train', *TEST_NAMES)):
+    """Tell whether a folder has no parts, and a class with one image, so none to hold out."""
+    if part_folders(Path(root)):
         return False
     labels = Counter(each.label for each in scan(root).samples)
     return min(labels.values()) < 2

@@ -228,7 +228,7 @@ def test_what_was_known_before_ctrl_c_is_kept(old, monkeypatch, decoded, skip_ba
         lambda path: path.write_text('[1]'),
         lambda path: path.write_text('{"folder": 1, "images": 2}'),
         lambda path: path.write_text(path.read_text().replace('"images": {', '"images": {"a": 1,')),
-        lambda path: path.write_text(path.read_text().replace('Pillow', 'Pollow')),
+        lambda path: path.write_text(path.read_text().replace('OpenCV', 'OpenCW')),
         lambda path: path.write_text(path.read_text().replace('photos', 'others')),
     ],
     ids=['empty', 'cut', 'noise', 'deep', 'list', 'types', 'mark', 'rules', 'folder'],
@@ -245,7 +245,7 @@ def test_a_damaged_or_foreign_memory_is_renewed(old, decoded, damage):
 
 
 def test_other_rules_have_another_memory(old, monkeypatch, decoded):
-    """Environments with different versions of Pillow do not take each other's away."""
+    """Environments with different versions of OpenCV do not take each other's away."""
     load(old)
     rules = checked.RULES
     monkeypatch.setattr(checked, 'RULES', '2')
@@ -324,7 +324,7 @@ def test_data_check_decodes_all_and_forgets(old, decoded):
     path = old / 'train/dark/03.jpg'
     path.write_bytes(path.read_bytes()[:300])
     held = json.loads(memory().read_bytes())
-    held['images']['train/dark/03.jpg'] = checked.mark(path.stat())
+    held['images']['train/dark/03.jpg'] = f'{checked.mark(path.stat())} 0'
     memory().write_text(json.dumps(held))
     load(old)  # as it must be, or the test proves nothing
     done = CliRunner().invoke(data_check, [str(old)])
