@@ -800,9 +800,7 @@ def test_an_unreadable_image_is_named_and_the_loader_lives_on(samples, tmp_path,
     assert len(list(loader)) == 4
 
 
-def test_a_killed_worker_is_an_error(samples, monkeypatch):
-    monkeypatch.setattr(d2l_ft_mxnet.data, 'PATIENCE', 2)
-
+def test_a_killed_worker_is_an_error(samples):
     class Suicide:
         def __call__(self, _):
             os.kill(os.getpid(), signal.SIGKILL)
