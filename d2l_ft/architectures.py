@@ -144,6 +144,19 @@ def check_state(
             raise ModelError(f'the state has {name!r}, which the net has not')
 
 
+def unusable(state: Mapping[str, NDArray[np.float32]]) -> str:
+    """Return what in a state no net can compute with, or nothing: one text, that names it.
+
+    That is what is not finite, and a running variance below 0, whose root is not a number.
+    """
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            return f'{name} has values that are not finite'
+        if name.endswith('running_var') and (array < 0).any():
+            return f'{name} has variances below 0'
+    return ''
+
+
 def merge_source(
     arch: str,
     fresh: Mapping[str, NDArray[np.float32]],

@@ -344,7 +344,8 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
     left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
     rate = FINE_TUNED.learning_rate if settings.lr is None else settings.lr
     cause = error.partition(':')[0]
-    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth)'
+    other = '' if kept or name == 'scratch' else ', or from another --source'
+    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth){other}'
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from d2l_ft.architectures import unusable
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.errors import CheckpointError, TrainingDiverged
 from d2l_ft.files import (
@@ -192,6 +193,8 @@ class Run:
                 position = from_json(Position, checkpoint.meta.get('position'))
                 if min(position.epoch, position.step) < 0:
                     raise ValueError('a negative position')
+                if problem := unusable(checkpoint.model) or unusable(checkpoint.trainer):
+                    raise ValueError(problem)
                 return checkpoint, position
             except CheckpointError as error:
                 last = str(error)

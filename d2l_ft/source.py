@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import d2l_ft.sample as sample
-from d2l_ft.architectures import architecture
+from d2l_ft.architectures import architecture, unusable
 from d2l_ft.archive import extract_only_member
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
@@ -86,9 +84,8 @@ def load_source(
     if not path.is_file():
         raise ModelError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     state = read_weights(path, arch)
-    for name, array in state.items():
-        if not np.isfinite(array).all():
-            raise ModelError(f'{name} in {path} has values that are not finite: give other weights')
+    if problem := unusable(state):
+        raise ModelError(f'{problem} in {path}: give other weights')
     return state
 
 
