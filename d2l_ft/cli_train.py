@@ -192,9 +192,9 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     """Return directory, settings and backend of the run to go on with.
 
     The devices, what changes no result, and epochs unless the rates depend on them may be given
-    anew; anything else must be as it was.
+    anew, and the folder of the data, whose contents are compared; anything else must be as it was.
     """
-    from d2l_ft.experiment import run_settings
+    from d2l_ft.experiment import full_path, run_settings
     from d2l_ft.run import Run
 
     if out is None:
@@ -202,16 +202,16 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     run = Run.open(out)
     settings = run_settings(run)
     kept = asdict(settings)
-    free = {'devices', 'workers', 'image_cache', 'keep_memory', 'save_every'}
+    free = {'devices', 'workers', 'image_cache', 'keep_memory', 'save_every', 'data'}
     if settings.schedule == 'constant':
         free.add('epochs')
     for name in kept:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             continue
-        value = ctx.params[name]
+        value = full_path(ctx.params[name]) if name == 'source' else ctx.params[name]
         if name in free:
             settings = replace(settings, **{name: value})
-        elif value != kept[name]:
+        elif value != (full_path(kept[name]) if name == 'source' else kept[name]):
             option = name.replace('_', '-')
             raise CheckpointError(
                 f'{out} was begun with --{option} {kept[name]}: '

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +11,10 @@ from typing import Any
 
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import Pipeline
+from d2l_ft.contents import changed, load_contents, save_contents
 from d2l_ft.datasets import DataSet, default_cache, default_workers, load_data, on_gpu
 from d2l_ft.devices import keep_freed_memory
-from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged
+from d2l_ft.errors import CheckpointError, DataError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.image_cache import ImageCache
@@ -23,7 +25,7 @@ from d2l_ft.records import from_json
 from d2l_ft.registry import BACKENDS
 from d2l_ft.report import write_report
 from d2l_ft.run import LEFT_OUT, NETS, Run, claimed
-from d2l_ft.source import load_source
+from d2l_ft.source import SOURCES, load_source
 from d2l_ft.training import EpochMetrics, Fit, Position
 
 
@@ -101,6 +103,8 @@ class Settings:
             image_size=self.image_size or data.image_size,
             batch_size=self.batch_size or data.batch_size,
             lr=data.lr if self.lr is None else self.lr,
+            data=data.name,
+            source=full_path(self.source),
         )
 
     def nets(self) -> list[str]:
@@ -122,6 +126,11 @@ class Settings:
                 raise ModelError('--freeze needs a source: random features would stay random')
             return ['scratch']
         return list(NETS) if self.compare else ['fine-tuned']
+
+
+def full_path(source: str) -> str:
+    """Return a source as it is to be kept: a file by its full path, others by their name."""
+    return source if source in SOURCES else str(Path(source).expanduser().resolve())
 
 
 def train(
@@ -156,7 +165,15 @@ def train(
     devices = backend.devices(settings.devices)
     begun = Run.open(out) if resume else None
     with claimed(out, resume):
-        data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        try:
+            data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        except DataError as error:
+            if begun and not os.path.exists(settings.data) and os.sep in settings.data:
+                raise CheckpointError(
+                    f'{settings.data} is gone: tell where its images are now:  '
+                    f'd2l-ft train --out {out} --resume --data FOLDER'
+                ) from error
+            raise
         settings = settings.resolved(data)
         size = settings.image_size or data.image_size
         smallest = architecture(settings.arch).smallest
@@ -169,11 +186,14 @@ def train(
                 say(part.note())
         run = begun or Run(out, _config(backend, settings, data, size))
         if resume:
-            _check_same(run, data, size)
-            run.config['settings'] = asdict(settings) | {'data': data.name}  # epochs may be more
+            _check_same(run, data, size, bar)
+            # there may be more epochs, and the data may have moved
+            run.config |= {'data': data.name, 'settings': asdict(settings)}
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(settings.source, settings.arch, backend, settings.devices, bar)
+        if load_contents(out) is None:
+            save_contents(out, data, bar)
         run.save_config()
         if data.left_out:
             run.save_left_out(data.left_out)
@@ -358,8 +378,7 @@ def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> d
         'data': data.name,
         'train_examples': len(data.train.samples),
         'test_examples': len(data.test.samples),
-        'fingerprint': data.fingerprint(),
-        'settings': asdict(settings) | {'data': data.name},
+        'settings': asdict(settings),
         'recipes': {name: asdict(settings.recipe(name)) for name in settings.nets()},
         'created': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
         'versions': versions(),
@@ -383,18 +402,30 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _check_same(run: Run, data: DataSet, size: int) -> None:
+def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
     """Refuse to resume on other data.
 
     Raises:
-        CheckpointError: Classes, names of the images or image size differ.
+        CheckpointError: Classes, images or image size differ.
     """
     config = run.config
-    now = data.classes, len(data.train.samples), len(data.test.samples), size, data.fingerprint()
-    keys = ('classes', 'train_examples', 'test_examples', 'image_size', 'fingerprint')
-    if [*now] != [config.get(key) for key in keys]:
+    kept = load_contents(run.path)
+    if (data.name == 'sample') != (config['data'] == 'sample'):  # which has crops of its own
         raise CheckpointError(
-            f'{config.get("data")} has changed since {run.path} began: train anew'
+            f'{run.path} was begun with --data {config["data"]}: '
+            'leave the option out, or train anew with another --out'
+        )
+    if kept is not None and (found := changed(kept, data, bar)):
+        raise CheckpointError(
+            f'{found} since {run.path} began: put back what was there, '
+            'or train anew with another --out'
+        )
+    now = {'classes': data.classes, 'image_size': size}
+    if kept is None:  # a run of before the contents were kept
+        now['fingerprint'] = data.fingerprint()
+    if any(config.get(key) != value for key, value in now.items()):
+        raise CheckpointError(
+            f'{config["data"]} has changed since {run.path} began: train anew with another --out'
         )
 
 

@@ -3,6 +3,7 @@
 config.json       what was asked for, and what was used
 metrics.jsonl     one object per epoch and net
 checkpoints/      the last two of each net: <net>-<epoch>-<step>.safetensors
+images.jsonl      what the images held when it began (``contents``)
 left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
 """
@@ -34,7 +35,7 @@ from d2l_ft.training import EpochMetrics, Position
 
 KEPT = 2
 NETS = ('fine-tuned', 'scratch')
-LEFT_OUT = 'left-out.txt'
+LEFT_OUT, CONTENTS = 'left-out.txt', 'images.jsonl'
 
 CONFIG = {
     'backend': str, 'arch': str, 'classes': list[str], 'image_size': int, 'data': str,
@@ -58,7 +59,8 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
     lock = lock_file(config)
 
     def ours(each: Path) -> bool:
-        return each == lock or is_leftover(each)
+        unborn = each.name == CONTENTS and not config.exists()  # killed before it had its config
+        return unborn or each == lock or is_leftover(each)
 
     if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
         raise CheckpointError(

@@ -51,6 +51,9 @@ Gluon's hash is the SHA-1 of the .params file in the archive."""
 FAILED = 'failed: '
 """What begins the line in which the process that pre-trains tells its error."""
 
+SOURCES = ('sample', 'imagenet', 'none')
+"""Names of sources; any other is a file."""
+
 INSTEAD = 'use the built-in  --source sample'
 
 

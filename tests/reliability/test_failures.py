@@ -158,7 +158,7 @@ def test_a_full_disk_while_training(framework, folder, tmp_path):
     """The second checkpoint does not fit; the run then goes on from the first."""
     out = tmp_path / 'run'
     done = subprocess.run(
-        [sys.executable, str(FAULTS), 'write', 'full', '6', '-', 'train', '--backend',
+        [sys.executable, str(FAULTS), 'write', 'full', '7', '-', 'train', '--backend',
          framework.NAME, '--data', folder, *map(str, FAST), '--epochs', '2', '--out', out],
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
