@@ -75,7 +75,12 @@ def main(debug: bool) -> None:
 
 @main.command()
 @click.argument('run', type=click.Path(path_type=Path))
-@click.option('--data', default=None, help='Another data set.  [default: that of the run]')
+@click.option(
+    '--data',
+    default=None,
+    help='Another data set: its test part, or all of a folder without one.  [default: that of the '
+    'run]',
+)
 @backend_option
 @offline_option
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
@@ -90,20 +95,21 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     from d2l_ft.run import Run
 
     opened = Run.open(run)
-    found, _ = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
+    found, which = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
     if as_json:
         click.echo(
             json.dumps(
                 {
                     'accuracy': found.accuracy,
                     'examples': len(found.samples),
+                    'tested': which,
                     'classes': found.classes,
                     'confusion': found.confusion.tolist(),
                 }
             )
         )
         return
-    click.echo(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
+    click.echo(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images: {which}')
     width = max(len(name) for name in found.classes)
     for name, row in zip(found.classes, found.confusion.tolist(), strict=True):
         click.echo(

@@ -12,13 +12,20 @@ from typing import Any
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import Pipeline
 from d2l_ft.contents import changed, load_contents, save_contents
-from d2l_ft.datasets import DataSet, default_cache, default_workers, load_data, on_gpu
+from d2l_ft.datasets import (
+    DataSet,
+    default_cache,
+    default_workers,
+    images_to_test,
+    load_data,
+    on_gpu,
+)
 from d2l_ft.devices import keep_freed_memory
 from d2l_ft.errors import CheckpointError, DataError, ModelError, StorageError, TrainingDiverged
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.image_cache import ImageCache
-from d2l_ft.interface import Backend, State
+from d2l_ft.interface import Backend, Sample, State
 from d2l_ft.plotting import save_curves
 from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
 from d2l_ft.records import from_json
@@ -458,23 +465,39 @@ def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
 
 def evaluate_run(
     run: Run, backend: Backend, data: str | None = None, bar: bool = True
-) -> tuple[Evaluation, Any]:
-    """Evaluate a run's net on the test part of its data, or of another data set.
+) -> tuple[Evaluation, str]:
+    """Evaluate a run's net on the test part of its data, or on another data set.
+
+    Args:
+        run: The run.
+        backend: The framework.
+        data: A data set, whose test part is taken, or a folder of class folders, of which all is.
+            It may have some of the run's classes only; they are matched by name.
+        bar: Whether to show progress; it needs a terminal too.
 
     Returns:
-        The evaluation and the net.
+        The evaluation, and in words what was looked at.
 
     Raises:
-        CheckpointError: The other data set has other classes.
+        DataError: The data set cannot be had, or an image in it is bad.
+        CheckpointError: It has a class that the run has not.
     """
     settings = run_settings(run)
-    dataset = load_data(data or settings.data, settings.seed, bar, settings.skip_bad)
-    if dataset.classes != run.config['classes']:
+    classes = run.config['classes']
+    if data is None:
+        dataset = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        part, which = dataset.test, f'the test part of {dataset.name}'
+    else:
+        part, which = images_to_test(data, bar, settings.skip_bad)
+        if which == f'all of {settings.data}':
+            which += ', also what the run was trained on'
+    if unknown := sorted(set(part.classes) - set(classes)):
         raise CheckpointError(
-            f'{dataset.name} has the classes {", ".join(dataset.classes)}; '
-            f'{run.path} was trained for {", ".join(run.config["classes"])}'
+            f'{part.root} has the class {unknown[0]}, which {run.path} does not know: its classes '
+            f'are {", ".join(classes)}; give --data with some of these'
         )
+    labels = [classes.index(name) for name in part.classes]
+    samples = [Sample(each.path, labels[each.label]) for each in part.samples]
     net = load_net(run, backend)
     pipeline = Pipeline(run.config['image_size'])
-    found = evaluate_samples(backend, net, dataset.classes, dataset.test.samples, pipeline, bar)
-    return found, net
+    return evaluate_samples(backend, net, classes, samples, pipeline, bar), which

@@ -84,11 +84,15 @@ class ImageFolder:
         return f'{self.root}: skipped {parts}' if parts else ''
 
 
-def scan(root: str | os.PathLike[str]) -> ImageFolder:
+def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
     """List the images of a folder with one folder a class.
 
+    Args:
+        root: The folder.
+        fewest: Classes that it must have.
+
     Raises:
-        DataError: No such folder, fewer than two classes, or a class without images.
+        DataError: No such folder, fewer classes, or a class without images.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -108,10 +112,10 @@ def scan(root: str | os.PathLike[str]) -> ImageFolder:
             )
         samples += [Sample(path, len(classes)) for path in images]
         classes.append(entry.name)
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise DataError(
-            f'{folder} has {len(classes)} class folder(s) with images, and at least 2 '
-            'are needed: put the images of each class into a folder of its own'
+            f'{folder} has {len(classes)} class folder(s) with images, and at least '
+            f'{fewest} are needed: put the images of each class into a folder of its own'
         )
     return ImageFolder(str(folder), classes, samples, skipped)
 
@@ -341,6 +345,14 @@ def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]
     )
 
 
+def part_to_test(root: Path) -> Path | None:
+    """Return the test part of a data set that has parts, or None."""
+    # not Path.is_dir, which raises where a folder may not be entered
+    if not os.path.isdir(root / 'train'):
+        return None
+    return next((root / name for name in TEST_NAMES if os.path.isdir(root / name)), None)
+
+
 def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
     """Return the train and test part of a data set; images are not checked yet.
 
@@ -352,9 +364,7 @@ def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFold
         DataError: As ``scan`` and ``split``; or the parts have different classes.
     """
     folder = Path(root)
-    # not Path.is_dir, which raises where a folder may not be entered
-    test = next((folder / name for name in TEST_NAMES if os.path.isdir(folder / name)), None)
-    if not os.path.isdir(folder / 'train') or test is None:
+    if (test := part_to_test(folder)) is None:
         return split(scan(folder), seed)
     parts = scan(folder / 'train'), scan(test)
     if odd := sorted(set(parts[0].classes) ^ set(parts[1].classes)):

@@ -221,7 +221,7 @@ def test_resumed_on_the_other_framework(first, second, body, tmp_path, figure):
     finish(start('--backend', first, *options, '--out', whole, log=log))
     out, log_too = tmp_path / 'run', tmp_path / 'run.log'
     process = start('--backend', first, *options, '--out', out, operation='replace', kind='kill',
-                    number=5)  # fmt: skip  # images, config, metrics, checkpoint of epoch 1, metrics
+                    number=5)  # fmt: skip  # images, config, metrics, checkpoint, metrics
     process.communicate(timeout=300)
     assert Run.open(out).load('fine-tuned')[1].epoch == 1
     finish(start('--backend', second, '--out', out, '--resume', log=log_too))
