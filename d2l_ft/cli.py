@@ -179,7 +179,7 @@ def predict(
     type=click.Path(path_type=Path),
     default=Path('comparison.png'),
     show_default=True,
-    help='The figure to write.',
+    help='The figure to write: .png, .pdf or .svg.',
 )
 def compare(runs: tuple[Path, ...], out: Path) -> None:
     """Draw the learning curves of several runs into one figure.
@@ -188,14 +188,14 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     Example:
       d2l-ft compare runs/with-mxnet runs/with-pytorch
     """
-    from d2l_ft.plotting import save_curves, text_curves
-    from d2l_ft.run import Run
+    from d2l_ft.plotting import figure_format, save_curves, text_curves
+    from d2l_ft.run import Run, short_names
 
+    figure_format(out)  # before anything is read
     curves = {}
-    for path in runs:
-        opened = Run.open(path)
-        for net, history in opened.history().items():
-            curves[f'{path.name} {net}'] = history
+    for path, name in short_names(runs).items():
+        for net, history in Run.open(path).history().items():
+            curves[f'{name} {net}'] = history
     save_curves(out, curves)
     click.echo(text_curves({name: history[-1:] for name, history in curves.items()}))
     click.echo(f'figure: {out}')

@@ -1,6 +1,8 @@
 """The command that trains."""
 
 import datetime
+import itertools
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import click
 
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.cli_options import backend_option, offline_option
-from d2l_ft.errors import INTERRUPTED, CheckpointError
+from d2l_ft.errors import INTERRUPTED, CheckpointError, StorageError
+from d2l_ft.files import describe
 from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import get_backend
 
@@ -173,8 +176,12 @@ def train(
     for net in settings.nets():
         settings.recipe(net)  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
-    out = out or _default_out(chosen.NAME, settings.data)
-    run, interrupted = train_run(chosen, settings, out, resume, say=click.echo)
+    out = out or _new_out(chosen.NAME, settings.data)
+    try:
+        run, interrupted = train_run(chosen, settings, out, resume, say=click.echo)
+    finally:
+        with suppress(OSError):
+            out.rmdir()  # which an error has left empty
     if interrupted:
         click.echo(f'stopped; go on with:  d2l-ft train --out {out} --resume', err=True)
         ctx.exit(INTERRUPTED)
@@ -208,7 +215,7 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     for name in kept:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             continue
-        value = full_path(ctx.params[name]) if name == 'source' else ctx.params[name]
+        value: Any = full_path(ctx.params[name]) if name == 'source' else ctx.params[name]
         if name in free:
             settings = replace(settings, **{name: value})
         elif value != (full_path(kept[name]) if name == 'source' else kept[name]):
@@ -220,7 +227,25 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     return out, settings, backend or run.config['backend']
 
 
-def _default_out(backend: str, data: str) -> Path:
-    """Return a new directory below runs/."""
+def _new_out(backend: str, data: str) -> Path:
+    """Make a directory below runs/ that no other process takes, and return it.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
     time = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    return Path('runs') / f'{time}-{backend}-{Path(data).name}'
+    # a name may take 255 bytes
+    first = Path('runs') / f'{time}-{backend}-{Path(data).expanduser().resolve().name[:50]}'
+    for number in itertools.count(1):
+        path = first if number == 1 else first.with_name(f'{first.name}-{number}')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            if path.parent.is_dir():
+                continue
+            raise StorageError(f'{path.parent} is not a folder: name another with --out') from None
+        except OSError as error:
+            raise StorageError(describe(error, path)) from error
+        break
+    return path

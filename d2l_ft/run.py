@@ -219,6 +219,22 @@ class Run:
         raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: --resume')
 
 
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return path -> name of each run: the last parts of its path that tell it from the others.
+
+    A run that is given twice counts once.
+    """
+    full: dict[Path, Path] = {}
+    for path in paths:
+        full.setdefault(path.resolve(), path)
+    names, depth = {place: place.name for place in full}, 1
+    while clashing := [place for place in names if list(names.values()).count(names[place]) > 1]:
+        depth += 1
+        for place in clashing:
+            names[place] = '/'.join(place.parts[-depth:])
+    return {full[place]: name for place, name in names.items()}
+
+
 def check_config(config: Any) -> None:
     """Check what config.json holds.
 
