@@ -1,5 +1,6 @@
 """The d2l-ft command."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,19 @@ from d2l_ft.cli_options import backend_option, offline_option
 from d2l_ft.cli_train import train
 from d2l_ft.errors import INTERRUPTED, D2LFTError
 from d2l_ft.registry import backend_name, backend_names, get_backend
+
+FEW_FILES = 'this process may not open more files: allow more with  ulimit -n 1024'
+
+
+def too_few_files(error: BaseException | None) -> bool:
+    """Tell whether an error came of the system's limit of open files, by way of whatever."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        if isinstance(error, ImportError | OSError) and 'Too many open files' in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Commands(click.Group):
@@ -46,10 +60,13 @@ class Commands(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except D2LFTError as error:
-            if ctx.params.get('debug'):
+        except Exception as error:
+            few = too_few_files(error)
+            if ctx.params.get('debug') or not (few or isinstance(error, D2LFTError)):
                 raise
-            click.echo(f'd2l-ft: {error}', err=True)
+            click.echo(f'd2l-ft: {FEW_FILES}', err=True) if few else click.echo(
+                f'd2l-ft: {error}', err=True
+            )
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo('d2l-ft: interrupted', err=True)

@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from d2l_ft.architectures import ARCHITECTURES
+from d2l_ft.bounds import BOUNDS
 from d2l_ft.cli_options import backend_option, offline_option
+from d2l_ft.devices import PRECISIONS
 from d2l_ft.errors import INTERRUPTED, CheckpointError, StorageError
 from d2l_ft.files import describe
 from d2l_ft.recipe import SCHEDULES
@@ -38,10 +40,10 @@ from d2l_ft.registry import get_backend
     show_default=True,
     help='sample (pre-trained at first use), imagenet, none, or a weights file.',
 )
-@click.option('--epochs', default=5, show_default=True, type=click.IntRange(1))
+@click.option('--epochs', default=5, show_default=True, type=click.IntRange(*BOUNDS['epochs']))
 @click.option(
     '--batch-size',
-    type=click.IntRange(1),
+    type=click.IntRange(*BOUNDS['batch_size']),
     default=None,
     help='Examples a step.  [default: 64 for sample, else 128]',
 )
@@ -77,13 +79,13 @@ from d2l_ft.registry import get_backend
     '--views',
     default=0,
     metavar='COUNT',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['views']),
     help='Draw so many crops of an image, which come again and again.  [default: always new ones]',
 )
 @click.option('--compare', is_flag=True, help='Also train a twin from scratch.')
 @click.option(
     '--image-size',
-    type=click.IntRange(32),
+    type=click.IntRange(*BOUNDS['image_size']),
     default=None,
     help="Side of the net's input in pixels.  [default: 48 for sample, else 224]",
 )
@@ -95,13 +97,13 @@ from d2l_ft.registry import get_backend
 )
 @click.option(
     '--workers',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['workers']),
     default=None,
     help='Loader processes.  [default: 0 on the CPU, up to 8 with a GPU]',
 )
 @click.option(
     '--image-cache',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['image_cache']),
     default=None,
     metavar='MIB',
     help='Memory in which decoded images are kept between epochs; the result does not depend on '
@@ -111,7 +113,7 @@ from d2l_ft.registry import get_backend
     '--precision',
     default='auto',
     show_default=True,
-    type=click.Choice(['auto', 'float32', 'bfloat16']),
+    type=click.Choice(PRECISIONS),
     help='auto takes bfloat16 with PyTorch where the hardware has it.',
 )
 @click.option(
@@ -137,11 +139,11 @@ from d2l_ft.registry import get_backend
     '--save-every',
     default=0,
     metavar='STEPS',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['save_every']),
     help='Write checkpoints within an epoch too.  [default: after each epoch]',
 )
 @click.option('--skip-bad', is_flag=True, help='Leave out bad images; the run lists them.')
-@click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(*BOUNDS['seed']))
 @offline_option
 @click.option(
     '--out',
@@ -173,8 +175,7 @@ def train(
     settings = Settings(**options)
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
-    for net in settings.nets():
-        settings.recipe(net)  # tells what is wrong before a framework is imported
+    settings.check()  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
     out = out or _new_out(chosen.NAME, settings.data)
     try:

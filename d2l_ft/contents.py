@@ -21,9 +21,12 @@ from d2l_ft.checked import YOUNG, mark
 from d2l_ft.datasets import DataSet
 from d2l_ft.devices import usable_cores
 from d2l_ft.errors import CheckpointError, DataError
-from d2l_ft.files import write_atomic
+from d2l_ft.files import read_file, write_atomic
 from d2l_ft.records import typed
 from d2l_ft.run import CONTENTS
+
+LARGEST = 1 << 32
+"""Bytes of the file; a larger one is damaged."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,11 @@ def load_contents(folder: Path) -> list[Kept] | None:
         CheckpointError: The file is damaged.
     """
     path = folder / CONTENTS
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        return [_kept(json.loads(line)) for line in path.read_text().splitlines()]
-    except (ValueError, RecursionError) as error:
+        return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f'{path} is damaged ({error}): train anew with another --out'
         ) from None

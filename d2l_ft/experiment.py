@@ -11,6 +11,7 @@ from typing import Any
 
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import Pipeline
+from d2l_ft.bounds import BOUNDS, check_number, check_text
 from d2l_ft.contents import changed, load_contents, save_contents
 from d2l_ft.datasets import (
     DataSet,
@@ -20,18 +21,25 @@ from d2l_ft.datasets import (
     load_data,
     on_gpu,
 )
-from d2l_ft.devices import keep_freed_memory
-from d2l_ft.errors import CheckpointError, DataError, ModelError, StorageError, TrainingDiverged
+from d2l_ft.devices import PRECISIONS, keep_freed_memory, parse_devices
+from d2l_ft.errors import (
+    CheckpointError,
+    D2LFTError,
+    DataError,
+    ModelError,
+    StorageError,
+    TrainingDiverged,
+)
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend, Sample, State
 from d2l_ft.plotting import save_curves
-from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
+from d2l_ft.recipe import FINE_TUNED, SCHEDULES, SCRATCH_LR_FACTOR, Recipe, scheduled
 from d2l_ft.records import from_json
 from d2l_ft.registry import BACKENDS
 from d2l_ft.report import write_report
-from d2l_ft.run import LEFT_OUT, NETS, Run, claimed
+from d2l_ft.run import LEFT_OUT, NETS, Run, check_config, claimed
 from d2l_ft.source import SOURCES, load_source
 from d2l_ft.training import EpochMetrics, Fit, Position
 
@@ -114,6 +122,27 @@ class Settings:
             source=full_path(self.source),
         )
 
+    def check(self) -> None:
+        """Refuse what no training can do, before a framework is imported.
+
+        Raises:
+            ModelError: A value is out of its bounds, or options contradict each other.
+        """
+        architecture(self.arch)
+        for name, value in vars(self).items():
+            if name in BOUNDS and value is not None:
+                check_number(name, value)
+            elif isinstance(value, str):
+                check_text(name, value)
+        for name, choices in (('precision', PRECISIONS), ('schedule', SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise ModelError(
+                    f'{name} is {getattr(self, name)!r}: choose one of {", ".join(choices)}'
+                )
+        parse_devices(self.devices)
+        for net in self.nets():
+            self.recipe(net)
+
     def nets(self) -> list[str]:
         """Return the nets to train; without a source there is only the twin.
 
@@ -164,9 +193,8 @@ def train(
     Raises:
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
     """
+    settings.check()
     names = settings.nets()
-    for name in names:
-        settings.recipe(name)
     if settings.keep_memory:
         keep_freed_memory()
     devices = backend.devices(settings.devices)
@@ -192,6 +220,7 @@ def train(
             if part.note():
                 say(part.note())
         run = begun or Run(out, _config(backend, settings, data, size))
+        check_config(run.config)
         if resume:
             _check_same(run, data, size, bar)
             # there may be more epochs, and the data may have moved
@@ -440,12 +469,14 @@ def run_settings(run: Run) -> Settings:
     """Return the settings of a run.
 
     Raises:
-        CheckpointError: They are damaged, or of a newer d2l_ft.
+        CheckpointError: They are damaged, out of their bounds, or of a newer d2l_ft.
     """
     try:
-        return from_json(Settings, run.config['settings'])
-    except ValueError as error:
+        settings = from_json(Settings, run.config['settings'])
+        settings.check()
+    except (ValueError, D2LFTError) as error:
         raise CheckpointError(f'the settings in {run.path}/config.json: {error}') from None
+    return settings
 
 
 def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:

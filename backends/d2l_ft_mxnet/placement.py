@@ -16,11 +16,9 @@ from mxnet.contrib import amp
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
-from d2l_ft.devices import has_bfloat16, parse_devices, usable_cores
+from d2l_ft.devices import PRECISIONS, has_bfloat16, parse_devices, usable_cores
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft_mxnet import semantics as both
-
-PRECISIONS = ('auto', 'float32', 'bfloat16')
 
 # Weak, and the twin holds the parameters but not the net, so a net that is dropped takes it along.
 twins: WeakKeyDictionary[Block, tuple[SymbolBlock, list[Parameter]]] = WeakKeyDictionary()
