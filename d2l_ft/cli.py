@@ -12,7 +12,7 @@ from d2l_ft import __version__
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.chapter.cli import chapter
 from d2l_ft.cli_data import data
-from d2l_ft.cli_options import backend_option, offline_option
+from d2l_ft.cli_options import FILE, backend_option, offline_option
 from d2l_ft.cli_train import train
 from d2l_ft.errors import INTERRUPTED, D2LFTError
 from d2l_ft.registry import backend_name, backend_names, get_backend
@@ -91,7 +91,7 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.argument('run', type=click.Path(path_type=Path))
+@click.argument('run', type=FILE)
 @click.option(
     '--data',
     default=None,
@@ -145,8 +145,8 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
 
 
 @main.command()
-@click.argument('run', type=click.Path(path_type=Path))
-@click.argument('images', nargs=-1, required=True, type=click.Path())
+@click.argument('run', type=FILE)
+@click.argument('images', nargs=-1, required=True, type=FILE)
 @backend_option
 @click.option(
     '--top',
@@ -157,7 +157,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
 )
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON list.')
 def predict(
-    run: Path, images: tuple[str, ...], backend: str | None, top: int, as_json: bool
+    run: Path, images: tuple[Path, ...], backend: str | None, top: int, as_json: bool
 ) -> None:
     """Classify image files with the net of a run directory, with either framework.
 
@@ -173,14 +173,15 @@ def predict(
     from d2l_ft.run import Run
 
     opened = Run.open(run)
-    check_images([Sample(path, 0) for path in images], bar=not as_json)
+    paths = [str(path) for path in images]
+    check_images([Sample(path, 0) for path in paths], bar=not as_json)
     chosen = get_backend(backend)
     pipeline = Pipeline(opened.config['image_size'])
     net = load_net(opened, chosen)
-    rows = probabilities(chosen, net, images, pipeline, bar=not as_json).tolist()
+    rows = probabilities(chosen, net, paths, pipeline, bar=not as_json).tolist()
     classes = opened.config['classes']
     answers = []
-    for path, row in zip(images, rows, strict=True):
+    for path, row in zip(paths, rows, strict=True):
         ranked = sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
         answers.append({'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)})
         if not as_json:
@@ -190,10 +191,10 @@ def predict(
 
 
 @main.command()
-@click.argument('runs', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument('runs', nargs=-1, required=True, type=FILE)
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path('comparison.png'),
     show_default=True,
     help='The figure to write: .png, .pdf or .svg.',
@@ -242,8 +243,8 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     default=None,
     help='Compare in this precision alone.  [default: both]',
 )
-@click.option('--report', type=click.Path(path_type=Path), help='Write an HTML page.')
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
+@click.option('--report', type=FILE, help='Write an HTML page.')
+@click.option('--json', 'json_file', type=FILE, help='Write all numbers.')
 @click.option('--rungs', help='Only these, separated by commas.  [default: all]')
 @click.option('--heads', default=None, help='Numbers of classes.  [default: 2; 2,10,1000 for all]')
 @click.option('--prove', is_flag=True, help='Plant every known fault, and tell which is found.')

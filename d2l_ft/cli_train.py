@@ -11,7 +11,7 @@ import click
 
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.bounds import BOUNDS
-from d2l_ft.cli_options import backend_option, offline_option
+from d2l_ft.cli_options import FILE, backend_option, offline_option
 from d2l_ft.devices import PRECISIONS
 from d2l_ft.errors import INTERRUPTED, CheckpointError, StorageError
 from d2l_ft.files import describe
@@ -36,9 +36,9 @@ from d2l_ft.registry import get_backend
 )
 @click.option(
     '--source',
-    default='sample',
-    show_default=True,
-    help='sample (pre-trained at first use), imagenet, none, or a weights file.',
+    default=None,
+    help='sample (pre-trained at first use), imagenet, none, or a weights file.  [default: sample '
+    'for sample, else imagenet]',
 )
 @click.option('--epochs', default=5, show_default=True, type=click.IntRange(*BOUNDS['epochs']))
 @click.option(
@@ -147,7 +147,7 @@ from d2l_ft.registry import get_backend
 @offline_option
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=None,
     help='Run directory.  [default: runs/<time>-<backend>-<data>]',
 )

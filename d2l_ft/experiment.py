@@ -51,7 +51,8 @@ class Settings:
     Attributes:
         data: 'sample', 'hotdog' or an image folder.
         arch: Architecture.
-        source: 'sample', 'imagenet', 'none' or a file, as ``load_source`` takes it.
+        source: 'sample', 'imagenet', 'none' or a file, as ``load_source`` takes it; None is the
+            data set's own.
         epochs: Passes over the training part.
         batch_size: Examples a step; None is the data set's own.
         lr: Rate of the body of the fine-tuned net; the twin's is ten times that. None is the data
@@ -79,7 +80,7 @@ class Settings:
 
     data: str = 'sample'
     arch: str = 'resnet18'
-    source: str = 'sample'
+    source: str | None = None
     epochs: int = 5
     batch_size: int | None = None
     lr: float | None = None
@@ -119,7 +120,7 @@ class Settings:
             batch_size=self.batch_size or data.batch_size,
             lr=data.lr if self.lr is None else self.lr,
             data=data.name,
-            source=full_path(self.source),
+            source=full_path(self.source or data.source),
         )
 
     def check(self) -> None:
@@ -164,9 +165,41 @@ class Settings:
         return list(NETS) if self.compare else ['fine-tuned']
 
 
+FEW_STEPS = 10
+"""Steps an epoch below which a user is told."""
+
+
+def check_shares(settings: Settings, data: DataSet, devices: int, size: int) -> None:
+    """Refuse batches of which a device gets one image where BatchNorm cannot train on one.
+
+    One value has no variance: PyTorch raises in the step, and MXNet trains on zeros.
+
+    Raises:
+        ModelError: There is such a batch; what to do instead.
+    """
+    arch, count = architecture(settings.arch), len(data.train.samples)
+    if size >= arch.alone or (settings.freeze and settings.nets() == ['fine-tuned']):
+        return
+
+    def smallest_share(batch_size: int) -> int:
+        sizes = {min(batch_size, count), count % batch_size or batch_size}
+        return max(1, min(sizes) // devices)
+
+    now = settings.batch_size or data.batch_size
+    if smallest_share(now) > 1:
+        return
+    others = sorted(range(2, count + 1), key=lambda each: abs(each - now))
+    better = next((each for each in others if smallest_share(each) > 1), None)
+    what = f'--batch-size {better} or ' if better else ''
+    raise ModelError(
+        f'of the {count} images in batches of {now} a device gets one alone, on which BatchNorm of '
+        f'{arch.name} cannot train at {size} pixels: give {what}--image-size {arch.alone}'
+    )
+
+
 def full_path(source: str) -> str:
     """Return a source as it is to be kept: a file by its full path, others by their name."""
-    return source if source in SOURCES else str(Path(source).expanduser().resolve())
+    return source if source in SOURCES else os.path.realpath(os.path.expanduser(source))
 
 
 def train(
@@ -225,9 +258,19 @@ def train(
             _check_same(run, data, size, bar)
             # there may be more epochs, and the data may have moved
             run.config |= {'data': data.name, 'settings': asdict(settings)}
+        check_shares(settings, data, len(devices), size)
+        steps = -(-len(data.train.samples) // (settings.batch_size or data.batch_size))
+        say(
+            f'source {settings.source}, data {data.name}: {len(data.classes)} classes, '
+            f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
+        )
+        if steps < FEW_STEPS:
+            say('these are few steps: a smaller --batch-size, or more --epochs, takes more')
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
-            source = load_source(settings.source, settings.arch, backend, settings.devices, bar)
+            source = load_source(
+                settings.source or data.source, settings.arch, backend, settings.devices, bar
+            )
         if load_contents(out) is None:
             save_contents(out, data, bar)
         run.save_config()
@@ -453,8 +496,7 @@ def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
         )
     if kept is not None and (found := changed(kept, data, bar)):
         raise CheckpointError(
-            f'{found} since {run.path} began: put back what was there, '
-            'or train anew with another --out'
+            f'{found} since {run.path} began: make it as it was, or train anew with another --out'
         )
     now = {'classes': data.classes, 'image_size': size}
     if kept is None:  # a run of before the contents were kept

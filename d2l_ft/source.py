@@ -54,7 +54,7 @@ FAILED = 'failed: '
 SOURCES = ('sample', 'imagenet', 'none')
 """Names of sources; any other is a file."""
 
-INSTEAD = 'use the built-in  --source sample'
+INSTEAD = 'give your weights,  --source FILE , or train from scratch,  --source none'
 
 
 def load_source(
@@ -152,7 +152,7 @@ def imagenet_file(arch: str, backend: str) -> Path:
     entry = IMAGENET.get(backend, {}).get(arch)
     if entry is None:
         names = ', '.join(IMAGENET.get(backend, {})) or 'none'
-        raise ModelError(f'{backend} has no ImageNet weights of {arch}; it has: {names}')
+        raise ModelError(f'{backend} has no ImageNet weights of {arch}; it has: {names}; {INSTEAD}')
     folder = cache_dir() / 'imagenet'
     if isinstance(entry, str):
         name = f'{arch}-{entry[:8]}.pth'

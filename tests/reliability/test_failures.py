@@ -125,7 +125,7 @@ def test_a_run_that_does_not_go_with_what_it_meets(framework, folder, tmp_path):
         for path in (folder / part / 'dark').iterdir():
             (third / path.name).write_bytes(path.read_bytes())
     assert 'third' in fails('evaluate', out, '--data', folder)
-    assert 'has changed' in fails('train', '--out', out, '--resume', '--epochs', 2)
+    assert '.jpg is new since' in fails('train', '--out', out, '--resume', '--epochs', 2)
 
 
 @pytest.mark.parametrize('out', ['/dev/null/run', '/proc/run'])
