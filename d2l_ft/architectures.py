@@ -27,6 +27,8 @@ class Architecture:
         head: Prefix of the canonical names of the output layer's parameters.
         features: Inputs of the output layer.
         smallest: Smallest image side, in pixels, that the net takes.
+        alone: Smallest image side at which BatchNorm can train on one image, as it sees more than
+            one value of it; 0 without BatchNorm.
         kernel: Of an output layer that is a convolution; () for a dense one.
     """
 
@@ -34,6 +36,7 @@ class Architecture:
     head: str
     features: int
     smallest: int = 32
+    alone: int = 33
     kernel: tuple[int, ...] = ()
 
 
@@ -45,9 +48,9 @@ ARCHITECTURES = {
         Architecture('resnet50', 'fc', 2048),
         Architecture('resnet18_v2', 'output', 512),
         Architecture('mobilenet_v2', 'classifier.1', 1280),
-        Architecture('vgg11', 'classifier.6', 4096),
-        Architecture('densenet121', 'classifier', 1024),
-        Architecture('squeezenet1_1', 'classifier.1', 512, kernel=(1, 1)),
+        Architecture('vgg11', 'classifier.6', 4096, alone=0),
+        Architecture('densenet121', 'classifier', 1024, alone=61),
+        Architecture('squeezenet1_1', 'classifier.1', 512, alone=0, kernel=(1, 1)),
     )
 }
 
@@ -142,6 +145,19 @@ def check_state(
     for name in state:
         if name not in shapes:
             raise ModelError(f'the state has {name!r}, which the net has not')
+
+
+def unusable(state: Mapping[str, NDArray[np.float32]]) -> str:
+    """Return what in a state no net can compute with, or nothing: one text, that names it.
+
+    That is what is not finite, and a running variance below 0, whose root is not a number.
+    """
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            return f'{name} has values that are not finite'
+        if name.endswith('running_var') and (array < 0).any():
+            return f'{name} has variances below 0'
+    return ''
 
 
 def merge_source(

@@ -1,5 +1,6 @@
 """The d2l-ft command."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -11,12 +12,25 @@ from d2l_ft import __version__
 from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.chapter.cli import chapter
 from d2l_ft.cli_data import data
-from d2l_ft.cli_options import backend_option, offline_option
+from d2l_ft.cli_options import FILE, backend_option, offline_option
 from d2l_ft.cli_train import train
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.messages import OutputFailed, safe_streams, say, visible, warn
 from d2l_ft.registry import backend_name, backend_names, get_backend
 from d2l_ft.signals import exit_code, handled, stop, stop_line
+
+FEW_FILES = 'this process may not open more files: allow more with  ulimit -n 1024'
+
+
+def too_few_files(error: BaseException | None) -> bool:
+    """Tell whether an error came of the system's limit of open files, by way of whatever."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        if isinstance(error, ImportError | OSError) and 'Too many open files' in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Commands(click.Group):
@@ -62,10 +76,11 @@ class Commands(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except D2LFTError as error:
-            if ctx.params.get('debug'):
+        except Exception as error:
+            few = too_few_files(error)
+            if ctx.params.get('debug') or not (few or isinstance(error, D2LFTError)):
                 raise
-            warn(str(error))
+            warn(FEW_FILES if few else str(error))
             ctx.exit(2)
         except KeyboardInterrupt as error:
             warn(stop_line(error))
@@ -90,8 +105,13 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.argument('run', type=click.Path(path_type=Path))
-@click.option('--data', default=None, help='Another data set.  [default: that of the run]')
+@click.argument('run', type=FILE)
+@click.option(
+    '--data',
+    default=None,
+    help='Another data set: its test part, or all of a folder without one.  [default: that of the '
+    'run]',
+)
 @backend_option
 @offline_option
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
@@ -106,20 +126,21 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     from d2l_ft.run import Run
 
     opened = Run.open(run)
-    found, _ = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
+    found, which = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
     if as_json:
         say(
             json.dumps(
                 {
                     'accuracy': found.accuracy,
                     'examples': len(found.samples),
+                    'tested': which,
                     'classes': found.classes,
                     'confusion': found.confusion.tolist(),
                 }
             )
         )
         return
-    say(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images')
+    say(f'accuracy {found.accuracy:.3f} on {len(found.samples)} images: {which}')
     width = max(len(name) for name in found.classes)
     for name, row in zip(found.classes, found.confusion.tolist(), strict=True):
         say(
@@ -138,8 +159,8 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
 
 
 @main.command()
-@click.argument('run', type=click.Path(path_type=Path))
-@click.argument('images', nargs=-1, required=True, type=click.Path())
+@click.argument('run', type=FILE)
+@click.argument('images', nargs=-1, required=True, type=FILE)
 @backend_option
 @click.option(
     '--top',
@@ -224,13 +245,13 @@ def _answer(path: str, ranked: list[tuple[str, float]] | None, problem: str) -> 
 
 
 @main.command()
-@click.argument('runs', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument('runs', nargs=-1, required=True, type=FILE)
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path('comparison.png'),
     show_default=True,
-    help='The figure to write.',
+    help='The figure to write: .png, .pdf or .svg.',
 )
 def compare(runs: tuple[Path, ...], out: Path) -> None:
     """Draw the learning curves of several runs into one figure.
@@ -239,14 +260,14 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     Example:
       d2l-ft compare runs/with-mxnet runs/with-pytorch
     """
-    from d2l_ft.plotting import save_curves, text_curves
-    from d2l_ft.run import Run
+    from d2l_ft.plotting import figure_format, save_curves, text_curves
+    from d2l_ft.run import Run, short_names
 
+    figure_format(out)  # before anything is read
     curves = {}
-    for path in runs:
-        opened = Run.open(path)
-        for net, history in opened.history().items():
-            curves[visible(f'{path.name} {net}')] = history
+    for path, name in short_names(runs).items():
+        for net, history in Run.open(path).history().items():
+            curves[visible(f'{name} {net}')] = history
     save_curves(out, curves)
     say(*text_curves({name: history[-1:] for name, history in curves.items()}))
     say(f'figure: {out}')
@@ -276,8 +297,8 @@ def compare(runs: tuple[Path, ...], out: Path) -> None:
     default=None,
     help='Compare in this precision alone.  [default: both]',
 )
-@click.option('--report', type=click.Path(path_type=Path), help='Write an HTML page.')
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
+@click.option('--report', type=FILE, help='Write an HTML page.')
+@click.option('--json', 'json_file', type=FILE, help='Write all numbers.')
 @click.option('--rungs', help='Only these, separated by commas.  [default: all]')
 @click.option('--heads', default=None, help='Numbers of classes.  [default: 2; 2,10,1000 for all]')
 @click.option('--prove', is_flag=True, help='Plant every known fault, and tell which is found.')

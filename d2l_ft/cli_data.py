@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from d2l_ft.cli_options import offline_option
+from d2l_ft.cli_options import FILE, offline_option
 from d2l_ft.errors import DataError
 from d2l_ft.messages import say
 
@@ -15,7 +15,7 @@ def data() -> None:
 
 
 @data.command('sample')
-@click.argument('directory', type=click.Path(path_type=Path))
+@click.argument('directory', type=FILE)
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
 def data_sample(directory: Path, seed: int) -> None:
     """Write the built-in sample as image files.
@@ -34,7 +34,7 @@ def data_sample(directory: Path, seed: int) -> None:
 
 
 @data.command('check')
-@click.argument('directory', type=click.Path(path_type=Path))
+@click.argument('directory', type=FILE)
 @click.option('--all', 'every', is_flag=True, help='Name every image that is converted.')
 def data_check(directory: Path, every: bool) -> None:
     """Look for anything in an image folder that training would refuse, skip or convert.

@@ -2,11 +2,23 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from d2l_ft.registry import VARIABLE, backend_names
+
+
+class FileType(click.Path):
+    """A path; ``~`` is the home of a user, also where no shell has seen to it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        return Path(os.fsdecode(os.path.expanduser(super().convert(value, param, ctx))))
+
+
+FILE = FileType()
 
 
 def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:

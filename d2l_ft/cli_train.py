@@ -1,6 +1,8 @@
 """The command that trains."""
 
 import datetime
+import itertools
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,11 @@ from typing import Any
 import click
 
 from d2l_ft.architectures import ARCHITECTURES
-from d2l_ft.cli_options import backend_option, offline_option
-from d2l_ft.errors import CheckpointError
+from d2l_ft.bounds import BOUNDS
+from d2l_ft.cli_options import FILE, backend_option, offline_option
+from d2l_ft.devices import PRECISIONS
+from d2l_ft.errors import CheckpointError, StorageError
+from d2l_ft.files import describe
 from d2l_ft.messages import keep_going, say, warn
 from d2l_ft.recipe import SCHEDULES
 from d2l_ft.registry import get_backend
@@ -32,14 +37,14 @@ from d2l_ft.registry import get_backend
 )
 @click.option(
     '--source',
-    default='sample',
-    show_default=True,
-    help='sample (pre-trained at first use), imagenet, none, or a weights file.',
+    default=None,
+    help='sample (pre-trained at first use), imagenet, none, or a weights file.  [default: sample '
+    'for sample, else imagenet]',
 )
-@click.option('--epochs', default=5, show_default=True, type=click.IntRange(1))
+@click.option('--epochs', default=5, show_default=True, type=click.IntRange(*BOUNDS['epochs']))
 @click.option(
     '--batch-size',
-    type=click.IntRange(1),
+    type=click.IntRange(*BOUNDS['batch_size']),
     default=None,
     help='Examples a step.  [default: 64 for sample, else 128]',
 )
@@ -75,13 +80,13 @@ from d2l_ft.registry import get_backend
     '--views',
     default=0,
     metavar='COUNT',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['views']),
     help='Draw so many crops of an image, which come again and again.  [default: always new ones]',
 )
 @click.option('--compare', is_flag=True, help='Also train a twin from scratch.')
 @click.option(
     '--image-size',
-    type=click.IntRange(32),
+    type=click.IntRange(*BOUNDS['image_size']),
     default=None,
     help="Side of the net's input in pixels.  [default: 48 for sample, else 224]",
 )
@@ -93,13 +98,13 @@ from d2l_ft.registry import get_backend
 )
 @click.option(
     '--workers',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['workers']),
     default=None,
     help='Loader processes.  [default: 0 on the CPU, up to 8 with a GPU]',
 )
 @click.option(
     '--image-cache',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['image_cache']),
     default=None,
     metavar='MIB',
     help='Memory in which decoded images are kept between epochs; the result does not depend on '
@@ -109,7 +114,7 @@ from d2l_ft.registry import get_backend
     '--precision',
     default='auto',
     show_default=True,
-    type=click.Choice(['auto', 'float32', 'bfloat16']),
+    type=click.Choice(PRECISIONS),
     help='auto takes bfloat16 with PyTorch where the hardware has it.',
 )
 @click.option(
@@ -135,15 +140,15 @@ from d2l_ft.registry import get_backend
     '--save-every',
     default=0,
     metavar='STEPS',
-    type=click.IntRange(0),
+    type=click.IntRange(*BOUNDS['save_every']),
     help='Write checkpoints within an epoch too.  [default: after each epoch]',
 )
 @click.option('--skip-bad', is_flag=True, help='Leave out bad images; the run lists them.')
-@click.option('--seed', default=0, show_default=True, type=click.IntRange(0))
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(*BOUNDS['seed']))
 @offline_option
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=None,
     help='Run directory.  [default: runs/<time>-<backend>-<data>]',
 )
@@ -173,11 +178,14 @@ def train(
     settings = Settings(**options)
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
-    for net in settings.nets():
-        settings.recipe(net)  # tells what is wrong before a framework is imported
+    settings.check()  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
-    out = out or _default_out(chosen.NAME, settings.data)
-    run, stopped = train_run(chosen, settings, out, resume, say=say)
+    out = out or _new_out(chosen.NAME, settings.data)
+    try:
+        run, stopped = train_run(chosen, settings, out, resume, say=say)
+    finally:
+        with suppress(OSError):
+            out.rmdir()  # which an error has left empty
     if stopped:
         warn(f'stopped; go on with:  d2l-ft train --out {out} --resume')
         ctx.exit(128 + stopped)
@@ -195,9 +203,9 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     """Return directory, settings and backend of the run to go on with.
 
     The devices, what changes no result, and epochs unless the rates depend on them may be given
-    anew; anything else must be as it was.
+    anew, and the folder of the data, whose contents are compared; anything else must be as it was.
     """
-    from d2l_ft.experiment import run_settings
+    from d2l_ft.experiment import full_path, run_settings
     from d2l_ft.run import Run
 
     if out is None:
@@ -205,16 +213,16 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     run = Run.open(out)
     settings = run_settings(run)
     kept = asdict(settings)
-    free = {'devices', 'workers', 'image_cache', 'keep_memory', 'save_every'}
+    free = {'devices', 'workers', 'image_cache', 'keep_memory', 'save_every', 'data'}
     if settings.schedule == 'constant':
         free.add('epochs')
     for name in kept:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
             continue
-        value = ctx.params[name]
+        value: Any = full_path(ctx.params[name]) if name == 'source' else ctx.params[name]
         if name in free:
             settings = replace(settings, **{name: value})
-        elif value != kept[name]:
+        elif value != (full_path(kept[name]) if name == 'source' else kept[name]):
             option = name.replace('_', '-')
             raise CheckpointError(
                 f'{out} was begun with --{option} {kept[name]}: '
@@ -223,7 +231,25 @@ def _resumed(ctx: click.Context, out: Path | None, backend: str | None) -> tuple
     return out, settings, backend or run.config['backend']
 
 
-def _default_out(backend: str, data: str) -> Path:
-    """Return a new directory below runs/."""
+def _new_out(backend: str, data: str) -> Path:
+    """Make a directory below runs/ that no other process takes, and return it.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
     time = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    return Path('runs') / f'{time}-{backend}-{Path(data).name}'
+    # a name may take 255 bytes
+    first = Path('runs') / f'{time}-{backend}-{Path(data).expanduser().resolve().name[:50]}'
+    for number in itertools.count(1):
+        path = first if number == 1 else first.with_name(f'{first.name}-{number}')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            if path.parent.is_dir():
+                continue
+            raise StorageError(f'{path.parent} is not a folder: name another with --out') from None
+        except OSError as error:
+            raise StorageError(describe(error, path)) from error
+        break
+    return path

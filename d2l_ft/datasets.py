@@ -15,7 +15,14 @@ from d2l_ft.checked import remembered
 from d2l_ft.devices import free_memory, usable_cores
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.files import cache_dir
-from d2l_ft.folder import ImageFolder, check_images, load_folders, remarks, without_bad
+from d2l_ft.folder import (
+    ImageFolder,
+    check_images,
+    load_folders,
+    remarks,
+    to_test,
+    without_bad,
+)
 from d2l_ft.hub import DATA_HUB, download_extract
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend
@@ -186,6 +193,34 @@ def load_data(
             check_images([*train.samples, *test.samples], bar, hint, checked)
     told = remarks(train, test, checked.hashes)
     return DataSet(name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told)
+
+
+def images_to_test(name: str, bar: bool = True, skip_bad: bool = False) -> tuple[ImageFolder, str]:
+    """Return the checked images of a data set on which a trained net is tested.
+
+    Args:
+        name: As for ``load_data``. Of a folder without a test part all images are taken: nothing
+            of it was trained on.
+        bar: Whether to show progress; it needs a terminal too.
+        skip_bad: Whether to leave out bad images instead of refusing them.
+
+    Returns:
+        The images, and in words which they are.
+
+    Raises:
+        DataError: The data set cannot be had, or an image in it is bad.
+    """
+    root = Path(name).expanduser().resolve()
+    if name == 'sample' or name in DATA_HUB or not root.is_dir():
+        data = load_data(name, bar=bar, skip_bad=skip_bad)
+        return data.test, f'the test part of {data.name}'
+    part, which = to_test(root)
+    with remembered(root) as checked:
+        if skip_bad:
+            part, _ = without_bad(part, bar, checked)
+        else:
+            check_images(part.samples, bar, checked=checked)
+    return part, which
 
 
 def sample_folder(bar: bool = True) -> Path:

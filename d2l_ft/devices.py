@@ -7,6 +7,9 @@ from pathlib import Path
 
 from d2l_ft.errors import DeviceError
 
+PRECISIONS = ('auto', 'float32', 'bfloat16')
+"""In which nets compute."""
+
 
 def parse_devices(request: str) -> tuple[str, list[int]]:
     """Split a request for devices into its kind and its numbers.
@@ -28,7 +31,7 @@ def parse_devices(request: str) -> tuple[str, list[int]]:
         return 'cpu', [0]
     if match := re.fullmatch(r'cpu:([1-9]\d?)', text):
         return 'cpu', list(range(int(match[1])))
-    if match := re.fullmatch(r'gpu:(\d+(?:,\d+)*)', text):
+    if match := re.fullmatch(r'gpu:(\d{1,4}(?:,\d{1,4}){0,63})', text):
         numbers = [int(number) for number in match[1].split(',')]
         if len(set(numbers)) == len(numbers):
             return 'gpu', numbers

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from d2l_ft.augment import Pipeline
+from d2l_ft.errors import ModelError
 from d2l_ft.image_cache import ImageCache
 from d2l_ft.interface import Backend, Sample
 
@@ -81,6 +82,7 @@ def predict(
 
     Raises:
         DataError: A file cannot be decoded.
+        ModelError: An output of the net is not finite.
     """
     rows = []
     batches = tqdm(
@@ -94,7 +96,14 @@ def predict(
         some = paths[first : first + batch_size]
         crops = np.stack([pipeline.crop(path, cache=cache) for path in some])
         batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
-        rows.append(softmax(backend.logits(net, batch)))
+        logits = backend.logits(net, batch)
+        for path, good in zip(some, np.isfinite(logits).all(axis=1), strict=True):
+            if not good:
+                raise ModelError(
+                    f'the net gives no finite numbers for {path}, as values in it overflow: '
+                    'train it anew with a smaller learning rate, or from another source'
+                )
+        rows.append(softmax(logits))
     return np.concatenate(rows) if rows else np.zeros((0, 0))
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -10,21 +11,38 @@ from typing import Any
 
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import Pipeline
-from d2l_ft.datasets import DataSet, default_cache, default_workers, load_data, on_gpu
-from d2l_ft.devices import keep_freed_memory
-from d2l_ft.errors import CheckpointError, ModelError, StorageError, TrainingDiverged, WorkerDied
+from d2l_ft.bounds import BOUNDS, check_number, check_text
+from d2l_ft.contents import changed, load_contents, save_contents
+from d2l_ft.datasets import (
+    DataSet,
+    default_cache,
+    default_workers,
+    images_to_test,
+    load_data,
+    on_gpu,
+)
+from d2l_ft.devices import PRECISIONS, keep_freed_memory, parse_devices
+from d2l_ft.errors import (
+    CheckpointError,
+    D2LFTError,
+    DataError,
+    ModelError,
+    StorageError,
+    TrainingDiverged,
+    WorkerDied,
+)
 from d2l_ft.evaluation import Evaluation, evaluate_samples
 from d2l_ft.features import FeatureLoader, features
 from d2l_ft.image_cache import ImageCache
-from d2l_ft.interface import Backend, State
-from d2l_ft.messages import listed_only
+from d2l_ft.interface import Backend, Sample, State
+from d2l_ft.messages import listed, listed_only
 from d2l_ft.plotting import save_curves
-from d2l_ft.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe, scheduled
+from d2l_ft.recipe import FINE_TUNED, SCHEDULES, SCRATCH_LR_FACTOR, Recipe, scheduled
 from d2l_ft.records import from_json
 from d2l_ft.registry import BACKENDS
 from d2l_ft.report import write_report
-from d2l_ft.run import LEFT_OUT, NETS, Run, claimed
-from d2l_ft.source import load_source
+from d2l_ft.run import LEFT_OUT, NETS, Run, check_config, claimed
+from d2l_ft.source import SOURCES, load_source
 from d2l_ft.training import EpochMetrics, Fit, Position
 
 
@@ -35,7 +53,8 @@ class Settings:
     Attributes:
         data: 'sample', 'hotdog' or an image folder.
         arch: Architecture.
-        source: 'sample', 'imagenet', 'none' or a file, as ``load_source`` takes it.
+        source: 'sample', 'imagenet', 'none' or a file, as ``load_source`` takes it; None is the
+            data set's own.
         epochs: Passes over the training part.
         batch_size: Examples a step; None is the data set's own.
         lr: Rate of the body of the fine-tuned net; the twin's is ten times that. None is the data
@@ -63,7 +82,7 @@ class Settings:
 
     data: str = 'sample'
     arch: str = 'resnet18'
-    source: str = 'sample'
+    source: str | None = None
     epochs: int = 5
     batch_size: int | None = None
     lr: float | None = None
@@ -102,7 +121,30 @@ class Settings:
             image_size=self.image_size or data.image_size,
             batch_size=self.batch_size or data.batch_size,
             lr=data.lr if self.lr is None else self.lr,
+            data=data.name,
+            source=full_path(self.source or data.source),
         )
+
+    def check(self) -> None:
+        """Refuse what no training can do, before a framework is imported.
+
+        Raises:
+            ModelError: A value is out of its bounds, or options contradict each other.
+        """
+        architecture(self.arch)
+        for name, value in vars(self).items():
+            if name in BOUNDS and value is not None:
+                check_number(name, value)
+            elif isinstance(value, str):
+                check_text(name, value)
+        for name, choices in (('precision', PRECISIONS), ('schedule', SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise ModelError(
+                    f'{name} is {getattr(self, name)!r}: choose one of {", ".join(choices)}'
+                )
+        parse_devices(self.devices)
+        for net in self.nets():
+            self.recipe(net)
 
     def nets(self) -> list[str]:
         """Return the nets to train; without a source there is only the twin.
@@ -123,6 +165,43 @@ class Settings:
                 raise ModelError('--freeze needs a source: random features would stay random')
             return ['scratch']
         return list(NETS) if self.compare else ['fine-tuned']
+
+
+FEW_STEPS = 10
+"""Steps an epoch below which a user is told."""
+
+
+def check_shares(settings: Settings, data: DataSet, devices: int, size: int) -> None:
+    """Refuse batches of which a device gets one image where BatchNorm cannot train on one.
+
+    One value has no variance: PyTorch raises in the step, and MXNet trains on zeros.
+
+    Raises:
+        ModelError: There is such a batch; what to do instead.
+    """
+    arch, count = architecture(settings.arch), len(data.train.samples)
+    if size >= arch.alone or (settings.freeze and settings.nets() == ['fine-tuned']):
+        return
+
+    def smallest_share(batch_size: int) -> int:
+        sizes = {min(batch_size, count), count % batch_size or batch_size}
+        return max(1, min(sizes) // devices)
+
+    now = settings.batch_size or data.batch_size
+    if smallest_share(now) > 1:
+        return
+    others = sorted(range(2, count + 1), key=lambda each: abs(each - now))
+    better = next((each for each in others if smallest_share(each) > 1), None)
+    what = f'--batch-size {better} or ' if better else ''
+    raise ModelError(
+        f'of the {count} images in batches of {now} a device gets one alone, on which BatchNorm of '
+        f'{arch.name} cannot train at {size} pixels: give {what}--image-size {arch.alone}'
+    )
+
+
+def full_path(source: str) -> str:
+    """Return a source as it is to be kept: a file by its full path, others by their name."""
+    return source if source in SOURCES else os.path.realpath(os.path.expanduser(source))
 
 
 def train(
@@ -150,15 +229,22 @@ def train(
     Raises:
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
     """
+    settings.check()
     names = settings.nets()
-    for name in names:
-        settings.recipe(name)
     if settings.keep_memory:
         keep_freed_memory()
     devices = backend.devices(settings.devices)
     begun = Run.open(out) if resume else None
     with claimed(out, resume):
-        data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        try:
+            data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        except DataError as error:
+            if begun and not os.path.exists(settings.data) and os.sep in settings.data:
+                raise CheckpointError(
+                    f'{settings.data} is gone: tell where its images are now:  '
+                    f'd2l-ft train --out {out} --resume --data FOLDER'
+                ) from error
+            raise
         settings = settings.resolved(data)
         size = settings.image_size or data.image_size
         smallest = architecture(settings.arch).smallest
@@ -172,12 +258,26 @@ def train(
         for line in data.remarks:
             say(line)
         run = begun or Run(out, _config(backend, settings, data, size))
+        check_config(run.config)
         if resume:
-            _check_same(run, data, size)
-            run.config['settings'] = asdict(settings) | {'data': data.name}  # epochs may be more
+            _check_same(run, data, size, bar)
+            # there may be more epochs, and the data may have moved
+            run.config |= {'data': data.name, 'settings': asdict(settings)}
+        check_shares(settings, data, len(devices), size)
+        steps = -(-len(data.train.samples) // (settings.batch_size or data.batch_size))
+        say(
+            f'source {settings.source}, data {data.name}: {len(data.classes)} classes, '
+            f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
+        )
+        if steps < FEW_STEPS:
+            say('these are few steps: a smaller --batch-size, or more --epochs, takes more')
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
-            source = load_source(settings.source, settings.arch, backend, settings.devices, bar)
+            source = load_source(
+                settings.source or data.source, settings.arch, backend, settings.devices, bar
+            )
+        if load_contents(out) is None:
+            save_contents(out, data, bar)
         run.save_config()
         if data.left_out:
             run.save_left_out(data.left_out)
@@ -352,7 +452,8 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
     left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
     rate = FINE_TUNED.learning_rate if settings.lr is None else settings.lr
     cause = error.partition(':')[0]
-    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth)'
+    other = '' if kept or name == 'scratch' else ', or from another --source'
+    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth){other}'
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:
@@ -365,8 +466,7 @@ def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> d
         'data': data.name,
         'train_examples': len(data.train.samples),
         'test_examples': len(data.test.samples),
-        'fingerprint': data.fingerprint(),
-        'settings': asdict(settings) | {'data': data.name},
+        'settings': asdict(settings),
         'recipes': {name: asdict(settings.recipe(name)) for name in settings.nets()},
         'created': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
         'versions': versions(),
@@ -390,18 +490,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _check_same(run: Run, data: DataSet, size: int) -> None:
+def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
     """Refuse to resume on other data.
 
     Raises:
-        CheckpointError: Classes, names of the images or image size differ.
+        CheckpointError: Classes, images or image size differ.
     """
     config = run.config
-    now = data.classes, len(data.train.samples), len(data.test.samples), size, data.fingerprint()
-    keys = ('classes', 'train_examples', 'test_examples', 'image_size', 'fingerprint')
-    if [*now] != [config.get(key) for key in keys]:
+    kept = load_contents(run.path)
+    if (data.name == 'sample') != (config['data'] == 'sample'):  # which has crops of its own
         raise CheckpointError(
-            f'{config.get("data")} has changed since {run.path} began: train anew'
+            f'{run.path} was begun with --data {config["data"]}: '
+            'leave the option out, or train anew with another --out'
+        )
+    if kept is not None and (found := changed(kept, data, bar)):
+        raise CheckpointError(
+            f'{found} since {run.path} began: make it as it was, or train anew with another --out'
+        )
+    now = {'classes': data.classes, 'image_size': size}
+    if kept is None:  # a run of before the contents were kept
+        now['fingerprint'] = data.fingerprint()
+    if any(config.get(key) != value for key, value in now.items()):
+        raise CheckpointError(
+            f'{config["data"]} has changed since {run.path} began: train anew with another --out'
         )
 
 
@@ -409,12 +520,14 @@ def run_settings(run: Run) -> Settings:
     """Return the settings of a run.
 
     Raises:
-        CheckpointError: They are damaged, or of a newer d2l_ft.
+        CheckpointError: They are damaged, out of their bounds, or of a newer d2l_ft.
     """
     try:
-        return from_json(Settings, run.config['settings'])
-    except ValueError as error:
+        settings = from_json(Settings, run.config['settings'])
+        settings.check()
+    except (ValueError, D2LFTError) as error:
         raise CheckpointError(f'the settings in {run.path}/config.json: {error}') from None
+    return settings
 
 
 def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
@@ -434,25 +547,39 @@ def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
 
 def evaluate_run(
     run: Run, backend: Backend, data: str | None = None, bar: bool = True
-) -> tuple[Evaluation, Any]:
-    """Evaluate a run's net on the test part of its data, or of another data set.
+) -> tuple[Evaluation, str]:
+    """Evaluate a run's net on the test part of its data, or on another data set.
+
+    Args:
+        run: The run.
+        backend: The framework.
+        data: A data set, whose test part is taken, or a folder of class folders, of which all is.
+            It may have some of the run's classes only; they are matched by name.
+        bar: Whether to show progress; it needs a terminal too.
 
     Returns:
-        The evaluation and the net.
+        The evaluation, and in words what was looked at.
 
     Raises:
-        CheckpointError: The other data set has other classes.
+        DataError: The data set cannot be had, or an image in it is bad.
+        CheckpointError: It has a class that the run has not.
     """
     settings = run_settings(run)
-    dataset = load_data(data or settings.data, settings.seed, bar, settings.skip_bad)
-    known = run.config['classes']
-    if dataset.classes != known:
+    classes = run.config['classes']
+    if data is None:
+        dataset = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        part, which = dataset.test, f'the test part of {dataset.name}'
+    else:
+        part, which = images_to_test(data, bar, settings.skip_bad)
+        if which == f'all of {settings.data}':
+            which += ', also what the run was trained on'
+    if set(part.classes) - set(classes):
         raise CheckpointError(
-            f'{dataset.name} has other classes than {run.path} was trained for; only in the data: '
-            f'{listed_only(dataset.classes, known)}; only in the run: '
-            f'{listed_only(known, dataset.classes)}'
+            f'{part.root} has classes that {run.path} does not know: '
+            f'{listed_only(part.classes, classes)}; it was trained for {listed(classes)}'
         )
+    labels = [classes.index(name) for name in part.classes]
+    samples = [Sample(each.path, labels[each.label]) for each in part.samples]
     net = load_net(run, backend)
     pipeline = Pipeline(run.config['image_size'])
-    found = evaluate_samples(backend, net, dataset.classes, dataset.test.samples, pipeline, bar)
-    return found, net
+    return evaluate_samples(backend, net, classes, samples, pipeline, bar), which

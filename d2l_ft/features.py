@@ -19,7 +19,7 @@ from tqdm import tqdm
 from d2l_ft.architectures import architecture
 from d2l_ft.augment import EpochSampler, Pipeline
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_digest
-from d2l_ft.errors import CheckpointError
+from d2l_ft.errors import CheckpointError, ModelError
 from d2l_ft.files import cache_dir
 from d2l_ft.interface import Backend, Sample, State
 
@@ -56,7 +56,7 @@ def features(
         (views, samples, width of the head's input).
 
     Raises:
-        ModelError: The net's features cannot be kept.
+        ModelError: The net's features cannot be kept, or are not finite.
         StorageError: The disk is full.
     """
     head = architecture(arch).head + '.'
@@ -73,6 +73,8 @@ def features(
         batches = tqdm(loader, desc='features', unit='batch', disable=None if bar else True)
         views.append(backend.features(net, batches))
     found: NDArray[np.float32] = np.stack(views).astype(np.float32)
+    if not np.isfinite(found).all():
+        raise ModelError('values in the frozen body overflow: train from another --source')
     save_checkpoint(path, Checkpoint({'features': found}))
     return found
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,6 +70,23 @@ def write_atomic(path: Path, data: bytes) -> None:
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def read_file(path: Path, most: int) -> str:
+    """Return the text of a regular file of so many bytes at most, without waiting.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is a pipe or device, is larger, or is no UTF-8.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))  # a pipe would wait
+    with open(handle, 'rb') as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError('it is no regular file')
+        if status.st_size > most:
+            raise ValueError(f'it has {status.st_size} bytes')
+        return stream.read(most + 1).decode()
 
 
 def sync_folder(folder: Path) -> None:

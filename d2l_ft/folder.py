@@ -127,11 +127,15 @@ class ImageFolder:
         return f'{self.root}: {"; ".join(lines)}' if lines else ''
 
 
-def scan(root: str | os.PathLike[str]) -> ImageFolder:
+def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
     """List the images of a folder with one folder a class.
 
+    Args:
+        root: The folder.
+        fewest: Classes that it must have.
+
     Raises:
-        DataError: No such folder, fewer than two classes, or a class without images.
+        DataError: No such folder, fewer classes, or a class without images.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -148,10 +152,10 @@ def scan(root: str | os.PathLike[str]) -> ImageFolder:
             raise DataError(_without_images(Path(entry.path)))
         samples += [Sample(path, len(classes)) for path in images]
         classes.append(entry.name)
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise DataError(
-            f'{folder} has {len(classes)} class folder(s) with images, and at least 2 '
-            'are needed: put the images of each class into a folder of its own'
+            f'{folder} has {len(classes)} class folder(s) with images, and at least '
+            f'{fewest} are needed: put the images of each class into a folder of its own'
         )
     remarks = []
     lost = {kind: skipped.pop(kind) for kind in sorted(PICTURES & set(skipped))}
@@ -555,6 +559,47 @@ def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]
     )
 
 
+class Parts(NamedTuple):
+    """The folders of a data set.
+
+    Attributes:
+        train: That of the training part, or None where the class folders are in the data set's.
+        test: That of the test part, or None.
+        remarks: What is used and what is not, where that is not plain.
+    """
+
+    train: Path | None
+    test: Path | None
+    remarks: list[str]
+
+
+def find_parts(folder: Path) -> Parts:
+    """Find the parts of a data set: a folder ``train`` with classes, and one to test on.
+
+    Raises:
+        DataError: As ``part_folders``.
+    """
+    named = part_folders(folder)
+    train = next((each for each in named if _part(each) in TRAIN_NAMES), None)
+    tests = [each for each in named if each != train and _part(each) in TEST_NAMES]
+    labelled = [each for each in tests if train and _has_labels(each, train)]
+    if train is None or not (labelled or _has_classes(train)):
+        return Parts(None, None, [])
+    test = labelled[0] if labelled else None
+    others = [Path(each.path) for each in _entries(folder, {}) if _is_folder(each)]
+    remarks = [
+        f'{each.name}/ is not used'
+        + (': it has no folders of classes' if each in tests and each not in labelled else '')
+        for each in others
+        if each not in (train, test)
+    ]
+    if len(remarks) > SHOWN:
+        remarks[SHOWN:] = [f'{len(remarks) - SHOWN} more folders are not used']
+    if test is not None and (test.name != 'test' or remarks):
+        remarks.insert(0, f'{test.name}/ is the test part')
+    return Parts(train, test, remarks)
+
+
 def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
     """Return the train and test part of a data set; images are not checked yet.
 
@@ -567,36 +612,41 @@ def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFold
             folders of both parts without classes.
     """
     folder = Path(root)
-    named = part_folders(folder)
-    train = next((each for each in named if _part(each) in TRAIN_NAMES), None)
-    tests = [each for each in named if each != train and _part(each) in TEST_NAMES]
-    labelled = [each for each in tests if train and _has_labels(each, train)]
-    if train is None or not (labelled or _has_classes(train)):
-        return split(_scan_whole(folder, named), seed)
-    others = [Path(each.path) for each in _entries(folder, {}) if _is_folder(each)]
-    part, test = scan(train), labelled[0] if labelled else None
-    remarks = [
-        f'{each.name}/ is not used'
-        + (': it has no folders of classes' if each in tests and each not in labelled else '')
-        for each in others
-        if each not in (train, test)
-    ]
-    if len(remarks) > SHOWN:
-        remarks[SHOWN:] = [f'{len(remarks) - SHOWN} more folders are not used']
-    if test is not None and (test.name != 'test' or remarks):
-        remarks.insert(0, f'{test.name}/ is the test part')
-    part = replace(part, remarks=[*remarks, *part.remarks])
-    if test is None:
-        return split(part, seed)
-    parts = part, scan(test)
-    here, there = (set(each.classes) for each in parts)
+    parts = find_parts(folder)
+    if parts.train is None:
+        return split(_scan_whole(folder), seed)
+    train = scan(parts.train)
+    train = replace(train, remarks=[*parts.remarks, *train.remarks])
+    if parts.test is None:
+        return split(train, seed)
+    test = scan(parts.test)
+    here, there = set(train.classes), set(test.classes)
     if here != there:
         raise DataError(
-            f'{train.name} and {test.name} of {folder} must have the same classes; only in '
-            f'{train.name}: {listed_only(here, there)}; only in {test.name}: '
+            f'{parts.train.name} and {parts.test.name} of {folder} must have the same classes; '
+            f'only in {parts.train.name}: {listed_only(here, there)}; only in {parts.test.name}: '
             f'{listed_only(there, here)}'
         )
-    return parts
+    return train, test
+
+
+def to_test(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
+    """Return the images of a data set on which a net is tested that was trained on another one.
+
+    One class is enough.
+
+    Returns:
+        The test part, or all images where there is none; and in words which they are.
+
+    Raises:
+        DataError: As ``scan``.
+    """
+    folder = Path(root)
+    parts = find_parts(folder)
+    if parts.test is not None:
+        return scan(parts.test, fewest=1), f'the test part of {folder}'
+    part = _scan_whole(folder, fewest=1) if parts.train is None else scan(parts.train, fewest=1)
+    return part, f'all of {folder}'
 
 
 def _part(folder: Path) -> str:
@@ -654,8 +704,9 @@ def _has_labels(test: Path, train: Path) -> bool:
     return len(found) > 1 or bool(set(found) & set(_class_folders(train)))
 
 
-def _scan_whole(folder: Path, named: Sequence[Path]) -> ImageFolder:
+def _scan_whole(folder: Path, fewest: int = 2) -> ImageFolder:
     """List the images of a folder without parts, or tell where a data set seems to be."""
+    named = part_folders(folder)
     entries = _entries(folder, {}) if os.path.isdir(folder) else []
     inner = [Path(each.path) for each in entries if _is_folder(each)]
     if len(named) > 1 and set(inner) == set(named):
@@ -667,7 +718,7 @@ def _scan_whole(folder: Path, named: Sequence[Path]) -> ImageFolder:
         raise DataError(
             f'{folder} has no class folders with images, but {likely} has: give  {likely}  instead'
         )
-    return scan(folder)
+    return scan(folder, fewest)
 
 
 def _data_set_below(folder: Path) -> Path | None:

@@ -209,11 +209,18 @@ class Backend(Protocol):
         ...
 
     def evaluate(self, net: Any, loader: Any) -> Sums:
-        """Return the sums of cross-entropy and hits over a loader, in eval mode."""
+        """Return the sums of cross-entropy and hits over a loader, in eval mode.
+
+        The loss is not finite where a value in a net of ``build_net`` was not.
+        """
         ...
 
     def logits(self, net: Any, batch: Any) -> NDArray[Any]:
-        """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
+        """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net).
+
+        An example's are not finite where a value in a net of ``build_net`` was not, also behind a
+        ReLU, which can make 0 of it.
+        """
         ...
 
     def features(self, net: Any, loader: Any) -> NDArray[Any]:

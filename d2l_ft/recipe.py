@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 
 from d2l_ft.errors import ModelError
 
+LARGEST = 3.4e38
+"""The largest rate or decay: what float32 holds."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -31,15 +34,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checks = {
-            'the learning rate must be above 0': self.learning_rate > 0,
-            'the head multiplier must be above 0': self.head_lr_mult > 0,
-            'the weight decay must be 0 or above': self.weight_decay >= 0,
+            'the learning rate must be above 0': 0 < self.learning_rate <= LARGEST,
+            'the head multiplier must be above 0': 0 < self.head_lr_mult <= LARGEST,
+            'the rate of the head must be a float32': self.head_rate <= LARGEST,
+            'the weight decay must be 0 or above': 0 <= self.weight_decay <= LARGEST,
             'the momentum must be in [0, 1)': 0 <= self.momentum < 1,
             "the reduction must be 'mean' or 'sum'": self.reduction in ('mean', 'sum'),
         }
         for text, good in checks.items():
             if not good:  # also for not-a-number, which fails each comparison
-                raise ModelError(f'{text}: {self}')
+                raise ModelError(f'{text}, and {LARGEST:g} at most: {self}')
+
+    @property
+    def head_rate(self) -> float:
+        """Rate of the head."""
+        return self.learning_rate * self.head_lr_mult
 
     def at_rate(self, learning_rate: float) -> 'Recipe':
         """Return the same recipe with another rate."""

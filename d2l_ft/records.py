@@ -47,6 +47,10 @@ def typed(value: Any, hint: Any, name: str) -> Any:
         return {key: typed(each, parts[1], name) for key, each in value.items()}
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                float(value)
+            except OverflowError:
+                raise ValueError(f'{name!r} is too large') from None
             return value
     elif hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value

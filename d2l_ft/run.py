@@ -3,6 +3,7 @@
 config.json       what was asked for, and what was used
 metrics.jsonl     one object per epoch and net
 checkpoints/      the last two of each net: <net>-<epoch>-<step>.safetensors
+images.jsonl      what the images held when it began (``contents``)
 left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
 """
@@ -17,13 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from d2l_ft.architectures import unusable
+from d2l_ft.bounds import check_classes, check_number, check_text
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from d2l_ft.errors import CheckpointError, TrainingDiverged
+from d2l_ft.errors import CheckpointError, ModelError, TrainingDiverged
 from d2l_ft.files import (
     check_writable,
     is_leftover,
     lock_file,
     locked,
+    read_file,
     remove_leftovers,
     write_atomic,
 )
@@ -32,8 +36,11 @@ from d2l_ft.records import from_json, typed
 from d2l_ft.training import EpochMetrics, Position
 
 KEPT = 2
+MOST = 10**18
+"""The largest sum in a position: of losses, examples, seconds."""
+
 NETS = ('fine-tuned', 'scratch')
-LEFT_OUT = 'left-out.txt'
+LEFT_OUT, CONTENTS = 'left-out.txt', 'images.jsonl'
 
 CONFIG = {
     'backend': str, 'arch': str, 'classes': list[str], 'image_size': int, 'data': str,
@@ -41,8 +48,8 @@ CONFIG = {
 }  # fmt: skip
 """What config.json must hold; the rest of it is for readers."""
 
-LARGEST_IMAGE = 1 << 13
-"""Pixels of the side of a net's input; a config that claims more is damaged."""
+LARGEST_CONFIG, LARGEST_METRICS = 1 << 26, 1 << 30
+"""Bytes of the files; larger ones are damaged."""
 
 
 @contextmanager
@@ -57,7 +64,8 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
     lock = lock_file(config)
 
     def ours(each: Path) -> bool:
-        return each == lock or is_leftover(each)
+        unborn = each.name == CONTENTS and not config.exists()  # killed before it had its config
+        return unborn or each == lock or is_leftover(each)
 
     if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
         raise CheckpointError(
@@ -89,13 +97,13 @@ class Run:
             CheckpointError: It is no run directory, or its config is damaged.
         """
         try:
-            config = json.loads((path / 'config.json').read_text())
+            config = json.loads(read_file(path / 'config.json', LARGEST_CONFIG))
             check_config(config)
         except OSError:
             raise CheckpointError(
                 f'{path} is no run directory (it has no config.json): train with --out {path}'
             ) from None
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, ModelError) as error:
             raise CheckpointError(
                 f'{path}/config.json is damaged ({error}): mend it, or train anew'
             ) from None
@@ -127,12 +135,12 @@ class Run:
             CheckpointError: The file is damaged.
         """
         path = self.path / 'metrics.jsonl'
-        if not path.is_file():
+        if not path.exists():
             return []
         try:
-            lines = path.read_text().splitlines()
+            lines = read_file(path, LARGEST_METRICS).splitlines()
             return [from_json(EpochMetrics, json.loads(line)) for line in lines]
-        except (ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f'{path} is damaged ({error}): remove it') from None
 
     def history(self) -> dict[str, list[EpochMetrics]]:
@@ -190,8 +198,9 @@ class Run:
             try:
                 checkpoint = load_checkpoint(path)
                 position = from_json(Position, checkpoint.meta.get('position'))
-                if min(position.epoch, position.step) < 0:
-                    raise ValueError('a negative position')
+                check_position(position)
+                if problem := unusable(checkpoint.model) or unusable(checkpoint.trainer):
+                    raise ValueError(problem)
                 return checkpoint, position
             except CheckpointError as error:
                 last = str(error)
@@ -214,17 +223,45 @@ class Run:
         raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: --resume')
 
 
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return path -> name of each run: the last parts of its path that tell it from the others.
+
+    A run that is given twice counts once.
+    """
+    full: dict[Path, Path] = {}
+    for path in paths:
+        full.setdefault(path.resolve(), path)
+    names, depth = {place: place.name for place in full}, 1
+    while clashing := [place for place in names if list(names.values()).count(names[place]) > 1]:
+        depth += 1
+        for place in clashing:
+            names[place] = '/'.join(place.parts[-depth:])
+    return {full[place]: name for place, name in names.items()}
+
+
+def check_position(position: Position) -> None:
+    """Check what a checkpoint says of where a training stands.
+
+    Raises:
+        ValueError: A number is out of its bounds.
+    """
+    for name, value in vars(position).items():
+        if not 0 <= value <= MOST:  # also not-a-number
+            raise ValueError(f"'{name}' of the position is out of its bounds")
+
+
 def check_config(config: Any) -> None:
     """Check what config.json holds.
 
     Raises:
         ValueError: Something is missing, or of another type than it ought to be.
+        ModelError: Something is out of its bounds.
     """
     if not isinstance(config, dict):
         raise ValueError('no JSON object')
     for name, kind in CONFIG.items():
         typed(config.get(name), kind, name)
-    if not config['classes']:
-        raise ValueError("'classes' is empty")
-    if not 0 < config['image_size'] <= LARGEST_IMAGE:
-        raise ValueError(f"'image_size' is {config['image_size']}")
+    check_text('data', config['data'])
+    check_classes(config['classes'])
+    for name in ('image_size', 'train_examples', 'test_examples'):
+        check_number(name, config[name])

@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import d2l_ft.sample as sample
-from d2l_ft.architectures import architecture
+from d2l_ft.architectures import architecture, unusable
 from d2l_ft.archive import extract_only_member
 from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
@@ -54,7 +52,10 @@ Gluon's hash is the SHA-1 of the .params file in the archive."""
 FAILED = 'failed: '
 """What begins the line in which the process that pre-trains tells its error."""
 
-INSTEAD = 'use the built-in  --source sample'
+SOURCES = ('sample', 'imagenet', 'none')
+"""Names of sources; any other is a file."""
+
+INSTEAD = 'give your weights,  --source FILE , or train from scratch,  --source none'
 
 
 def load_source(
@@ -87,9 +88,8 @@ def load_source(
     if not path.is_file():
         raise ModelError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     state = read_weights(path, arch)
-    for name, array in state.items():
-        if not np.isfinite(array).all():
-            raise ModelError(f'{name} in {path} has values that are not finite: give other weights')
+    if problem := unusable(state):
+        raise ModelError(f'{problem} in {path}: give other weights')
     return state
 
 
@@ -153,7 +153,7 @@ def imagenet_file(arch: str, backend: str) -> Path:
     entry = IMAGENET.get(backend, {}).get(arch)
     if entry is None:
         names = ', '.join(IMAGENET.get(backend, {})) or 'none'
-        raise ModelError(f'{backend} has no ImageNet weights of {arch}; it has: {names}')
+        raise ModelError(f'{backend} has no ImageNet weights of {arch}; it has: {names}; {INSTEAD}')
     folder = cache_dir() / 'imagenet'
     if isinstance(entry, str):
         name = f'{arch}-{entry[:8]}.pth'

@@ -337,7 +337,15 @@ class Clock:
 
 
 def accuracy(sums: Sums) -> float:
-    """Return the share of hits."""
+    """Return the share of hits.
+
+    Raises:
+        TrainingDiverged: The loss is not finite: what is not a number would count as a class.
+    """
+    if not math.isfinite(loss := float(sums.loss)):
+        raise TrainingDiverged(
+            f'the test loss became {loss}: train again with a smaller learning rate'
+        )
     return float(sums.correct) / max(sums.examples, 1)
 
 

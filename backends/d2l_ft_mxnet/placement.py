@@ -14,12 +14,11 @@ import numpy as np
 from mxnet import autograd
 from mxnet.contrib import amp
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
+from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
-from d2l_ft.devices import has_bfloat16, parse_devices, usable_cores
+from d2l_ft.devices import PRECISIONS, has_bfloat16, parse_devices, usable_cores
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft_mxnet import semantics as both
-
-PRECISIONS = ('auto', 'float32', 'bfloat16')
 
 # Weak, and the twin holds the parameters but not the net, so a net that is dropped takes it along.
 twins: WeakKeyDictionary[Block, tuple[SymbolBlock, list[Parameter]]] = WeakKeyDictionary()
@@ -198,12 +197,74 @@ def run(net: Block, images: mx.nd.NDArray) -> mx.nd.NDArray:
     """
     if net not in twins:
         return net(images)
-    twin, then = twins[net]
-    if then != list(net.collect_params().values()):
-        raise ModelError('the net was changed after it was placed: place it again')
+    check_twin(net)
     with both.semantics(False):
-        outputs = twin(images.as_nd_ndarray())
+        outputs = twins[net][0](images.as_nd_ndarray())
     return both.convert(outputs, isinstance(images, mx.np.ndarray))
+
+
+def check_twin(net: Block) -> None:
+    """Refuse a net that has other parameters than when it was placed in bfloat16.
+
+    Raises:
+        ModelError: It has.
+    """
+    if twins[net][1] != list(net.collect_params().values()):
+        raise ModelError('the net was changed after it was placed: place it again')
+
+
+checks: WeakKeyDictionary[Block, tuple[Any, SymbolBlock]] = WeakKeyDictionary()
+"""Net -> its graph, and the block that computes it and marks what overflowed."""
+
+HIDING = ('Activation', 'LeakyReLU', 'clip', 'relu')
+"""Operators whose output can be finite where their input is not: a ReLU makes 0 of not-a-number."""
+
+
+def run_checked(net: Block, images: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return what ``run`` does, in eval mode; not-a-number where a net of ours overflowed inside.
+
+    Raises:
+        ModelError: As ``run``.
+    """
+    if getattr(net, 'd2l_arch', None) is None:
+        return run(net, images)
+    if net in twins:
+        check_twin(net)
+    block = twins[net][0] if net in twins else net
+    graph = block._get_graph(images)  # Gluon's: a net that was changed has another
+    kept, checked = checks.get(net, (None, None))
+    if kept is not graph:
+        (data,), outputs = both.convert(graph, False)
+        data._set_attr(__dtype__=str(_DTYPE_NP_TO_MX[np.dtype(dtype(net)).type]))
+        checked = traced(marked(outputs), data, net, 'float32')
+        checks[net] = graph, checked
+    with both.semantics(False):
+        outputs = checked(images.as_nd_ndarray())
+    return both.convert(outputs, isinstance(images, mx.np.ndarray))
+
+
+@both.in_legacy
+def marked(outputs: mx.sym.Symbol) -> mx.sym.Symbol:
+    """Return a graph's outputs, (batch, width), plus 0 x the sums of what an operator could hide.
+
+    That adds nothing to an example, or not-a-number where one of these is not finite.
+    """
+    inner = outputs.get_internals()
+    hidden = [
+        inner[f'{each["name"]}_output'].get_children()[0]
+        for each in json.loads(outputs.tojson())['nodes']
+        if each['op'] in HIDING
+    ]
+    # oneDNN's pooling reads its own layout; sum would have each inner value copied out of it
+    means = [
+        each
+        if each.name.endswith('_fwd') and 'dense' in each.name
+        else mx.sym.Pooling(each, global_pool=True, pool_type='avg')
+        for each in hidden
+    ]
+    joined = mx.sym.concat(*(mx.sym.flatten(each) for each in means), dim=1)
+    marks = mx.sym.sum(joined, axis=1, keepdims=True) * 0
+    return mx.sym.broadcast_add(mx.sym.flatten(outputs), marks)
 
 
 def parameters(net: Block) -> dict[str, Parameter]:

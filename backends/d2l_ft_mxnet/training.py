@@ -16,9 +16,11 @@ from d2l_ft_mxnet.placement import (
     average_statistics,
     contexts,
     dtype,
+    marked,
     parameters,
     precision_of,
     run,
+    run_checked,
     symbol,
     traced,
 )
@@ -213,7 +215,7 @@ def evaluate(net: Block, loader: Any) -> Sums:
     for batch in loader:
         with autograd.pause(), semantics(of(net)):
             split = shares(net, batch)
-            outputs = [run(net, images) for images, _ in split]
+            outputs = [run_checked(net, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
             losses = [example_losses(None, output, labels) for output, (_, labels) in pairs]
             part = sums(losses, outputs, split)
@@ -241,7 +243,7 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
     seen_by_head = outputs.get_children()[0]
-    body = traced(seen_by_head, images, net, precision_of(net))
+    body = traced(marked(seen_by_head), images, net, precision_of(net))
     average_statistics(net)
     found = []
     for batch in loader:
@@ -255,5 +257,5 @@ def logits(net: Block, batch: Any) -> NDArray[Any]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
     average_statistics(net)
     with autograd.pause(), semantics(of(net)):
-        outputs = [run(net, images) for images, _ in shares(net, batch)]
+        outputs = [run_checked(net, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])

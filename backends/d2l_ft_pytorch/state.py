@@ -88,6 +88,9 @@ def read_weights(path: str, arch: str, verified: bool = False) -> State:
         raise ModelError(
             f'{path} has no state_dict: save one with torch.save(net.state_dict(), ...)'
         )
+    for name, each in tensors.items():
+        if each.numel() * each.element_size() > each.untyped_storage().nbytes():
+            raise ModelError(f'{path} is damaged ({name} claims more values than it has)')
     return {
         modern_name(name): to_array(each)
         for name, each in tensors.items()

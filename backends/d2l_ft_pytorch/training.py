@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from d2l_ft.errors import ModelError
@@ -24,6 +25,9 @@ from d2l_ft_pytorch.placement import (
     send_parameters,
 )
 from d2l_ft_pytorch.state import to_array
+
+HIDING = (nn.ReLU, nn.Hardtanh)  # ReLU6 is a Hardtanh
+"""Modules whose output can be finite where their input is not."""
 
 
 class GluonSGD(torch.optim.SGD):
@@ -211,7 +215,7 @@ def run(
     half = precision == 'bfloat16'
     try:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            outputs = replica(images)
+            outputs = replica(images) if replica.training else run_checked(replica, images)
     except ValueError as error:
         if 'more than 1 value per channel' not in str(error):
             raise
@@ -220,6 +224,37 @@ def run(
             'use larger images, another batch size or fewer devices'
         ) from error
     return outputs if outputs.dtype == torch.float64 else outputs.float()
+
+
+def run_checked(replica: nn.Module, images: Tensor) -> Tensor:
+    """Return the outputs of a replica in eval mode; not-a-number where it overflowed inside.
+
+    Outputs can be finite where an inner value is not: a ReLU makes 0 of minus infinity. What
+    is added here is 0 x the sums of what could be hidden, which changes no finite output.
+    """
+    sums: list[Tensor] = []
+
+    def add(values: Any) -> None:
+        if isinstance(values, Tensor) and len(values) == len(images):
+            sums.append(values.flatten(1).sum(1))
+
+    hooks = [
+        each.register_forward_pre_hook(lambda _, inputs: add(inputs[0]))
+        for each in replica.modules()
+        if isinstance(each, HIDING)
+    ] + [
+        each.register_forward_hook(lambda _, inputs, outputs: add(outputs))
+        for each in replica.modules()
+        if isinstance(each, _BatchNorm)  # DenseNet's last ReLU is a function
+    ]
+    try:
+        outputs: Tensor = replica(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if outputs.dim() != 2 or not sums:
+        return outputs
+    return outputs + 0 * torch.stack(sums).sum(0)[:, None]
 
 
 def loss_values(
@@ -321,7 +356,8 @@ def features(net: nn.Module, loader: Any) -> NDArray[Any]:
     try:
         with evaluating(net):
             for batch in loader:
-                forward(net, batch)
+                outputs, _ = forward(net, batch)
+                seen[-1] = seen[-1] + 0 * outputs.sum().to(seen[-1])  # which overflow marks
     finally:
         for hook in hooks:
             hook.remove()

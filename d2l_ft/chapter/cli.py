@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from d2l_ft.cli_options import FILE
 from d2l_ft.messages import say
 
 
@@ -22,7 +23,7 @@ def chapter() -> None:
     """
 
 
-FILES = click.argument('files', nargs=-1, type=click.Path(path_type=Path))
+FILES = click.argument('files', nargs=-1, type=FILE)
 
 
 @chapter.command('build')
@@ -42,7 +43,7 @@ FILES = click.argument('files', nargs=-1, type=click.Path(path_type=Path))
 )
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path('build/chapters'),
     show_default=True,
     help='Where the pages go.',
@@ -112,7 +113,7 @@ def chapter_check(ctx: click.Context, files: tuple[Path, ...], accept: bool) -> 
 @FILES
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path('build/notebooks'),
     show_default=True,
     help='Where they go.',
@@ -134,7 +135,7 @@ def chapter_notebooks(ctx: click.Context, files: tuple[Path, ...], out: Path) ->
 @FILES
 @click.option(
     '--out',
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path('build/lib'),
     show_default=True,
     help='Where the files go.',

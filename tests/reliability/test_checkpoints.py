@@ -17,7 +17,7 @@ from d2l_ft.training import EpochMetrics, Position
 
 EPOCHS = 3
 CONFIG = {
-    'backend': 'x', 'arch': 'x', 'classes': ['a', 'b'], 'image_size': 8, 'data': 'x',
+    'backend': 'x', 'arch': 'x', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
     'train_examples': 1, 'test_examples': 1, 'settings': {},
 }  # fmt: skip
 

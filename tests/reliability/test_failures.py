@@ -125,7 +125,7 @@ def test_a_run_that_does_not_go_with_what_it_meets(framework, folder, tmp_path):
         for path in (folder / part / 'dark').iterdir():
             (third / path.name).write_bytes(path.read_bytes())
     assert 'third' in fails('evaluate', out, '--data', folder)
-    assert 'has changed' in fails('train', '--out', out, '--resume', '--epochs', 2)
+    assert '.jpg is new since' in fails('train', '--out', out, '--resume', '--epochs', 2)
 
 
 @pytest.mark.parametrize('out', ['/dev/null/run', '/proc/run'])
@@ -158,7 +158,7 @@ def test_a_full_disk_while_training(framework, folder, tmp_path):
     """The second checkpoint does not fit; the run then goes on from the first."""
     out = tmp_path / 'run'
     done = subprocess.run(
-        [sys.executable, str(FAULTS), 'write', 'full', '6', '-', 'train', '--backend',
+        [sys.executable, str(FAULTS), 'write', 'full', '7', '-', 'train', '--backend',
          framework.NAME, '--data', folder, *map(str, FAST), '--epochs', '2', '--out', out],
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip

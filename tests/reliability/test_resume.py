@@ -165,7 +165,7 @@ def test_results_can_differ(scene_of, tmp_path):
 @pytest.mark.parametrize('operation', OPERATIONS if THOROUGH else ['write'])
 def test_killed_while_a_checkpoint_is_written(framework, scene_of, operation, tmp_path, figure):
     scene = scene_of(MIXED)
-    numbers = (3, 6, 9, 12) if THOROUGH else (9,)
+    numbers = (4, 7, 10, 13) if THOROUGH else (10,)
     for number in numbers:  # the writes of config and metrics are among them
         out, log = tmp_path / f'run{number}', tmp_path / f'run{number}.log'
         fault = {'operation': operation, 'kind': 'kill', 'number': number}
@@ -181,7 +181,7 @@ def test_killed_while_a_checkpoint_is_written(framework, scene_of, operation, tm
 def test_killed_after_a_checkpoint_within_an_epoch(scene_of, tmp_path):
     """--save-every leaves a position within the epoch, from which a killed run goes on."""
     scene, out = scene_of(MIXED), tmp_path / 'run'
-    start(*scene.options, '--out', out, operation='replace', kind='kill', number=4).communicate()
+    start(*scene.options, '--out', out, operation='replace', kind='kill', number=5).communicate()
     (newest,) = Run.open(out).checkpoints('scratch')[-1:]
     assert load_checkpoint(newest).meta['position']['step'] == 4, 'the end of the epoch has its own'
     scene.check(out, tmp_path / 'run.log')
@@ -221,7 +221,7 @@ def test_resumed_on_the_other_framework(first, second, body, tmp_path, figure):
     finish(start('--backend', first, *options, '--out', whole, log=log))
     out, log_too = tmp_path / 'run', tmp_path / 'run.log'
     process = start('--backend', first, *options, '--out', out, operation='replace', kind='kill',
-                    number=4)  # fmt: skip  # config, metrics, checkpoint of epoch 1, metrics
+                    number=5)  # fmt: skip  # images, config, metrics, checkpoint, metrics
     process.communicate(timeout=300)
     assert Run.open(out).load('fine-tuned')[1].epoch == 1
     finish(start('--backend', second, '--out', out, '--resume', log=log_too))

@@ -1,0 +1,201 @@
+"""What may be asked for is what can be read again: one set of bounds, one line, no wait."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import asdict
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import THOROUGH
+
+from d2l_ft import cli_train
+from d2l_ft.bounds import BOUNDS
+from d2l_ft.cli import main
+from d2l_ft.errors import CheckpointError, ModelError
+from d2l_ft.experiment import Settings, run_settings
+from d2l_ft.run import Run
+from d2l_ft.source import read_weights
+
+CONFIG = {
+    'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
+    'train_examples': 1, 'test_examples': 1,
+}  # fmt: skip
+
+
+def stored(path, settings):
+    """Write the settings into a config, and return what is read of it."""
+    path.mkdir(exist_ok=True)
+    run = Run(path, CONFIG | {'settings': asdict(settings)})
+    run.save_config()
+    return run_settings(Run.open(path))
+
+
+NUMBERS = [-5, -1, 0, 1, 2, 31, 32, 33, 48, 224, 8192, 8193, 9000, 10**6, 10**6 + 1, 10**9, 2**31,
+           2**32, 2**63 - 1, 2**63, 2**64, 10**400]  # fmt: skip
+FLOATS = ['0', '-0.0', '1e-320', '1e-9', '0.5', '0.9', '1', '10', '1e30', '3e38', '1e39', '1e300',
+          '1e400', 'inf', '-inf', 'nan', '-1', '1e-400']  # fmt: skip
+TEXTS = ['', 'sample', 'none', 'cpu', 'cpu:2', 'cpu:0', 'gpu:0,1', 'gpu:' + '9' * 5000, 'auto',
+         'x' * 5000, 'ü', '\udc80', 'float32', 'float64', 'cosine', 'linear', 'resnet18', 'vgg',
+         ' ', '\n']  # fmt: skip
+
+
+def draw_words(draw):
+    """Return random values for some of the options of ``train``."""
+    words = []
+    for option in draw.sample(cli_train.train.params, draw.choice((1, 1, 2, 3, 5))):
+        if option.name in ('offline', 'resume', 'out', 'backend'):
+            continue
+        if option.is_flag:
+            words.append(draw.choice([*option.opts, *option.secondary_opts]))
+        elif isinstance(option.type, click.IntRange):
+            value = draw.choice((draw.choice(NUMBERS), draw.randrange(10 ** draw.randrange(1, 9))))
+            words += [option.opts[0], str(value)]
+        elif isinstance(option.type, click.types.FloatParamType):
+            value = draw.choice((draw.choice(FLOATS), repr(draw.lognormvariate(0, 50))))
+            words += [option.opts[0], value]
+        elif isinstance(option.type, click.Choice) and draw.random() < 0.7:
+            words += [option.opts[0], draw.choice(list(option.type.choices))]
+        else:
+            words += [option.opts[0], draw.choice(TEXTS)]
+    return words
+
+
+def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, figure):
+    """Up to the moment when a training would begin, which writes the config."""
+    draw, count, kept = random.Random(0), 5000 if THOROUGH else 300, []
+
+    def begin(_backend, settings, _out, _resume, say):
+        settings.check()
+        kept.append(stored(tmp_path / 'run', settings) == settings)
+        raise ModelError('it began')
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('d2l_ft.experiment.train', begin)
+    monkeypatch.setattr(cli_train, 'get_backend', lambda _: type('', (), {'NAME': 'x'}))
+    seen = set()
+    for _ in range(count):
+        words = draw_words(draw)
+        done = CliRunner().invoke(main, ['train', *words])
+        assert done.exit_code == 2, (words, done.output, done.exception)
+        assert done.stderr.count('\n') == 1, (words, done.stderr)
+        assert done.stderr.startswith('d2l-ft: ')
+        seen |= set(words)
+    assert all(kept)
+    assert count > len(kept) > count / 10
+    assert {each.opts[0] for each in cli_train.train.params} - seen <= {
+        '--offline', '--resume', '--out', '--backend',
+    }  # fmt: skip
+    figure(f'{count} command lines: {len(kept)} read back equal, {count - len(kept)} refused')
+
+
+@pytest.mark.parametrize('name', ['epochs', 'batch_size', 'views', 'image_size', 'workers',
+                                  'image_cache', 'save_every', 'seed'])  # fmt: skip
+def test_the_ends_of_the_bounds(name, tmp_path):
+    """Both the option and the config take the ends, and refuse what lies beyond."""
+    option = next(each for each in cli_train.train.params if each.name == name)
+    least, most = BOUNDS[name]
+    assert (option.type.min, option.type.max) == (least, most)
+    for value in (least, most):
+        assert stored(tmp_path / 'run', Settings(**{name: value})) == Settings(**{name: value})
+    for value in (least - 1, most + 1, -(10**400), 10**400):
+        with pytest.raises(CheckpointError, match=f'{name} is') as caught:
+            stored(tmp_path / 'run', Settings(**{name: value}))
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('classes', []), ('classes', ['a', 'a']), ('classes', ['\ud800', 'b']),
+    ('classes', ['a\0', 'b']),
+    ('classes', [str(each) for each in range(5 * 10**5)]), ('classes', ['x' * 5000, 'b']),
+    ('image_size', 9000), ('image_size', 0), ('image_size', 10**400), ('train_examples', -1),
+    ('test_examples', 10**400), ('data', '\udcff'), ('data', 'x' * 10**5),
+    ('settings', {'lr': 10**400}), ('settings', {'lr': float('inf')}),
+    ('settings', {'weight_decay': float('nan')}), ('settings', {'momentum': 1.0}),
+    ('settings', {'devices': 'tpu'}), ('settings', {'precision': 'float16'}),
+    ('settings', {'schedule': 'x'}), ('settings', {'arch': 'resnet19'}),
+    ('settings', {'freeze': True, 'source': 'none'}), ('settings', {'source': '\udcff'}),
+])  # fmt: skip
+def test_a_config_out_of_bounds_is_damaged(name, value, tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps(CONFIG | {'settings': {}} | {name: value}))
+    with pytest.raises(CheckpointError) as caught:
+        run_settings(Run.open(tmp_path))
+    line = str(caught.value)
+    assert 'config.json' in line
+    assert '\n' not in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize('kind', ['fifo', 'zero', 'huge'])
+@pytest.mark.parametrize('name', ['config.json', 'metrics.jsonl'])
+def test_a_file_that_has_no_end_is_damaged(name, kind, tmp_path):
+    """In a process that may take little memory; a wait would end in its time limit."""
+    run = Run(tmp_path, CONFIG | {'settings': {}})
+    run.save_config()
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    if kind == 'fifo':
+        os.mkfifo(path)
+    elif kind == 'zero':
+        path.symlink_to('/dev/zero')
+    else:
+        path.touch()
+        os.truncate(path, 1 << 36)
+    code = (
+        'import resource, sys\nfrom pathlib import Path\nfrom d2l_ft.run import Run\n'
+        'from d2l_ft.errors import CheckpointError\n'
+        'used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()\n'
+        'resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2)\n'
+        'try:\n    Run.open(Path(sys.argv[1])).metrics()\n'
+        'except CheckpointError as error:\n    print(error)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, tmp_path], capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f'{name} is damaged' in done.stdout
+    assert done.stdout.count('\n') == 1
+
+
+@pytest.mark.needs('pytorch')
+def test_a_tensor_that_claims_terabytes(tmp_path):
+    import torch
+
+    path = tmp_path / 'x.pth'
+    torch.save({'fc.weight': torch.zeros(1).expand(10**6, 10**7)}, path)
+    with pytest.raises(ModelError, match=r'fc\.weight claims more'):
+        read_weights(path, 'resnet18')
+    torch.save({'fc.weight': torch.arange(6.0).reshape(2, 3).t()}, path)
+    assert np.array_equal(read_weights(path, 'resnet18')['fc.weight'], [[0, 3], [1, 4], [2, 5]])
+
+
+@pytest.mark.parametrize('limit', [8, 16, 30])
+def test_too_few_open_files_are_told(limit, framework, folder, tmp_path):
+    words = ['train', '--backend', framework.NAME, '--data', folder, '--source', 'none',
+             '--image-size', 32, '--epochs', 1, '--out', tmp_path / 'run']  # fmt: skip
+    code = (
+        'import resource, sys\nfrom d2l_ft.cli import main\n'
+        f'resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\nmain(sys.argv[1:])'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True,
+        timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 2), done.stderr
+    assert 'Traceback' not in done.stderr
+    if done.returncode:
+        assert 'ulimit -n' in done.stderr.splitlines()[-1]
+
+
+def test_what_is_infinite_is_refused():
+    for option in ('--lr', '--head-lr-mult', '--weight-decay', '--momentum'):
+        for value in ('inf', '-inf', 'nan', '1e300'):
+            done = CliRunner().invoke(main, ['train', option, value])
+            assert done.exit_code == 2
+            assert done.stderr.count('\n') == 1
+            assert 'must be' in done.stderr

@@ -1,0 +1,116 @@
+"""What a run says, and refuses, before it trains."""
+
+import os
+
+import numpy as np
+import pytest
+import reference_backend
+from click.testing import CliRunner
+from conftest import make_folder
+from test_command import command
+
+from d2l_ft.architectures import ARCHITECTURES
+from d2l_ft.cli import main
+from d2l_ft.errors import ModelError
+from d2l_ft.experiment import Settings, run_settings, train
+from d2l_ft.registry import get_backend
+from d2l_ft.run import Run
+
+
+def lines_of(tmp_path, train_images=10, **options):
+    """Train on a folder; return the lines that it says."""
+    folder, said = make_folder(tmp_path / 'photos', train=train_images, test=1), []
+    settings = Settings(data=str(folder), image_size=32, epochs=1, **options)
+    train(reference_backend, settings, tmp_path / 'run', bar=False, say=said.append)
+    return said
+
+
+def test_source_data_classes_and_steps_are_told(tmp_path):
+    said = lines_of(tmp_path, source='none', batch_size=4)
+    photos = tmp_path / 'photos'
+    assert said[0] == (
+        f'source none, data {photos}: 2 classes, 20 images to train on, 5 step(s) an epoch'
+    )
+    assert 'few steps' in said[1]
+
+
+def test_ten_steps_are_not_few(tmp_path):
+    assert not any('few steps' in line for line in lines_of(tmp_path, source='none', batch_size=2))
+
+
+def test_photographs_start_from_imagenet(framework, folder, tmp_path, monkeypatch):
+    """Not from what learnt drawings. Offline the error tells the ways out."""
+    monkeypatch.setenv('D2L_FT_OFFLINE', '1')
+    words = ['--backend', framework.NAME, '--data', folder, '--out', tmp_path / 'run']
+    _, err = command('train', *words, code=2)
+    line = err.splitlines()[-1]
+    assert '--source FILE' in line
+    assert '--source none' in line
+    assert not (tmp_path / 'run').exists()
+
+
+def test_what_is_kept_names_the_source(tmp_path):
+    lines_of(tmp_path, source='none', batch_size=4)
+    assert run_settings(Run.open(tmp_path / 'run')).source == 'none'
+
+
+@pytest.mark.needs('pytorch')
+@pytest.mark.parametrize('arch', ARCHITECTURES)
+def test_the_smallest_side_on_which_one_image_trains(arch):
+    """PyTorch itself tells."""
+    backend = get_backend('pytorch')
+    recipe = Settings(source='none').recipe('scratch')
+
+    def trains(size):
+        net = backend.build_net(arch, 2)
+        images = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+        try:
+            backend.train_step(net, backend.build_trainer(net, recipe),
+                               backend.to_batch(images, np.zeros(1, np.int64)))  # fmt: skip
+        except ModelError:
+            return False
+        return True
+
+    alone = ARCHITECTURES[arch].alone
+    assert trains(max(alone, 32))
+    assert not alone or not trains(alone - 1)
+
+
+@pytest.mark.parametrize(('count', 'batch', 'devices'), [
+    (8, 5, 'cpu'), (8, 3, 'cpu'), (8, 1, 'cpu'), (8, 2, 'cpu:2'), (8, 16, 'cpu:9'), (8, 6, 'cpu:3'),
+])  # fmt: skip
+def test_an_image_that_is_alone_is_told_before_training(framework, count, batch, devices, tmp_path):
+    """By both frameworks; the advice is followed, and then it trains."""
+    folder, out = make_folder(tmp_path / 'photos', train=count, test=1), tmp_path / 'run'
+    settings = Settings(data=str(folder), source='none', image_size=32, batch_size=batch,
+                        epochs=1, lr=1e-5, devices=devices, precision='float32')  # fmt: skip
+    with pytest.raises(ModelError, match='gets one alone') as caught:
+        train(framework, settings, out, bar=False, say=lambda _: None)
+    assert '\n' not in str(caught.value)
+    assert not out.exists()
+    advice = str(caught.value).partition(': give ')[2].split()
+    changed = dict(zip(advice[0::3], advice[1::3], strict=True))
+    assert '--image-size' in changed
+    for option, value in changed.items():
+        name = option.removeprefix('--').replace('-', '_')
+        mended = Settings(**(vars(settings) | {name: int(value)}))
+        train(framework, mended, tmp_path / name, bar=False, say=lambda _: None)
+
+
+def test_home_is_expanded_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = make_folder(tmp_path / 'photos', train=4, test=1)
+    image = f'~/photos/test/dark/{next((folder / "test/dark").iterdir()).name}'
+    for words in (
+        ['train', '--data', '~/photos', '--source', 'none', '--image-size', '33', '--epochs', '1',
+         '--lr', '1e-5', '--out', '~/run'],
+        ['evaluate', '~/run', '--data', '~/photos'],
+        ['predict', '~/run', image],
+        ['compare', '~/run', '--out', '~/x.svg'],
+        ['data', 'check', '~/photos'],
+    ):  # fmt: skip
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / 'x.svg').exists()
+    assert not os.path.exists('~')
