@@ -36,7 +36,7 @@ class Kept:
     Attributes:
         name: Path within the data set, with '/'.
         label: Index of the class.
-        digest: BLAKE2b of the file's bytes.
+        digest: SHA-256 of the file's bytes.
         seen: ``mark`` of the file; empty where it could still have changed unnoticed.
     """
 
@@ -57,13 +57,13 @@ def named(data: DataSet) -> dict[str, tuple[str, int]]:
 
 
 def digest(path: str) -> str:
-    """Return the BLAKE2b of a file, 32 hexadecimal digits.
+    """Return the SHA-256 of a file, 64 hexadecimal digits.
 
     Raises:
         DataError: It cannot be read.
     """
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise DataError(f'cannot read {path}: {error.strerror or error}') from error
 
@@ -99,7 +99,7 @@ def side_by_side(work: Callable[[str], str], paths: Iterable[str], bar: bool) ->
 
 
 def save_contents(folder: Path, data: DataSet, bar: bool = True) -> None:
-    """Read all images, and write what they hold into a run directory.
+    """Write what the images hold into a run directory; those that were checked are not read again.
 
     Raises:
         DataError: An image cannot be read.
@@ -109,10 +109,11 @@ def save_contents(folder: Path, data: DataSet, bar: bool = True) -> None:
     paths = [path for path, _ in images.values()]
     now = time.time_ns()
     seen = [look(path) for path in paths]
-    digests = side_by_side(digest, paths, bar)
+    unread = [path for path in paths if path not in data.hashes]
+    digests = data.hashes | dict(zip(unread, side_by_side(digest, unread, bar), strict=True))
     lines = [
-        json.dumps([name, label, hashed, each if settled(each, now) else ''])
-        for (name, (_, label)), hashed, each in zip(images.items(), digests, seen, strict=True)
+        json.dumps([name, label, digests[path], each if settled(each, now) else ''])
+        for (name, (path, label)), each in zip(images.items(), seen, strict=True)
     ]
     write_atomic(folder / CONTENTS, ''.join(f'{line}\n' for line in lines).encode())
 

@@ -59,6 +59,7 @@ class DataSet:
         area: Least and greatest share of an image that a random crop covers.
         left_out: One line for each bad image that is not in the parts.
         remarks: Lines on what the user should know of the images, as of ``folder.remarks``.
+        hashes: Path -> SHA-256 of the file, of the images that were checked.
     """
 
     name: str
@@ -70,6 +71,7 @@ class DataSet:
     area: tuple[float, float] = AREA
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def root(self) -> str:
@@ -192,7 +194,9 @@ def load_data(
             hint = ', or left out with --skip-bad'
             check_images([*train.samples, *test.samples], bar, hint, checked)
     told = remarks(train, test, checked.hashes)
-    return DataSet(name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told)
+    return DataSet(
+        name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told, hashes=checked.hashes
+    )
 
 
 def images_to_test(name: str, bar: bool = True, skip_bad: bool = False) -> tuple[ImageFolder, str]:
