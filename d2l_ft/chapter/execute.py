@@ -142,7 +142,7 @@ def execute(book: Book, page: Page, tab: str, data: str) -> tuple[Run, dict[str,
     Raises:
         Failed: A cell raised an error, or the kernel died.
     """
-    notebook = make_notebook(page, tab, book.labels(page.language))
+    notebook = make_notebook(book, page, tab, book.labels(page.language))
     notebook.cells.insert(0, new_code_cell(FACTS, id=FACTS_ID))
     seconds = run_notebook(notebook, tab, data, book.root, f'{page.stem} {tab}')
     made = json.loads(notebook.cells.pop(0).outputs[0]['text'])

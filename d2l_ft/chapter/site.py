@@ -6,11 +6,14 @@ and ``?tab=pytorch`` in an address chooses. Formulas are MathML, so nothing is l
 elsewhere. An e-book shows the variants of a tab below each other.
 """
 
+import base64
 import contextlib
+import hashlib
 import io
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,21 @@ from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.myst import NOTEBOOKS, Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import load_run
+from d2l_ft.chapter.safe import harmless
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
 
 HERE = Path(__file__).parent
 EPUB = 'book.epub'
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval' {scripts}; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'"
+)
+"""The content security policy of every page. Sphinx's own script evaluates a language's rule for
+plurals; what a chapter brings gets no script to evaluate anything."""
+
+INLINE = re.compile(r'<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>', re.DOTALL)
 HARMLESS = re.compile(r'Language "\w+" not supported: Docutils-generated text|^\s*$')
 """Docutils has no words in some languages; pages show none of its words."""
 
@@ -55,6 +67,7 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
             write_source(book, language, source, tabs)
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
+    protect(html, '' if book.settings.trusted else theme_scripts(html, languages))
     place = out / 'html'
     shutil.rmtree(place, ignore_errors=True)
     html.rename(place)
@@ -76,6 +89,7 @@ def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
         names.append(page.origin)
     entries = '\n'.join(names)
     title = book.settings.title.get(language, 'Chapters')
+    title = title if book.settings.trusted else harmless(title)
     index = f'# {title}\n\n```{{toctree}}\n:maxdepth: 2\n\n{entries}\n```\n'
     write_atomic(source / f'{root_of(book)}.md', index.encode())
 
@@ -99,7 +113,7 @@ def notebook_files(book: Book, language: str, pins: Mapping[str, str]) -> Iterat
             if not page.chapter.cells(tab):
                 continue
             run = load_run(book.root, page.origin, tab)
-            notebook = make_notebook(page, tab, labels, run, book.root)
+            notebook = make_notebook(book, page, tab, labels, run)
             yield f'{page.origin}-{tab}.ipynb', nbformat.writes(notebook)
             plain = colab(notebook, book, tab, language, pins)
             yield f'{page.origin}-{tab}-colab.ipynb', nbformat.writes(plain)
@@ -120,6 +134,7 @@ def run_sphinx(
         ChapterError: It has a warning.
     """
     from sphinx.application import Sphinx
+    from sphinx.errors import ExtensionError
     from sphinx.util.docutils import docutils_namespace
 
     settings = configuration(book, language, languages)
@@ -138,7 +153,10 @@ def run_sphinx(
             warning=warnings,
             freshenv=True,
         )
-        application.build(force_all=True)
+        try:
+            application.build(force_all=True)
+        except ExtensionError as error:  # that an extension of ours raised
+            raise error.orig_exc or error from None
     if serious := [line for line in warnings.getvalue().splitlines() if not HARMLESS.search(line)]:
         raise ChapterError(f'Sphinx ({language}, {builder}): {serious[0]}')
     if builder == 'epub':
@@ -147,13 +165,19 @@ def run_sphinx(
 
 def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[str, Any]:
     """Return what would stand in Sphinx's conf.py."""
-    words, title = WORDS[language], book.settings.title.get(language, 'Chapters')
+    words, title = WORDS[language], escape(book.settings.title.get(language, 'Chapters'))
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
     return {
         'project': title,
         'root_doc': root_of(book),
         'language': language,
-        'extensions': ['myst_parser', 'sphinx_design', 'd2l_ft.chapter.mathml'],
+        'extensions': [
+            'myst_parser',
+            'sphinx_design',
+            'd2l_ft.chapter.mathml',
+            'd2l_ft.chapter.safe',
+        ],
+        'd2l_trusted': book.settings.trusted,
         'myst_enable_extensions': ['colon_fence', 'dollarmath', 'html_image'],
         'myst_heading_anchors': 0,
         'suppress_warnings': ['epub.unknown_project_files', 'epub.duplicated_toc_entry'],
@@ -204,12 +228,38 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
     }
 
 
+def theme_scripts(html: Path, languages: Sequence[str]) -> str:
+    """Return the hashes of the scripts that are written into pages which have nothing of a chapter.
+
+    These are the page before the languages, and that of the search.
+    """
+    pages = [html / 'index.html', *(html / language / 'search.html' for language in languages)]
+    scripts = {script for page in pages for script in INLINE.findall(page.read_text('utf-8'))}
+    digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts)
+    return ' '.join(sorted(f"'sha256-{each.decode()}'" for each in digests))
+
+
+def protect(html: Path, scripts: str) -> None:
+    """Let the pages load nothing from elsewhere and run the theme's scripts alone.
+
+    Args:
+        html: The folder of the pages.
+        scripts: The hashes of the scripts inside of pages; '' allows all.
+    """
+    policy = POLICY.format(scripts=scripts or "'unsafe-inline'")
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    for page in html.rglob('*.html'):
+        text = page.read_text(encoding='utf-8')
+        head = text.index('<meta charset="utf-8">')
+        write_atomic(page, f'{text[:head]}{meta}\n{text[head:]}'.encode())
+
+
 def entry_page(book: Book, languages: Sequence[str]) -> str:
     """Return the page before the languages: it goes to the reader's own, or lets them choose."""
     root = root_of(book)
     links = '\n'.join(
         f'<p><a href="{name}/{root}.html" lang="{name}">{WORDS[name]["own"]}: '
-        f'{book.settings.title.get(name, name)}</a></p>'
+        f'{escape(book.settings.title.get(name, name))}</a></p>'
         for name in languages
     )
     names = ', '.join(f"'{name}'" for name in languages)
@@ -218,7 +268,7 @@ def entry_page(book: Book, languages: Sequence[str]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{book.settings.title.get(languages[0], 'Chapters')}</title>
+<title>{escape(book.settings.title.get(languages[0], 'Chapters'))}</title>
 <style>body {{ font: 1.2rem system-ui, sans-serif; margin: 20vh auto; max-width: 32rem; }}</style>
 <main>
 {links}

@@ -180,7 +180,7 @@ def test_numbers_and_references(root):
         'eq_a': ('equation', '7.1.1'),
         'fig_a': ('figure', '7.1.1'),
     }
-    notebook = make_notebook(english, 'mxnet', labels)
+    notebook = make_notebook(book, english, 'mxnet', labels)
     text = '\n'.join(cell.source for cell in notebook.cells if cell.cell_type == 'markdown')
     assert 'Some words, and marked ones.' in text
     assert 'See Section 7.1.1, Fine Things and (7.1.1); $x^2$ [K].' in text
@@ -188,7 +188,7 @@ def test_numbers_and_references(root):
     assert 'data:image/svg+xml;base64,' in text
     assert 'for MXNet' in text
     assert 'for PyTorch' not in text
-    text = '\n'.join(cell.source for cell in make_notebook(turkish, 'mxnet', labels).cells)
+    text = '\n'.join(cell.source for cell in make_notebook(book, turkish, 'mxnet', labels).cells)
     assert 'See Bölüm 7.1.1' in text
 
 
@@ -200,7 +200,9 @@ def test_a_chapter_alone_knows_the_labels_of_the_others(root):
     alone = Book(root, [root / 'more.md'])
     assert list(problems(alone)) == []
     labels = alone.labels('en')
-    assert 'See Section 7.1.' in make_notebook(alone.pages[0], 'mxnet', labels).cells[0].source
+    assert (
+        'See Section 7.1.' in make_notebook(alone, alone.pages[0], 'mxnet', labels).cells[0].source
+    )
     assert 'See Section 7.1.' in Myst(alone, alone.pages[0], labels, {}).document()
     whole = Book(root)
     assert (
@@ -215,7 +217,7 @@ def test_notebooks_have_the_same_ids_in_every_tab(root):
     book = Book(root)
     page, labels = book.pages[0], book.labels('en')
     found = {
-        tab: make_notebook(page, tab, labels, load_run(root, 'fine', tab), root)
+        tab: make_notebook(book, page, tab, labels, load_run(root, 'fine', tab))
         for tab in book.tabs
     }
     ids = [[cell.id for cell in each.cells if cell.cell_type == 'code'] for each in found.values()]
@@ -228,7 +230,7 @@ def test_notebooks_have_the_same_ids_in_every_tab(root):
 
 def test_a_colab_notebook_installs_pinned_versions(root):
     book = Book(root)
-    notebook = make_notebook(book.pages[0], 'pytorch', book.labels('en'))
+    notebook = make_notebook(book, book.pages[0], 'pytorch', book.labels('en'))
     first, *rest = colab(notebook, book, 'pytorch', 'en', {'torch': '2.1', 'mxnet': '9'}).cells
     assert '%pip install -q "d2l-ft[pytorch]" "torch==2.1"' in first.source
     assert 'mxnet' not in first.source
