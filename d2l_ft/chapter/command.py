@@ -87,9 +87,10 @@ def build(
     """
     check_book_packages()
     from d2l_ft.chapter.notebooks import read_pins
-    from d2l_ft.chapter.site import build_site
+    from d2l_ft.chapter.site import HTML, build_site, check_made_here
 
     book = open_book(files)
+    check_made_here(out / HTML)  # before minutes go into the cells
     failed = run and not execute(book, chosen_tabs(book, tab), data, overwrite, say)
     for line in notes(book):
         say(f'note: {line}')

@@ -10,8 +10,10 @@ import base64
 import contextlib
 import hashlib
 import io
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -25,14 +27,21 @@ from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.safe import harmless
 from d2l_ft.chapter.words import WORDS
-from d2l_ft.errors import ChapterError
-from d2l_ft.files import write_atomic
+from d2l_ft.errors import ChapterError, StorageError
+from d2l_ft.files import describe, locked, write_atomic
 
 HERE = Path(__file__).parent
 EPUB = 'book.epub'
+HTML, OLD, BESIDE = 'html', 'old', '.d2l-ft-chapters.'
+"""Folder of the pages; of those before while they are exchanged; where new ones are built."""
+
+MADE = '.made-by-d2l-ft'
+"""List of the files that a build has made, in the folder of the pages."""
+
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval' {scripts}; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'"
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'"
 )
 """The content security policy of every page. Sphinx's own script evaluates a language's rule for
 plurals; what a chapter brings gets no script to evaluate anything."""
@@ -43,35 +52,105 @@ HARMLESS = re.compile(r'Language "\w+" not supported: Docutils-generated text|^\
 
 
 def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
-    """Build the pages and e-books of every language.
+    """Build the pages and e-books of every language, and put them in the place of those before.
 
     Args:
         book: The chapters.
-        out: Where ``html`` goes, with a folder per language; what is there is replaced.
+        out: Where ``html`` goes, with a folder per language. Until the new pages are whole those
+            of before stay; nothing else in the folder is touched.
         pins: Package -> version for the Colab notebooks.
 
     Returns:
         The entry page, then those of the languages.
 
     Raises:
-        ChapterError: A picture is missing, or Sphinx has a warning.
+        ChapterError: A picture is missing, Sphinx has a warning, or ``html`` is not of our making.
+        StorageError: The folder cannot be written, or another process is building there.
     """
-    html = out / 'work' / 'pages'  # those of before stay until these are whole
-    shutil.rmtree(html, ignore_errors=True)
+    place = out / HTML
     languages = [name for name in book.settings.languages if book.in_language(name)]
+    with locked(place):
+        recover(out)
+        check_made_here(place)
+        try:
+            beside = Path(tempfile.mkdtemp(dir=out, prefix=BESIDE))
+            try:
+                write_pages(book, beside, languages, pins)
+                exchange(beside, place)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        except OSError as error:
+            raise StorageError(describe(error, place)) from error
+    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
+
+
+def check_made_here(place: Path) -> None:
+    """Check that a folder of pages holds nothing but what a build has made; none is fine.
+
+    Raises:
+        ChapterError: It does.
+    """
+    made = place / MADE
+    known = set(made.read_text(encoding='utf-8').split('\n')) if made.is_file() else set()
+    strange = [path for path in files_in(place) if name_in(place, path) not in known]
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        strange = [place]
+    if strange:
+        raise ChapterError(
+            f'{strange[0]} was not made by  d2l-ft chapter build, which would replace {place}: move '
+            'it elsewhere, or name another folder with --out'
+        )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return everything in a folder, at any depth, but folders; links are not followed."""
+    return [Path(top, name) for top, _, names in os.walk(folder) for name in names] + [
+        path for top, names, _ in os.walk(folder) for name in names
+        if (path := Path(top, name)).is_symlink()
+    ]  # fmt: skip
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """Return a file's path in a folder, as the list of what was made has it."""
+    return path.relative_to(folder).as_posix()
+
+
+def write_pages(
+    book: Book, beside: Path, languages: Sequence[str], pins: Mapping[str, str]
+) -> None:
+    """Write the pages of every language into ``html`` of a folder, and the list of its files."""
+    html = beside / HTML
     for language in languages:
         write_notebooks(book, language, html / language / NOTEBOOKS, pins)
         for builder, tabs in (('html', True), ('epub', False)):
-            source, work = (out / kind / builder / language for kind in ('source', 'work'))
-            shutil.rmtree(source, ignore_errors=True)
+            source, work = (beside / kind / builder / language for kind in ('source', 'work'))
             write_source(book, language, source, tabs)
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
     protect(html, '' if book.settings.trusted else theme_scripts(html, languages))
-    place = out / 'html'
-    shutil.rmtree(place, ignore_errors=True)
-    html.rename(place)
-    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
+    names = sorted([MADE, *(name_in(html, path) for path in files_in(html))])
+    write_atomic(html / MADE, '\n'.join(names).encode())
+
+
+def exchange(beside: Path, place: Path) -> None:
+    """Put new pages in the place of the old ones, which stay if that fails."""
+    old = beside / OLD
+    if place.exists():
+        place.rename(old)
+    try:
+        (beside / HTML).rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
+
+
+def recover(out: Path) -> None:
+    """Remove what builds that were killed have left, and bring back pages that one took away."""
+    for beside in out.glob(f'{BESIDE}*'):
+        if (beside / OLD).is_dir() and not (out / HTML).exists():
+            (beside / OLD).rename(out / HTML)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
@@ -158,7 +237,8 @@ def run_sphinx(
         except ExtensionError as error:  # that an extension of ours raised
             raise error.orig_exc or error from None
     if serious := [line for line in warnings.getvalue().splitlines() if not HARMLESS.search(line)]:
-        raise ChapterError(f'Sphinx ({language}, {builder}): {serious[0]}')
+        cause = serious[0].replace(f'{source}{os.sep}', '')
+        raise ChapterError(f'Sphinx ({language}, {builder}): {cause}')
     if builder == 'epub':
         shutil.copyfile(target / EPUB, html / EPUB)
 
