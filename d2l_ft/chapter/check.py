@@ -26,6 +26,9 @@ from d2l_ft.chapter.render import CITATIONS
 WIDTH = 78
 """Columns of a line of code, as in the book."""
 
+SHOWN = 60
+"""Characters of a line that are shown where a translation parts from its origin."""
+
 KINDS = (
     'cells', 'labels', 'headings', 'tabs', 'tables', 'slide marks', 'formulas', 'references',
 )  # fmt: skip
@@ -125,7 +128,7 @@ def translation(book: Book, page: Page) -> Iterator[str]:
         for mine, its in zip_longest(ours, theirs):
             if mine is None or its is None or mine[1] != its[1]:
                 line = (mine or ours[-1] if ours else (1, ''))[0]
-                here, there = (shown(each) for each in (mine, its))
+                here, there = shown(mine, its), shown(its, mine)
                 yield (
                     f'{page.path}:{line}: the {kind} part from {origin.path.name}'
                     f'{f":{its[0]}" if its else ""}: {here}, there {there}'
@@ -167,11 +170,28 @@ def label_of(block: Block) -> str:
     return block.label if isinstance(block, Heading | Figure | Table | Equation) else ''
 
 
-def shown(feature: tuple[int, Any] | None) -> str:
-    """Return a feature as a person reads it."""
+def shown(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
+    """Return of a feature, as a person reads it, the first line that the other has not."""
     if feature is None:
         return 'nothing more'
-    value = feature[1]
-    text = value[-1] if isinstance(value, tuple) else str(value)
-    first = next((line for line in text.splitlines() if line.strip()), text)
-    return repr(first[:60])
+    mine, its = (parts_of(each) for each in (feature, other))
+    for at, line in enumerate(mine):
+        if at >= len(its) or line != its[at]:
+            theirs = its[at] if at < len(its) else ''
+            pairs = enumerate(zip(line, theirs, strict=False))
+            same = next((at for at, (a, b) in pairs if a != b), min(len(line), len(theirs)))
+            begin = max(0, same - SHOWN // 2) if max(len(line), len(theirs)) > SHOWN else 0
+            return ('...' if begin else '') + repr(line[begin : begin + SHOWN])
+    return 'nothing more'
+
+
+def parts_of(feature: tuple[int, Any] | None) -> list[str]:
+    """Return what a feature is made of, as lines: of a cell its id, its tabs and its code."""
+    if feature is None:
+        return []
+    value = feature[1] if isinstance(feature[1], tuple) else (feature[1],)
+    return [
+        line
+        for each in value
+        for line in (', '.join(each) if isinstance(each, tuple) else str(each)).split('\n')
+    ]

@@ -111,6 +111,8 @@ def execute(book: Book, tabs: Sequence[str], data: str | None, overwrite: bool, 
             outcome = refresh(book, page, tab, data, overwrite)
             good = good and outcome.what != 'failed'
             say(f'{outcome.page} {outcome.tab}: {outcome.what}: {outcome.text}')
+            for line in outcome.trace:
+                say(f'  {line}')
     return good
 
 

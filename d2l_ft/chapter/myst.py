@@ -11,6 +11,7 @@ from pygments.lexers import find_lexer_class_by_name
 from pygments.util import ClassNotFound
 
 from d2l_ft.chapter.book import Book, Page, Target, cell_ids, goes_with
+from d2l_ft.chapter.freshness import code_digests, has_failed
 from d2l_ft.chapter.outputs import Output, Run, folder
 from d2l_ft.chapter.reader import ALL, Block, Code, Equation, Figure, Heading, Tab, Table
 from d2l_ft.chapter.render import Plain, fence_for
@@ -195,10 +196,12 @@ class Myst(Plain):
     def outputs(self, name: str, tab: str) -> str:
         """Return the stored outputs of a cell in a tab."""
         run = self.runs.get(tab)
-        if run is None or name not in run.cells:
+        if run is None:
             return ''
-        found = [self.output(each, name, tab) for each in run.cells[name].outputs]
-        if run.failure and run.failure.get('cell') == name:
+        left = run.cells[name].outputs if name in run.cells else ()
+        found = [self.output(each, name, tab) for each in left]
+        # a failure of code that is no longer there says nothing about what is shown
+        if has_failed(name, code_digests(self.page, tab)[name], run):
             found.append(f'**{self.words["failed"]}**')
         return '\n\n'.join(found)
 

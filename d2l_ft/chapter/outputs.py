@@ -55,8 +55,8 @@ class Run:
         made: Where it was made: 'date', 'data', 'device', 'python', 'system', 'versions'.
         cells: Id -> what it left.
         library: Name -> hash of what the cells used of the library.
-        failure: 'cell', 'code' and 'error' of the last run, if that failed; the outputs are
-            those of the run before it.
+        failure: 'cell', 'code' and 'error' of the last run, if that failed; the outputs from
+            that cell on are those of the run before it.
     """
 
     made: dict[str, Any]

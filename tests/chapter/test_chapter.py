@@ -447,6 +447,30 @@ def test_a_translation_is_compared_with_its_origin(root, old):
     assert found[0].startswith(f'{root}/fine_tr.md:')
 
 
+DIFFERING = {
+    'a later line': ("print('rate', rate)", "print('rate', rate)\nx", "'x'", 'nothing more'),
+    'a line': ('    return d2l', '    return  d2l', 'return  d2l', 'return d2l'),
+    'the end of a long line': (
+        "print('rate', rate)", f"print('{'x' * 60}', rate, 1)", 'xxx', "print('rate', rate)"
+    ),
+    'tabs': ('#@tab all\nresult', '#@tab mxnet\nresult', "'mxnet'", "'all'"),
+    'id': ('#after}', '#later}', "'later'", "'after'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', DIFFERING)
+def test_where_a_translation_parts_the_lines_that_differ_are_shown(root, kind):
+    store(root)
+    old, new, here, there = DIFFERING[kind]
+    edit(root / 'fine_tr.md', old, new)
+    (line,) = (each for each in problems(Book(root)) if 'the cells part from' in each)
+    _, _, shown = line.partition('the cells part from')
+    mine, _, its = shown.partition(', there ')
+    assert here in mine
+    assert there in its
+    assert mine.partition(': ')[2] != its
+
+
 @pytest.mark.parametrize(
     'settings',
     ['{', '[1]', '{"unknown": 1}', '{"tabs": ["mxnet"]}', '{"default_tab": "jax"}',
