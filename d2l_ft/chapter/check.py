@@ -22,6 +22,7 @@ from d2l_ft.chapter.reader import (
     without_magics,
 )
 from d2l_ft.chapter.render import CITATIONS
+from d2l_ft.chapter.translation import stale_paragraphs
 
 WIDTH = 78
 """Columns of a line of code, as in the book."""
@@ -48,6 +49,7 @@ def problems(book: Book) -> Iterator[str]:
         yield from cells(book, page)
         if page.stem != page.origin:
             yield from translation(book, page)
+            yield from stale_paragraphs(book, page)
     for page in book.origins():
         for tab in book.tabs:
             run = load_run(book.root, page.origin, tab)

@@ -19,6 +19,7 @@ from d2l_ft.chapter.notebooks import colab, make_notebook, read_pins
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
 from d2l_ft.chapter.saved import library_files, saved_code, saved_in
+from d2l_ft.chapter.translation import never_read, note_read, paragraphs, stale_paragraphs
 from d2l_ft.errors import ChapterError
 
 HERE = Path(__file__).parent
@@ -445,6 +446,65 @@ def test_a_translation_is_compared_with_its_origin(root, old):
     found = [line for line in problems(Book(root)) if f'the {kind} part from fine.md' in line]
     assert len(found) == 1
     assert found[0].startswith(f'{root}/fine_tr.md:')
+
+
+def test_a_changed_paragraph_makes_its_translation_stale_until_it_is_read(root):
+    store(root)
+    path, name = root / 'fine.md', f'{root}/fine_tr.md: {root}/fine.md'
+    assert len(list(never_read(Book(root)))) == 1
+    assert list(problems(Book(root))) == []
+    assert note_read(Book(root)) == 1
+    assert list(never_read(Book(root))) == []
+    edit(path, 'Some words, and', 'Some words,\nand')
+    edit(root / 'fine_tr.md', 'Birkaç', 'Bazı')
+    assert list(problems(Book(root))) == [], 'layout and the translation itself make nothing stale'
+    changed = {
+        ('Some words', 'Other words'): '[-Some-] {+Other+} words, and [**marked ones**].',
+        ('A picture', 'A figure'): 'A [-picture-] {+figure+}',
+        ('for MXNet', 'only for MXNet'): '{+only+} for MXNet',
+        ('## Numbers', '## Figures'): '[-Numbers-] {+Figures+}',
+        ('for PyTorch\n', 'for PyTorch\n\nand more\n'): '{+and more+}',
+        ('See :numref', 'Please, see :numref'): '[-See-] {+Please, see+} :numref:`sec_numbers`,',
+    }
+    before = path.read_text()
+    for (old, new), difference in changed.items():
+        edit(path, old, new)
+        (found,) = (each for each in problems(Book(root)) if 'this translation was read' in each)
+        place, _, shown = found.partition(' changed since this translation was read: ')
+        assert shown.startswith(difference)
+        line = int(place.removeprefix(f'{name}:'))
+        assert new.strip().split('\n')[-1] in path.read_text().split('\n')[line - 1]
+        path.write_text(before)
+    edit(path, ':begin_tab:`pytorch`\nfor PyTorch\n:end_tab:', '')
+    assert any('[-for PyTorch-]' in each for each in problems(Book(root)))
+    note_read(Book(root))
+    assert not any('was read' in each for each in problems(Book(root)))
+    (root / 'fine_tr.origin.json').write_text('[{}]')
+    with pytest.raises(ChapterError, match='check --translated'):
+        list(problems(Book(root)))
+
+
+def test_every_paragraph_counts(root):
+    """One word more in any of them, or one of them gone, is told."""
+    note_read(Book(root))
+    lines = [line for line, _ in paragraphs(Book(root).pages[0])]
+    text = (root / 'fine.md').read_text().split('\n')
+    told = 0
+    for line in lines:
+        changed = list(text)
+        changed[line - 1] = changed[line - 1].replace('![A', '![A new', 1)
+        if changed == text:
+            changed[line - 1] += ' new'
+        (root / 'fine.md').write_text('\n'.join(changed))
+        book = Book(root)
+        told += any('{+' in each for each in stale_paragraphs(book, book.pages[1]))
+    assert told == len(lines) >= 6
+
+
+def test_the_translations_of_the_project_were_read():
+    book = Book(Path(__file__).parents[2] / 'chapters')
+    assert list(never_read(book)) == []
+    assert [line for page in book.pages for line in stale_paragraphs(book, page)] == []
 
 
 DIFFERING = {
