@@ -5,6 +5,7 @@ import zipfile
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 from test_chapter import SETTINGS, edit
 from test_site import Reader, write_book
 
@@ -13,6 +14,7 @@ from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.safe import harmless, is_active, is_followed, risks
 from d2l_ft.chapter.site import build_site
+from d2l_ft.cli import main
 from d2l_ft.errors import ChapterError
 
 SECRET = 'the victim has a secret'
@@ -290,3 +292,24 @@ def test_a_trusted_book_may_run_something(root):
     edit(root / 'fine.md', '(img/a.svg)', '(../secret.png)')
     with pytest.raises(ChapterError, match='leads out'):
         build(root)
+
+
+def test_without_being_asked_no_cell_is_run(root):
+    """Not even at import, as a file that a cell could be taken from, or as a setting of Sphinx."""
+    mark = root.parent / 'ran'
+    code = f"open({str(mark)!r}, 'w').close()"
+    for name in ('fine.md', 'fine_tr.md'):
+        edit(root / name, "print('rate', rate)", code)
+    for name in ('conf.py', 'saved.py', 'sitecustomize.py'):
+        (root / name).write_text(code)
+    exec(code)
+    assert mark.exists()
+    mark.unlink()
+    out = str(root.parent / 'out')
+    for words in (
+        ['build', '--no-run', '--out', out], ['status'], ['check'], ['check', '--translated'],
+        ['notebooks', '--out', out + '/notebooks'], ['lib', '--out', out + '/lib'],
+    ):  # fmt: skip
+        done = CliRunner().invoke(main, ['chapter', words[0], str(root), *words[1:]])
+        assert done.exit_code in (0, 1), done.output
+        assert not mark.exists(), words
