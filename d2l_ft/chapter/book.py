@@ -24,7 +24,7 @@ from d2l_ft.records import from_json
 
 SETTINGS = 'book.json'
 CLAIMS = '.claims.json'
-NAME = re.compile(r'[\w-][\w.-]*')
+NAME = re.compile(r'[\w-][\w. -]*')
 """What tabs and chapters are called, as files are named after them."""
 
 
@@ -170,6 +170,8 @@ class Book:
     def page(self, path: Path) -> Page:
         """Read a file, and find out of what it is a translation."""
         chapter = read_chapter(inside(self.root, path), self.tabs, self.settings.default_tab)
+        if not NAME.fullmatch(path.stem):
+            raise ChapterError(f'{path} is no name of a chapter: use letters, digits, _ and -')
         origin, language = self.identify(path.stem)
         return Page(chapter, origin, language, self.settings.chapters.get(origin, '1'))
 

@@ -86,8 +86,12 @@ def references(book: Book, page: Page) -> Iterator[str]:
                 yield f'{where}: {name} to {value}, which is no label of the {page.language} pages'
             elif name not in KNOWN_MARKS:
                 yield f'{where}: the mark {name} is not known'
-        if isinstance(block, Figure) and not (page.path.parent / block.path).is_file():
-            yield f'{where}: there is no picture {block.path}'
+        if isinstance(block, Figure):
+            path = page.path.parent / block.path
+            if not path.resolve().is_relative_to(book.root.resolve()):
+                yield f'{where}: the picture {block.path} is not in the folder of the book'
+            elif not path.is_file():
+                yield f'{where}: there is no picture {block.path}'
 
 
 def cells(book: Book, page: Page) -> Iterator[str]:

@@ -245,7 +245,8 @@ def run_sphinx(
 
 def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[str, Any]:
     """Return what would stand in Sphinx's conf.py."""
-    words, title = WORDS[language], escape(book.settings.title.get(language, 'Chapters'))
+    words, plain = WORDS[language], book.settings.title.get(language, 'Chapters')
+    title = escape(plain)
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
     return {
         'project': title,
@@ -294,7 +295,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
         'pygments_style': 'a11y-high-contrast-light',
         'pygments_dark_style': 'a11y-high-contrast-dark',
         'epub_basename': EPUB.removesuffix('.epub'),
-        'epub_title': title,
+        'epub_title': plain,
         'epub_author': 'd2l_ft',
         'epub_publisher': 'd2l_ft',
         'epub_copyright': 'MIT',

@@ -408,6 +408,7 @@ EDITS = {
     ':numref:`sec_numbers`': (':numref:`sec_none`', 'sec_none, which is no label'),
     ':cite:`K`': (':citing:`K`', 'the mark citing is not known'),
     '(img/a.svg)': ('(img/b.svg)', 'there is no picture img/b.svg'),
+    'A picture](img/a.svg)': ('A](../a.svg)', 'a.svg is not in the folder of the book'),
     'result = train(None)': ('result = train(', 'no Python'),
     "print('rate', rate)": (f"print('rate', rate, '{'x' * 78}')", 'more than 78'),
     '```{.python .input #after}': ('```{.python .input #use}', 'the id use is used twice'),

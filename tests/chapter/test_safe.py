@@ -222,9 +222,35 @@ def test_titles_in_the_settings_are_text(root):
         if not name.endswith('.ipynb'):
             assert '<script>alert' not in text, name
             assert live(text) == [], name
+    with zipfile.ZipFile(root.parent / 'out/html/en/book.epub') as book:
+        assert '&amp;lt;' not in book.read('content.opf').decode()
     text = (root.parent / 'out/html/index.html').read_text()
     assert '&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;more&quot;' in text
     assert '&amp;amp;' not in text
+
+
+@pytest.mark.parametrize('field', ['device', 'date', 'data'])
+@pytest.mark.parametrize('kind', ['inline', 'link', 'raw', 'image'])
+def test_what_is_stored_of_a_run_runs_nothing(root, field, kind):
+    text = RUNS.get(kind, f'![a]({root.parent}/secret.png)')
+    for tab in ('mxnet', 'pytorch'):
+        path = root / f'outputs/fine/{tab}/run.json'
+        values = json.loads(path.read_text())
+        values['made'][field] = text
+        values['cells']['look']['outputs'][0]['text'] = f'```\n{text}\n```\n:::\n{text}'
+        path.write_text(json.dumps(values))
+    for name, page in build_or_refuse(root).items():
+        assert SECRET not in page
+        if not name.endswith('.ipynb'):
+            assert live(page) == [], name
+
+
+def test_a_chapter_is_not_named_in_the_markup_of_a_page(root):
+    settings = {name: value for name, value in SETTINGS.items() if name != 'chapters'}
+    (root / 'book.json').write_text(json.dumps(settings))
+    (root / 'a" onclick=alert(1) b.md').write_text('# T')
+    with pytest.raises(ChapterError, match='is no name of a chapter'):
+        Book(root)
 
 
 def test_every_page_has_a_content_security_policy(root):
