@@ -115,7 +115,7 @@ def extract(archive: Path, target: Path) -> Path:
 
 
 def extract_only_member(archive: Path, target: Path) -> None:
-    """Write the only file of a zip archive to a path.
+    """Write the only file of a zip archive to a path where there is nothing yet.
 
     Raises:
         DataError: It is damaged, not to be trusted, or has another number of files.
@@ -124,7 +124,7 @@ def extract_only_member(archive: Path, target: Path) -> None:
         entries = list(listed)
         if len(entries) != 1:
             raise Refused(f'it has {len(entries)} files instead of one')
-        with opener(entries[0]) as source, target.open('wb') as stream:
+        with opener(entries[0]) as source, target.open('xb') as stream:
             _copy(source, stream, entries[0].size)
 
 

@@ -377,7 +377,7 @@ def diagnose() -> dict[str, Any]:
     """Return what ``doctor`` prints."""
     from d2l_ft.devices import has_bfloat16, usable_cores
     from d2l_ft.experiment import versions
-    from d2l_ft.files import cache_dir, cache_sizes
+    from d2l_ft.files import cache_path, cache_sizes
 
     backends: dict[str, Any] = {}
     for name in backend_names():
@@ -395,7 +395,7 @@ def diagnose() -> dict[str, Any]:
         'chosen': chosen,
         'cores': usable_cores(),
         'bfloat16': has_bfloat16(),
-        'cache': str(cache_dir()),
+        'cache': str(cache_path()),
         'cached': cache_sizes(),
         'versions': versions(),
         'backends': backends,

@@ -1,6 +1,7 @@
 """The chapters of a folder with their settings: languages, tabs, numbers, labels."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +17,15 @@ from d2l_ft.chapter.reader import (
     Table,
     read_chapter,
 )
+from d2l_ft.chapter.safe import inside
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError
 from d2l_ft.records import from_json
 
 SETTINGS = 'book.json'
 CLAIMS = '.claims.json'
+NAME = re.compile(r'[\w-][\w. -]*')
+"""What tabs and chapters are called, as files are named after them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Settings:
         chapters: Stem of the origin's file -> number of the chapter, in the book's order.
         install: The pip line of a Colab notebook; {tab} and {pins} are put in.
         discussions: Stem -> tab -> address of the forum's thread.
+        trusted: Whether HTML, links and pictures of the chapters may run something in a browser.
     """
 
     title: dict[str, str] = field(default_factory=lambda: {'en': 'Chapters'})
@@ -62,6 +67,7 @@ class Settings:
     chapters: dict[str, str] = field(default_factory=dict)
     install: str = 'd2l-ft[{tab}]'
     discussions: dict[str, dict[str, str]] = field(default_factory=dict)
+    trusted: bool = False
 
     @classmethod
     def read(cls, path: Path) -> 'Settings':
@@ -70,7 +76,7 @@ class Settings:
         Raises:
             ChapterError: The file can't be read, or has a setting that is unknown or not possible.
         """
-        if not path.is_file():
+        if not inside(path.parent, path).is_file():
             return cls()
         try:
             found = from_json(cls, json.loads(path.read_text(encoding='utf-8')))
@@ -78,6 +84,12 @@ class Settings:
             raise ChapterError(f'cannot read the settings {path}: {error}') from error
         if found.default_tab not in found.tabs:
             raise ChapterError(f'{path}: default_tab is {found.default_tab!r}, which is no tab')
+        names = [*found.tabs, *found.chapters, *filter(None, found.languages.values())]
+        if wrong := [name for name in names if not NAME.fullmatch(name)]:
+            raise ChapterError(
+                f'{path}: {wrong[0]!r} is no name of a tab, a chapter or the end of one: use '
+                'letters, digits, _ and -'
+            )
         if unknown := [name for name in found.languages if name not in WORDS]:
             raise ChapterError(f'{path}: no words of the language {unknown[0]!r} are known')
         if '' not in found.languages.values():
@@ -157,7 +169,9 @@ class Book:
 
     def page(self, path: Path) -> Page:
         """Read a file, and find out of what it is a translation."""
-        chapter = read_chapter(path, self.tabs, self.settings.default_tab)
+        chapter = read_chapter(inside(self.root, path), self.tabs, self.settings.default_tab)
+        if not NAME.fullmatch(path.stem):
+            raise ChapterError(f'{path} is no name of a chapter: use letters, digits, _ and -')
         origin, language = self.identify(path.stem)
         return Page(chapter, origin, language, self.settings.chapters.get(origin, '1'))
 

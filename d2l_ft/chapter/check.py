@@ -22,9 +22,13 @@ from d2l_ft.chapter.reader import (
     without_magics,
 )
 from d2l_ft.chapter.render import CITATIONS
+from d2l_ft.chapter.translation import stale_paragraphs
 
 WIDTH = 78
 """Columns of a line of code, as in the book."""
+
+SHOWN = 60
+"""Characters of a line that are shown where a translation parts from its origin."""
 
 KINDS = (
     'cells', 'labels', 'headings', 'tabs', 'tables', 'slide marks', 'formulas', 'references',
@@ -45,6 +49,7 @@ def problems(book: Book) -> Iterator[str]:
         yield from cells(book, page)
         if page.stem != page.origin:
             yield from translation(book, page)
+            yield from stale_paragraphs(book, page)
     for page in book.origins():
         for tab in book.tabs:
             run = load_run(book.root, page.origin, tab)
@@ -81,8 +86,12 @@ def references(book: Book, page: Page) -> Iterator[str]:
                 yield f'{where}: {name} to {value}, which is no label of the {page.language} pages'
             elif name not in KNOWN_MARKS:
                 yield f'{where}: the mark {name} is not known'
-        if isinstance(block, Figure) and not (page.path.parent / block.path).is_file():
-            yield f'{where}: there is no picture {block.path}'
+        if isinstance(block, Figure):
+            path = page.path.parent / block.path
+            if not path.resolve().is_relative_to(book.root.resolve()):
+                yield f'{where}: the picture {block.path} is not in the folder of the book'
+            elif not path.is_file():
+                yield f'{where}: there is no picture {block.path}'
 
 
 def cells(book: Book, page: Page) -> Iterator[str]:
@@ -125,7 +134,7 @@ def translation(book: Book, page: Page) -> Iterator[str]:
         for mine, its in zip_longest(ours, theirs):
             if mine is None or its is None or mine[1] != its[1]:
                 line = (mine or ours[-1] if ours else (1, ''))[0]
-                here, there = (shown(each) for each in (mine, its))
+                here, there = shown(mine, its), shown(its, mine)
                 yield (
                     f'{page.path}:{line}: the {kind} part from {origin.path.name}'
                     f'{f":{its[0]}" if its else ""}: {here}, there {there}'
@@ -167,11 +176,28 @@ def label_of(block: Block) -> str:
     return block.label if isinstance(block, Heading | Figure | Table | Equation) else ''
 
 
-def shown(feature: tuple[int, Any] | None) -> str:
-    """Return a feature as a person reads it."""
+def shown(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
+    """Return of a feature, as a person reads it, the first line that the other has not."""
     if feature is None:
         return 'nothing more'
-    value = feature[1]
-    text = value[-1] if isinstance(value, tuple) else str(value)
-    first = next((line for line in text.splitlines() if line.strip()), text)
-    return repr(first[:60])
+    mine, its = (parts_of(each) for each in (feature, other))
+    for at, line in enumerate(mine):
+        if at >= len(its) or line != its[at]:
+            theirs = its[at] if at < len(its) else ''
+            pairs = enumerate(zip(line, theirs, strict=False))
+            same = next((at for at, (a, b) in pairs if a != b), min(len(line), len(theirs)))
+            begin = max(0, same - SHOWN // 2) if max(len(line), len(theirs)) > SHOWN else 0
+            return ('...' if begin else '') + repr(line[begin : begin + SHOWN])
+    return 'nothing more'
+
+
+def parts_of(feature: tuple[int, Any] | None) -> list[str]:
+    """Return what a feature is made of, as lines: of a cell its id, its tabs and its code."""
+    if feature is None:
+        return []
+    value = feature[1] if isinstance(feature[1], tuple) else (feature[1],)
+    return [
+        line
+        for each in value
+        for line in (', '.join(each) if isinstance(each, tuple) else str(each)).split('\n')
+    ]

@@ -21,6 +21,7 @@ from typing import Any
 
 from d2l_ft.chapter.book import CLAIMS, Book, Page
 from d2l_ft.chapter.outputs import Run, load_run
+from d2l_ft.chapter.safe import inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
 from d2l_ft.records import typed
@@ -35,7 +36,7 @@ TESTS = {'equals', 'at_least', 'at_most', 'between', 'exceeds', 'same'}
 
 def claims_file(book: Book, page: Page) -> Path:
     """Return the file of a chapter's claims."""
-    return book.root / f'{page.origin}{CLAIMS}'
+    return inside(book.root, book.root / f'{page.origin}{CLAIMS}')
 
 
 def load_claims(path: Path) -> list[dict[str, Any]]:

@@ -79,6 +79,8 @@ def chapter_build(
 def chapter_status(ctx: click.Context, files: tuple[Path, ...]) -> None:
     """Tell for each cell and tab whether its output is fresh, and if not, why. Runs nothing.
 
+    Told as well: what changed in an original since its translation was read.
+
     The exit code is 0 if all are fresh, otherwise 1.
 
     \b
@@ -93,12 +95,18 @@ def chapter_status(ctx: click.Context, files: tuple[Path, ...]) -> None:
 @chapter.command('check')
 @FILES
 @click.option('--accept', is_flag=True, help="Note the claims' present values as those read.")
+@click.option(
+    '--translated', is_flag=True, help='Note that the translations say what the originals say now.'
+)
 @click.pass_context
-def chapter_check(ctx: click.Context, files: tuple[Path, ...], accept: bool) -> None:
+def chapter_check(
+    ctx: click.Context, files: tuple[Path, ...], accept: bool, translated: bool
+) -> None:
     """Find what is wrong: format, tabs, labels, marks, stale outputs, translations, claims.
 
-    A file CHAPTER.claims.json beside a chapter says what its outputs must show. The exit code is
-    0 if nothing is wrong, otherwise 1.
+    A paragraph of an original that changed since its translation was read is shown with what
+    changed. A file CHAPTER.claims.json beside a chapter says what its outputs must show. The exit
+    code is 0 if nothing is wrong, otherwise 1.
 
     \b
     Example:
@@ -106,7 +114,7 @@ def chapter_check(ctx: click.Context, files: tuple[Path, ...], accept: bool) -> 
     """
     from d2l_ft.chapter import command
 
-    ctx.exit(command.check(files, accept, say))
+    ctx.exit(command.check(files, accept, translated, say))
 
 
 @chapter.command('notebooks')

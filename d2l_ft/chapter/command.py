@@ -10,6 +10,7 @@ from d2l_ft.chapter.claims import accept
 from d2l_ft.chapter.freshness import CellState, cell_states
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
+from d2l_ft.chapter.translation import never_read, note_read, stale_paragraphs
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
 from d2l_ft.registry import is_installed
@@ -87,9 +88,10 @@ def build(
     """
     check_book_packages()
     from d2l_ft.chapter.notebooks import read_pins
-    from d2l_ft.chapter.site import build_site
+    from d2l_ft.chapter.site import HTML, build_site, check_made_here
 
     book = open_book(files)
+    check_made_here(out / HTML)  # before minutes go into the cells
     failed = run and not execute(book, chosen_tabs(book, tab), data, overwrite, say)
     for line in notes(book):
         say(f'note: {line}')
@@ -110,6 +112,8 @@ def execute(book: Book, tabs: Sequence[str], data: str | None, overwrite: bool, 
             outcome = refresh(book, page, tab, data, overwrite)
             good = good and outcome.what != 'failed'
             say(f'{outcome.page} {outcome.tab}: {outcome.what}: {outcome.text}')
+            for line in outcome.trace:
+                say(f'  {line}')
     return good
 
 
@@ -126,6 +130,8 @@ def states(book: Book) -> list[CellState]:
 def status(files: Sequence[Path], say: Say) -> int:
     """Say where every cell stands, and why; run nothing. Return 0 if all are fresh, otherwise 1.
 
+    Paragraphs of an original that its translation does not follow yet are told as well.
+
     Raises:
         D2LFTError: A chapter is not supported.
     """
@@ -135,17 +141,21 @@ def status(files: Sequence[Path], say: Say) -> int:
     for each in found:
         why = f': {each.why}' if each.why else ''
         say(f'{each.page} {each.tab:8} {each.cell:{width}}  {each.state}{why}')
+    changed = [line for page in book.pages for line in stale_paragraphs(book, page)]
+    for line in changed:
+        say(line)
     counts = Counter(each.state for each in found)
     say(', '.join(f'{count} {state}' for state, count in counts.items()))
-    return int(counts['fresh'] != len(found))
+    return int(counts['fresh'] != len(found) or bool(changed))
 
 
-def check(files: Sequence[Path], accepted: bool, say: Say) -> int:
+def check(files: Sequence[Path], accepted: bool, translated: bool, say: Say) -> int:
     """Say what is wrong; return 0 if nothing is, otherwise 1.
 
     Args:
         files: As ``open_book`` takes them.
         accepted: Whether the present values are those for which the texts were read.
+        translated: Whether the translations were read against the present originals.
         say: Takes each line.
 
     Raises:
@@ -155,7 +165,9 @@ def check(files: Sequence[Path], accepted: bool, say: Say) -> int:
     if accepted:
         count = sum(accept(book, page) for page in book.origins())
         say(f'noted the values of {count} claims')
-    for line in notes(book):
+    if translated:
+        say(f'noted that {note_read(book)} translation(s) were read')
+    for line in (*notes(book), *never_read(book)):
         say(f'note: {line}')
     found = list(problems(book))
     for line in found:

@@ -5,10 +5,11 @@ import atexit
 import datetime
 import json
 import os
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell
 from tqdm import tqdm
 
-from d2l_ft.chapter.book import Book, Page
+from d2l_ft.chapter.book import Book, Page, cell_ids
 from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
+from d2l_ft.chapter.reader import lines_in_file
 from d2l_ft.datasets import DATA_VARIABLE
 from d2l_ft.errors import BackendNotInstalled
 from d2l_ft.registry import BACKENDS, VARIABLE, check_installed
@@ -32,18 +34,25 @@ from d2l_ft.registry import BACKENDS, VARIABLE, check_installed
 FACTS = 'from d2l_ft.chapter.kernel import facts\nprint(facts())'
 FACTS_ID = 'd2l-ft-facts'
 DEFAULT_DATA = 'sample'
+FRAME = re.compile(r'^ *(?:Cell|Input) In ?\[(\d+)\],? line:? ?(\d+)', re.MULTILINE)
+"""Where IPython's traceback names a line of a cell."""
+
 POLL = 0.05
 """Seconds between two looks at a kernel that is to end."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a tab: 'fresh', 'run', 'failed' or 'kept', and a line that says more."""
+    """What came of a tab: 'fresh', 'run', 'failed' or 'kept', and a line that says more.
+
+    ``trace`` has, where a cell failed, the lines of the chapter that led there, the last at fault.
+    """
 
     page: str
     tab: str
     what: str
     text: str
+    trace: tuple[str, ...] = ()
 
 
 class Kernel(AsyncKernelManager):
@@ -61,11 +70,24 @@ class Kernel(AsyncKernelManager):
 
 
 class Failed(Exception):
-    """A cell failed: its id and the error's last line."""
+    """A cell failed.
 
-    def __init__(self, cell: str, error: str) -> None:
+    Args:
+        cell: The id that it has in the notebook.
+        error: The error's last line.
+        seconds: Id -> seconds of the cells that were run.
+        frames: (number of a code cell in the notebook, line in it), both from 1, outermost first.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        error: str,
+        seconds: dict[str, float],
+        frames: Sequence[tuple[int, int]] = (),
+    ) -> None:
         super().__init__(error)
-        self.cell, self.error = cell, error
+        self.cell, self.error, self.seconds, self.frames = cell, error, seconds, frames
 
 
 def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool) -> Outcome:
@@ -87,20 +109,22 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
     states = cell_states(page, tab, stored)
     stale = [each for each in states if each.state != 'fresh']
     if stored and not stale and rank(wanted, '')[0] <= stored.rank[0] and not overwrite:
+        if stored.failure:  # of code that is no longer there
+            save_run(book.root, page.origin, tab, replace(stored, failure=None), {})
         return Outcome(page.stem, tab, 'fresh', f'all {len(states)} cells are fresh')
     begun = time.perf_counter()
     try:
         if tab in BACKENDS:
             check_installed(tab)
-        run, pictures = execute(book, page, tab, wanted)
+        run, pictures, trace = execute(book, page, tab, wanted)
     except BackendNotInstalled as error:
         return Outcome(page.stem, tab, 'failed', str(error))
     except Failed as failed:
-        if stored:
-            code = code_digests(page, tab).get(failed.cell, '')
-            failure = {'cell': failed.cell, 'code': code, 'error': failed.error}
-            save_run(book.root, page.origin, tab, replace(stored, failure=failure), {})
         return Outcome(page.stem, tab, 'failed', f'cell {failed.cell}: {failed.error}')
+    if run.failure:
+        save_failed(book, page, tab, stored, run, pictures)
+        text = f'cell {run.failure["cell"]}, {run.failure["error"]}'
+        return Outcome(page.stem, tab, 'failed', text, trace)
     if stored and any(a < b for a, b in zip(run.rank, stored.rank, strict=True)) and not overwrite:
         text = (
             f'the stored outputs ({stored.made.get("data")}, {stored.made.get("device")}) are '
@@ -113,6 +137,26 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
     seconds = time.perf_counter() - begun
     text = f'{len(states)} cells in {seconds:.0f} s; outputs that changed: {changed}'
     return Outcome(page.stem, tab, 'run', text)
+
+
+def save_failed(
+    book: Book, page: Page, tab: str, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
+) -> None:
+    """Store what a run left that failed: new outputs before the failure, the old ones from it on.
+
+    Outputs that are worth more, or made on other data, stay all.
+    """
+    if stored and (stored.rank, stored.made.get('data')) != (run.rank, run.made['data']):
+        save_run(book.root, page.origin, tab, replace(stored, failure=run.failure), {})
+        return
+    kept, library = {}, dict(run.library)
+    if stored:
+        uses = library_digests(page, tab)
+        kept = {name: cell for name, cell in stored.cells.items() if name not in run.cells}
+        rest = {each for name in kept for each in uses.get(name, stored.library)}
+        library |= {name: stored.library[name] for name in rest & set(stored.library)}
+    whole = replace(run, cells=run.cells | kept, library=dict(sorted(library.items())))
+    save_run(book.root, page.origin, tab, whole, pictures)
 
 
 def changed_outputs(
@@ -136,27 +180,65 @@ def changed_outputs(
     return found
 
 
-def execute(book: Book, page: Page, tab: str, data: str) -> tuple[Run, dict[str, bytes]]:
-    """Run all cells of a tab; return what they left, and the bytes of the pictures.
+def execute(
+    book: Book, page: Page, tab: str, data: str
+) -> tuple[Run, dict[str, bytes], tuple[str, ...]]:
+    """Run all cells of a tab; return what they left, the bytes of the pictures, and the trace.
+
+    Where a cell fails, the run has its failure and the cells before it.
 
     Raises:
-        Failed: A cell raised an error, or the kernel died.
+        Failed: The kernel died before the first cell.
     """
-    notebook = make_notebook(page, tab, book.labels(page.language))
+    notebook = make_notebook(book, page, tab, book.labels(page.language))
     notebook.cells.insert(0, new_code_cell(FACTS, id=FACTS_ID))
-    seconds = run_notebook(notebook, tab, data, book.root, f'{page.stem} {tab}')
+    failed: Failed | None = None
+    try:
+        seconds = run_notebook(notebook, tab, data, book.root, f'{page.stem} {tab}')
+    except Failed as error:
+        if error.cell == FACTS_ID:
+            raise
+        failed, seconds = error, error.seconds
     made = json.loads(notebook.cells.pop(0).outputs[0]['text'])
     made = {'date': datetime.date.today().isoformat(), 'data': data, **made}
     left = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == 'code'}
     cells: dict[str, CellRun] = {}
     pictures: dict[str, bytes] = {}
+    failure: dict[str, str] | None = None
+    trace: tuple[str, ...] = ()
     for name, code in code_digests(page, tab).items():
+        if failed and cell_id(name) == failed.cell:
+            trace = trace_of(page, tab, failed)
+            where = trace[-1].partition(': ')[0]
+            failure = {'cell': name, 'code': code, 'error': f'{where}: {failed.error}'}
+            break
         outputs, drawn = collect(cell_id(name), left[cell_id(name)])
         cells[name] = CellRun(code, outputs, round(seconds.get(cell_id(name), 0.0), 1))
         pictures |= drawn
-    uses = library_digests(page, tab).values()
+    uses = [each for name, each in library_digests(page, tab).items() if name in cells]
     library = {name: value for each in uses for name, value in each.items()}
-    return Run(made, cells, dict(sorted(library.items()))), pictures
+    return Run(made, cells, dict(sorted(library.items())), failure), pictures, trace
+
+
+def trace_of(page: Page, tab: str, failed: Failed) -> tuple[str, ...]:
+    """Return the lines of a chapter that led to a failure: 'file:line: code', the last at fault."""
+    cells, ids = page.chapter.cells(tab), cell_ids(page.chapter)
+    found = []
+    for number, line in failed.frames:
+        if 0 <= number - 2 < len(cells):  # the first cell of the notebook asks for the facts
+            cell = cells[number - 2]
+            source = cell.of_tab(tab)
+            lines = source.split('\n')
+            if 0 < line <= len(lines):
+                place = lines_in_file(page.path, cell, source)[line - 1]
+                found.append(f'{page.path}:{place}: {lines[line - 1].strip()}')
+    if not found:
+        found += [
+            f'{page.path}:{cell.line}: {failed.cell}'
+            for cell in cells
+            if cell_id(ids[cell.line]) == failed.cell
+        ]
+    return tuple(found)
 
 
 def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> dict[str, float]:
@@ -198,12 +280,13 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         try:
             run_client(client, manager, environment, errors)
         except CellExecutionError as error:
-            raise Failed(last(begun), f'{error.ename}: {first_line(error.evalue)}') from error
+            text = f'{error.ename}: {first_line(error.evalue)}'
+            raise Failed(last(begun), text, seconds, frames_in(error.traceback)) from error
         except (DeadKernelError, RuntimeError) as error:  # the latter if it never answered
             errors.seek(0)
             lines = errors.read().decode(errors='replace').strip().splitlines()
             text = lines[-1] if lines else first_line(str(error))
-            raise Failed(last(begun), f'the kernel died: {text}') from error
+            raise Failed(last(begun), f'the kernel died: {text}', seconds) from error
     return seconds
 
 
@@ -239,6 +322,12 @@ def run_client(
             raise
         finally:
             atexit.unregister(client._cleanup_kernel)  # done, and it fails where no kernel answered
+
+
+def frames_in(traceback: str) -> list[tuple[int, int]]:
+    """Return (number of a cell, line in it) of the cells that IPython's traceback names."""
+    plain = re.sub(r'\x1b\[[0-9;]*m', '', traceback)
+    return [(int(cell), int(line)) for cell, line in FRAME.findall(plain)]
 
 
 def last(begun: dict[str, float]) -> str:

@@ -353,13 +353,19 @@ def cell_states(page: Page, tab: str, run: Run | None) -> list[CellState]:
 CODE = 'its code changed'
 
 
+def has_failed(name: str, code: str, run: Run) -> bool:
+    """Tell whether a cell failed when it was last run with this code, given as its hash."""
+    failure = run.failure or {}
+    return (failure.get('cell'), failure.get('code')) == (name, code)
+
+
 def judge(
     name: str, code: str, uses: Mapping[str, str], run: Run | None, broken: str
 ) -> tuple[str, str]:
     """Return the state of a cell, and why; ``broken`` is a cell before it whose code changed."""
     if run is None:
         return 'never run', 'the tab has no outputs'
-    if run.failure and run.failure.get('cell') == name and run.failure.get('code') == code:
+    if run.failure and has_failed(name, code, run):
         return 'failed', run.failure['error']
     if name not in run.cells:
         return 'never run', 'a new cell'

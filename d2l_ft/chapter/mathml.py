@@ -1,6 +1,7 @@
 """A Sphinx extension that shows formulas as MathML, which browsers and e-book readers know."""
 
 import re
+from html import escape
 from typing import Any
 
 import latex2mathml.converter
@@ -25,7 +26,7 @@ def visit_block(self: Any, node: nodes.math_block) -> None:
     """Write a displayed formula, its number at the margin."""
     tex = node.astext()
     tag = TAG.search(tex)
-    number = f'<span class="eqno">({tag[1]})</span>' if tag else ''
+    number = f'<span class="eqno">({escape(tag[1])})</span>' if tag else ''
     formula = to_mathml(TAG.sub('', tex), 'block')
     self.body.append(f'<div class="math d2l-formula">{formula}{number}</div>')
     raise nodes.SkipNode

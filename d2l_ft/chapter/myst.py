@@ -3,16 +3,18 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from pygments.lexers import find_lexer_class_by_name
 from pygments.util import ClassNotFound
 
 from d2l_ft.chapter.book import Book, Page, Target, cell_ids, goes_with
+from d2l_ft.chapter.freshness import code_digests, has_failed
 from d2l_ft.chapter.outputs import Output, Run, folder
 from d2l_ft.chapter.reader import ALL, Block, Code, Equation, Figure, Heading, Tab, Table
 from d2l_ft.chapter.render import Plain, fence_for
-from d2l_ft.chapter.words import WORDS
 
 NOTEBOOKS = 'notebooks'
 """Folder of the notebooks, beside the pages."""
@@ -40,10 +42,9 @@ class Myst(Plain):
         runs: Mapping[str, Run],
         tabs: bool = True,
     ) -> None:
-        super().__init__(page, labels)
-        self.book, self.runs, self.tabs = book, runs, tabs
+        super().__init__(page, labels, book)
+        self.runs, self.tabs = runs, tabs
         self.ids = cell_ids(page.chapter)
-        self.words = WORDS[page.language]
         self.pictures: dict[str, Path] = {}
 
     def document(self) -> str:
@@ -77,19 +78,21 @@ class Myst(Plain):
 
     def figure(self, block: Figure) -> str:
         """Return a picture with its caption below."""
-        name = self.keep(self.page.path.parent / block.path)
-        caption = self.text(block.caption)
+        caption, path = self.text(block.caption), self.picture(block)
+        if path is None:
+            return f'**{self.number(block)}** {caption} *({self.words["active"]})*'
+        name = self.keep(path)
         options = [f':alt: {quoted(plain_text(caption))}']
         if block.label:
             options.append(f':name: {anchor(block.label)}')
         if block.width:
-            options.append(f':width: {block.width}')
+            options.append(f':width: {quoted(block.width)}')
         number = f'**{self.number(block)}** ' if self.number(block) else ''
         return directive('figure', name, options, f'{number}{caption}')
 
     def table(self, block: Table) -> str:
         """Return a table under its caption."""
-        rows = '\n'.join(self.text(row) for row in block.rows)
+        rows = self.safe('\n'.join(self.text(row) for row in block.rows))
         options = [f':name: {anchor(block.label)}'] if block.label else []
         number = f'**{self.number(block)}** ' if self.number(block) else ''
         if not (block.caption or number):
@@ -148,7 +151,8 @@ class Myst(Plain):
     def downloads(self) -> str:
         """Return the links to the page's notebooks."""
         links = [
-            f'<a href="{NOTEBOOKS}/{self.page.origin}-{tab}{kind}.ipynb" download>{title}{text}</a>'
+            f'<a href="{NOTEBOOKS}/{quote(self.page.origin)}-{tab}{kind}.ipynb" download>'
+            f'{self.safe(title)}{text}</a>'
             for tab, title in self.book.settings.tabs.items()
             if self.page.chapter.cells(tab)
             for kind, text in (('', ''), ('-colab', f' ({self.words["colab"]})'))
@@ -161,7 +165,7 @@ class Myst(Plain):
         links = [
             f'[{self.book.settings.tabs.get(tab, tab)}]({url})' for tab, url in threads.items()
         ]
-        return f'{self.words["discuss"]}: {" · ".join(links)}' if links else ''
+        return self.safe(f'{self.words["discuss"]}: {" · ".join(links)}') if links else ''
 
     def prose_tabs(self, group: Sequence[Tab]) -> str:
         """Return prose of some tabs that stands together."""
@@ -192,10 +196,12 @@ class Myst(Plain):
     def outputs(self, name: str, tab: str) -> str:
         """Return the stored outputs of a cell in a tab."""
         run = self.runs.get(tab)
-        if run is None or name not in run.cells:
+        if run is None:
             return ''
-        found = [self.output(each, name, tab) for each in run.cells[name].outputs]
-        if run.failure and run.failure.get('cell') == name:
+        left = run.cells[name].outputs if name in run.cells else ()
+        found = [self.output(each, name, tab) for each in left]
+        # a failure of code that is no longer there says nothing about what is shown
+        if has_failed(name, code_digests(self.page, tab)[name], run):
             found.append(f'**{self.words["failed"]}**')
         return '\n\n'.join(found)
 
@@ -217,6 +223,9 @@ class Myst(Plain):
             text = output.text.rstrip('\n')
             return f'{ticks}{{code-block}} text\n:class: {kind}\n\n{text}\n{ticks}'
         path = folder(self.book.root, self.page.origin, tab) / output.file
+        if not self.may_show(path):
+            text = self.output(replace(output, kind='text'), cell, tab)
+            return f'*{self.words["active"]}*\n\n{text}'
         alt = f'{self.words["output"]}: {cell} ({self.book.settings.tabs[tab]})'
         return directive(
             'image', self.keep(path), [f':alt: {quoted(alt)}', ':class: d2l-picture'], ''

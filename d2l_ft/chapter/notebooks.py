@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from d2l_ft import __version__
 from d2l_ft.chapter.book import Book, Page, Target, cell_ids
-from d2l_ft.chapter.outputs import Run, folder, to_notebook
+from d2l_ft.chapter.outputs import Output, Run, folder, to_notebook
 from d2l_ft.chapter.reader import Block, Code, Tab
 from d2l_ft.chapter.render import Plain
 from d2l_ft.chapter.words import WORDS
@@ -20,43 +20,52 @@ PINNED = {'mxnet': ('mxnet', 'gluoncv'), 'pytorch': ('torch', 'torchvision')}
 
 
 def make_notebook(
-    page: Page, tab: str, labels: Mapping[str, Target], run: Run | None = None, root: Path = Path()
+    book: Book, page: Page, tab: str, labels: Mapping[str, Target], run: Run | None = None
 ) -> Any:
     """Return the notebook of a tab.
 
     Args:
-        page: A chapter.
+        book: The chapters.
+        page: One of them.
         tab: Its tab.
         labels: Label -> target, for the references.
         run: Outputs to put in.
-        root: The folder of the chapters, where the outputs' pictures are.
 
     Returns:
         A notebook of nbformat 4.5. The ids of its code cells are the same in every tab.
     """
-    plain, ids, cells = Plain(page, labels), cell_ids(page.chapter), []
+    plain, ids, cells = Plain(page, labels, book), cell_ids(page.chapter), []
     prose: list[str] = []
     for block in visible(page, tab):
         if not isinstance(block, Code):
             prose.append(plain.block(block))
             continue
         if prose:
-            cells.append(markdown_cell(prose, block.line))
+            cells.append(markdown_cell(plain, prose, block.line))
         prose = []
         name = ids[block.line]
         cell = new_code_cell(block.of_tab(tab), id=cell_id(name))
         if run and name in run.cells:
-            place = folder(root, page.origin, tab)
-            outputs = to_notebook(run.cells[name].outputs, place)
+            place = folder(book.root, page.origin, tab)
+            left = [
+                each if plain.may_show(place / each.file) else without_picture(each, plain.words)
+                for each in run.cells[name].outputs
+            ]
+            outputs = to_notebook(left, place)
             cell.outputs = [nbformat.from_dict(each) for each in outputs]
         cells.append(cell)
     if prose:
-        cells.append(markdown_cell(prose, 0))
+        cells.append(markdown_cell(plain, prose, 0))
     kernel = {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
     metadata = {'kernelspec': kernel, 'language_info': {'name': 'python'}, 'd2l_ft': {'tab': tab}}
     notebook = new_notebook(cells=cells, metadata=metadata)
     nbformat.validate(notebook)
     return notebook
+
+
+def without_picture(output: Output, words: Mapping[str, str]) -> Output:
+    """Return what stands for an output whose picture is not shown."""
+    return Output('text', f'{words["active"]}\n{output.text}')
 
 
 def visible(page: Page, tab: str) -> list[Block]:
@@ -71,9 +80,9 @@ def visible(page: Page, tab: str) -> list[Block]:
     return found
 
 
-def markdown_cell(prose: list[str], line: int) -> Any:
+def markdown_cell(plain: Plain, prose: list[str], line: int) -> Any:
     """Return a cell of prose; its id comes from the line of the code cell that follows."""
-    text = '\n\n'.join(each for each in prose if each.strip())
+    text = plain.safe('\n\n'.join(each for each in prose if each.strip()))
     return new_markdown_cell(text, id=f'text-{line or "end"}')
 
 

@@ -6,11 +6,12 @@ pictures lie beside it. A translation shows the outputs of its origin.
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from d2l_ft.chapter.safe import inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.files import write_atomic
 from d2l_ft.records import from_json
@@ -54,8 +55,8 @@ class Run:
         made: Where it was made: 'date', 'data', 'device', 'python', 'system', 'versions'.
         cells: Id -> what it left.
         library: Name -> hash of what the cells used of the library.
-        failure: 'cell', 'code' and 'error' of the last run, if that failed; the outputs are
-            those of the run before it.
+        failure: 'cell', 'code' and 'error' of the last run, if that failed; the outputs from
+            that cell on are those of the run before it.
     """
 
     made: dict[str, Any]
@@ -90,7 +91,8 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
     Raises:
         ChapterError: The file is damaged.
     """
-    path = folder(root, origin, tab) / FILE
+    place = folder(root, origin, tab)
+    path = inside(root, place / FILE)
     if not path.is_file():
         return None
     try:
@@ -98,6 +100,7 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
         for file in (one.file for each in run.cells.values() for one in each.outputs):
             if file != Path(file).name:
                 raise ValueError(f'{file!r} is no name of a picture beside it')
+            inside(root, place / file)
         return run
     except (OSError, ValueError, RecursionError) as error:
         raise ChapterError(
@@ -162,7 +165,7 @@ def to_bytes(data: str, mime: str) -> bytes:
     return data.encode() if mime == 'image/svg+xml' else base64.b64decode(data)
 
 
-def to_notebook(outputs: tuple[Output, ...], place: Path) -> list[dict[str, Any]]:
+def to_notebook(outputs: Sequence[Output], place: Path) -> list[dict[str, Any]]:
     """Return outputs as nbformat has them; ``place`` is the folder of the pictures."""
     found: list[dict[str, Any]] = []
     for each in outputs:

@@ -7,6 +7,7 @@ tabs a cell is run, ``:begin_tab:`` encloses prose of some tabs, and a line such
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -499,3 +500,20 @@ def without_magics(source: str) -> str:
 def indentation(line: str) -> int:
     """Return the number of spaces before a line's first character."""
     return len(line) - len(line.lstrip(' '))
+
+
+def lines_in_file(path: Path, cell: Code, source: str) -> list[int]:
+    """Return for each line of a cell's source where it stands in the chapter's file, from 1.
+
+    Args:
+        path: The chapter.
+        cell: The cell.
+        source: Its source, or what a tab runs of it.
+    """
+    lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
+    found, at = [], cell.line
+    for line in source.split('\n'):
+        with suppress(ValueError):  # the file was changed meanwhile
+            at = lines.index(line.strip(), at) + 1
+        found.append(at)
+    return found

@@ -5,10 +5,11 @@ import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 
-from d2l_ft.chapter.book import Page, Target
+from d2l_ft.chapter.book import Book, Page, Target
 from d2l_ft.chapter.inline import render
 from d2l_ft.chapter.reader import Block, Equation, Fence, Figure, Heading, Table, Text, parse_info
-from d2l_ft.chapter.words import reference
+from d2l_ft.chapter.safe import harmless, inside, is_active
+from d2l_ft.chapter.words import WORDS, reference
 
 CITATIONS = ('cite', 'citet', 'citep')
 SILENT = ('bibliography', 'width', 'label', 'eqlabel')
@@ -20,10 +21,12 @@ class Plain:
     Args:
         page: The chapter.
         labels: Label -> target, over all pages of the language.
+        book: The book that has it; unless it is trusted, what could run is shown as text.
     """
 
-    def __init__(self, page: Page, labels: Mapping[str, Target]) -> None:
-        self.page, self.labels = page, labels
+    def __init__(self, page: Page, labels: Mapping[str, Target], book: Book) -> None:
+        self.page, self.labels, self.book = page, labels, book
+        self.words = WORDS[page.language]
         self.numbers = {id(block): target for block, target in page.numbered}
 
     def block(self, block: Block) -> str:
@@ -48,7 +51,11 @@ class Plain:
 
     def text(self, source: str) -> str:
         """Return prose without marks."""
-        return render(source, self.mark)
+        return self.safe(render(source, self.mark))
+
+    def safe(self, text: str) -> str:
+        """Return Markdown as it may be shown."""
+        return text if self.book.settings.trusted else harmless(text)
 
     def mark(self, name: str, value: str) -> str:
         """Return what a mark in prose shows."""
@@ -75,12 +82,26 @@ class Plain:
     def figure(self, block: Figure) -> str:
         """Return a picture that is part of the text, and its caption."""
         caption = self.text(block.caption)
-        uri = data_uri(self.page.path.parent / block.path)
+        path = self.picture(block)
+        if path is None:
+            return f'*{self.number(block)}: {caption} ({self.words["active"]})*'
+        uri = data_uri(path)
         return f'![{caption}]({uri})\n\n*{self.number(block)}: {caption}*'
+
+    def picture(self, block: Figure) -> Path | None:
+        """Return the file of a figure, or None if it can run something and may not."""
+        path = inside(self.book.root, self.page.path.parent / block.path)
+        return path if self.may_show(path) else None
+
+    def may_show(self, path: Path) -> bool:
+        """Tell whether a picture is shown: one that can run something, in a trusted book alone."""
+        if self.book.settings.trusted or not path.is_file():
+            return True
+        return not is_active(path.read_bytes(), path.suffix)
 
     def table(self, block: Table) -> str:
         """Return a table under its caption."""
-        rows = '\n'.join(self.text(row) for row in block.rows)
+        rows = self.safe('\n'.join(self.text(row) for row in block.rows))
         if not block.caption:
             return rows
         number = self.number(block)
@@ -102,7 +123,7 @@ class Plain:
         """Return a displayed formula, with its number if it has a label."""
         target = self.numbers.get(id(block))
         tag = f' \\tag{{{target.number}}}' if target else ''
-        return f'$$\n{block.tex}{tag}\n$$'
+        return self.safe(f'$$\n{block.tex}{tag}\n$$')
 
 
 def fence_for(source: str) -> str:

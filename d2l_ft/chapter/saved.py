@@ -113,9 +113,19 @@ def saved_in(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str
 
 
 def write_library(book: Book, folder: Path) -> list[Path]:
-    """Write the files of ``library_files`` into a folder and return their paths."""
+    """Write the files of ``library_files`` into a folder and return their paths.
+
+    Raises:
+        ChapterError: A file of that name is there which was not generated.
+    """
     paths = []
     for name, text in library_files(book).items():
+        path, first = folder / name, HEADER.partition('\n')[0]
+        if path.exists() and not path.read_text('utf-8', 'replace').startswith(first):
+            raise ChapterError(
+                f'{path} was not made by  d2l-ft chapter lib: move it elsewhere, or name another '
+                'folder with --out'
+            )
         write_changed(folder / name, text.encode())
         paths.append(folder / name)
     return paths

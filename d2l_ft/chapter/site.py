@@ -6,11 +6,16 @@ and ``?tab=pytorch`` in an address chooses. Formulas are MathML, so nothing is l
 elsewhere. An e-book shows the variants of a tab below each other.
 """
 
+import base64
 import contextlib
+import hashlib
 import io
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +25,132 @@ from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.myst import NOTEBOOKS, Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import load_run
+from d2l_ft.chapter.safe import harmless
 from d2l_ft.chapter.words import WORDS
-from d2l_ft.errors import ChapterError
-from d2l_ft.files import write_atomic
+from d2l_ft.errors import ChapterError, StorageError
+from d2l_ft.files import describe, locked, write_atomic
 
 HERE = Path(__file__).parent
 EPUB = 'book.epub'
+HTML, OLD, BESIDE = 'html', 'old', '.d2l-ft-chapters.'
+"""Folder of the pages; of those before while they are exchanged; where new ones are built."""
+
+MADE = '.made-by-d2l-ft'
+"""List of the files that a build has made, in the folder of the pages."""
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval' {scripts}; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'"
+)
+"""The content security policy of every page. Sphinx's own script evaluates a language's rule for
+plurals; what a chapter brings gets no script to evaluate anything."""
+
+INLINE = re.compile(r'<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>', re.DOTALL)
 HARMLESS = re.compile(r'Language "\w+" not supported: Docutils-generated text|^\s*$')
 """Docutils has no words in some languages; pages show none of its words."""
 
 
 def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
-    """Build the pages and e-books of every language.
+    """Build the pages and e-books of every language, and put them in the place of those before.
 
     Args:
         book: The chapters.
-        out: Where ``html`` goes, with a folder per language; what is there is replaced.
+        out: Where ``html`` goes, with a folder per language. Until the new pages are whole those
+            of before stay; nothing else in the folder is touched.
         pins: Package -> version for the Colab notebooks.
 
     Returns:
         The entry page, then those of the languages.
 
     Raises:
-        ChapterError: A picture is missing, or Sphinx has a warning.
+        ChapterError: A picture is missing, Sphinx has a warning, or ``html`` is not of our making.
+        StorageError: The folder cannot be written, or another process is building there.
     """
-    html = out / 'work' / 'pages'  # those of before stay until these are whole
-    shutil.rmtree(html, ignore_errors=True)
+    place = out / HTML
     languages = [name for name in book.settings.languages if book.in_language(name)]
+    with locked(place):
+        recover(out)
+        check_made_here(place)
+        try:
+            beside = Path(tempfile.mkdtemp(dir=out, prefix=BESIDE))
+            try:
+                write_pages(book, beside, languages, pins)
+                exchange(beside, place)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        except OSError as error:
+            raise StorageError(describe(error, place)) from error
+    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
+
+
+def check_made_here(place: Path) -> None:
+    """Check that a folder of pages holds nothing but what a build has made; none is fine.
+
+    Raises:
+        ChapterError: It does.
+    """
+    made = place / MADE
+    known = set(made.read_text(encoding='utf-8').split('\n')) if made.is_file() else set()
+    strange = [path for path in files_in(place) if name_in(place, path) not in known]
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        strange = [place]
+    if strange:
+        raise ChapterError(
+            f'{strange[0]} was not made by  d2l-ft chapter build, and would be lost: move '
+            'it elsewhere, or name another folder with --out'
+        )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return everything in a folder, at any depth, but folders; links are not followed."""
+    return [Path(top, name) for top, _, names in os.walk(folder) for name in names] + [
+        path for top, names, _ in os.walk(folder) for name in names
+        if (path := Path(top, name)).is_symlink()
+    ]  # fmt: skip
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """Return a file's path in a folder, as the list of what was made has it."""
+    return path.relative_to(folder).as_posix()
+
+
+def write_pages(
+    book: Book, beside: Path, languages: Sequence[str], pins: Mapping[str, str]
+) -> None:
+    """Write the pages of every language into ``html`` of a folder, and the list of its files."""
+    html = beside / HTML
     for language in languages:
         write_notebooks(book, language, html / language / NOTEBOOKS, pins)
         for builder, tabs in (('html', True), ('epub', False)):
-            source, work = (out / kind / builder / language for kind in ('source', 'work'))
-            shutil.rmtree(source, ignore_errors=True)
+            source, work = (beside / kind / builder / language for kind in ('source', 'work'))
             write_source(book, language, source, tabs)
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
-    place = out / 'html'
-    shutil.rmtree(place, ignore_errors=True)
-    html.rename(place)
-    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
+    protect(html, '' if book.settings.trusted else theme_scripts(html, languages))
+    names = sorted([MADE, *(name_in(html, path) for path in files_in(html))])
+    write_atomic(html / MADE, '\n'.join(names).encode())
+
+
+def exchange(beside: Path, place: Path) -> None:
+    """Put new pages in the place of the old ones, which stay if that fails."""
+    old = beside / OLD
+    if place.exists():
+        place.rename(old)
+    try:
+        (beside / HTML).rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
+
+
+def recover(out: Path) -> None:
+    """Remove what builds that were killed have left, and bring back pages that one took away."""
+    for beside in out.glob(f'{BESIDE}*'):
+        if (beside / OLD).is_dir() and not (out / HTML).exists():
+            (beside / OLD).rename(out / HTML)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
@@ -76,6 +168,7 @@ def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
         names.append(page.origin)
     entries = '\n'.join(names)
     title = book.settings.title.get(language, 'Chapters')
+    title = title if book.settings.trusted else harmless(title)
     index = f'# {title}\n\n```{{toctree}}\n:maxdepth: 2\n\n{entries}\n```\n'
     write_atomic(source / f'{root_of(book)}.md', index.encode())
 
@@ -99,7 +192,7 @@ def notebook_files(book: Book, language: str, pins: Mapping[str, str]) -> Iterat
             if not page.chapter.cells(tab):
                 continue
             run = load_run(book.root, page.origin, tab)
-            notebook = make_notebook(page, tab, labels, run, book.root)
+            notebook = make_notebook(book, page, tab, labels, run)
             yield f'{page.origin}-{tab}.ipynb', nbformat.writes(notebook)
             plain = colab(notebook, book, tab, language, pins)
             yield f'{page.origin}-{tab}-colab.ipynb', nbformat.writes(plain)
@@ -120,6 +213,7 @@ def run_sphinx(
         ChapterError: It has a warning.
     """
     from sphinx.application import Sphinx
+    from sphinx.errors import ExtensionError
     from sphinx.util.docutils import docutils_namespace
 
     settings = configuration(book, language, languages)
@@ -138,22 +232,33 @@ def run_sphinx(
             warning=warnings,
             freshenv=True,
         )
-        application.build(force_all=True)
+        try:
+            application.build(force_all=True)
+        except ExtensionError as error:  # that an extension of ours raised
+            raise error.orig_exc or error from None
     if serious := [line for line in warnings.getvalue().splitlines() if not HARMLESS.search(line)]:
-        raise ChapterError(f'Sphinx ({language}, {builder}): {serious[0]}')
+        cause = serious[0].replace(f'{source}{os.sep}', '')
+        raise ChapterError(f'Sphinx ({language}, {builder}): {cause}')
     if builder == 'epub':
         shutil.copyfile(target / EPUB, html / EPUB)
 
 
 def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[str, Any]:
     """Return what would stand in Sphinx's conf.py."""
-    words, title = WORDS[language], book.settings.title.get(language, 'Chapters')
+    words, plain = WORDS[language], book.settings.title.get(language, 'Chapters')
+    title = escape(plain)
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
     return {
         'project': title,
         'root_doc': root_of(book),
         'language': language,
-        'extensions': ['myst_parser', 'sphinx_design', 'd2l_ft.chapter.mathml'],
+        'extensions': [
+            'myst_parser',
+            'sphinx_design',
+            'd2l_ft.chapter.mathml',
+            'd2l_ft.chapter.safe',
+        ],
+        'd2l_trusted': book.settings.trusted,
         'myst_enable_extensions': ['colon_fence', 'dollarmath', 'html_image'],
         'myst_heading_anchors': 0,
         'suppress_warnings': ['epub.unknown_project_files', 'epub.duplicated_toc_entry'],
@@ -190,7 +295,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
         'pygments_style': 'a11y-high-contrast-light',
         'pygments_dark_style': 'a11y-high-contrast-dark',
         'epub_basename': EPUB.removesuffix('.epub'),
-        'epub_title': title,
+        'epub_title': plain,
         'epub_author': 'd2l_ft',
         'epub_publisher': 'd2l_ft',
         'epub_copyright': 'MIT',
@@ -204,12 +309,38 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
     }
 
 
+def theme_scripts(html: Path, languages: Sequence[str]) -> str:
+    """Return the hashes of the scripts that are written into pages which have nothing of a chapter.
+
+    These are the page before the languages, and that of the search.
+    """
+    pages = [html / 'index.html', *(html / language / 'search.html' for language in languages)]
+    scripts = {script for page in pages for script in INLINE.findall(page.read_text('utf-8'))}
+    digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts)
+    return ' '.join(sorted(f"'sha256-{each.decode()}'" for each in digests))
+
+
+def protect(html: Path, scripts: str) -> None:
+    """Let the pages load nothing from elsewhere and run the theme's scripts alone.
+
+    Args:
+        html: The folder of the pages.
+        scripts: The hashes of the scripts inside of pages; '' allows all.
+    """
+    policy = POLICY.format(scripts=scripts or "'unsafe-inline'")
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    for page in html.rglob('*.html'):
+        text = page.read_text(encoding='utf-8')
+        head = text.index('<meta charset="utf-8">')
+        write_atomic(page, f'{text[:head]}{meta}\n{text[head:]}'.encode())
+
+
 def entry_page(book: Book, languages: Sequence[str]) -> str:
     """Return the page before the languages: it goes to the reader's own, or lets them choose."""
     root = root_of(book)
     links = '\n'.join(
         f'<p><a href="{name}/{root}.html" lang="{name}">{WORDS[name]["own"]}: '
-        f'{book.settings.title.get(name, name)}</a></p>'
+        f'{escape(book.settings.title.get(name, name))}</a></p>'
         for name in languages
     )
     names = ', '.join(f"'{name}'" for name in languages)
@@ -218,7 +349,7 @@ def entry_page(book: Book, languages: Sequence[str]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{book.settings.title.get(languages[0], 'Chapters')}</title>
+<title>{escape(book.settings.title.get(languages[0], 'Chapters'))}</title>
 <style>body {{ font: 1.2rem system-ui, sans-serif; margin: 20vh auto; max-width: 32rem; }}</style>
 <main>
 {links}

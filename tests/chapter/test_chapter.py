@@ -19,6 +19,7 @@ from d2l_ft.chapter.notebooks import colab, make_notebook, read_pins
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
 from d2l_ft.chapter.saved import library_files, saved_code, saved_in
+from d2l_ft.chapter.translation import never_read, note_read, paragraphs, stale_paragraphs
 from d2l_ft.errors import ChapterError
 
 HERE = Path(__file__).parent
@@ -180,7 +181,7 @@ def test_numbers_and_references(root):
         'eq_a': ('equation', '7.1.1'),
         'fig_a': ('figure', '7.1.1'),
     }
-    notebook = make_notebook(english, 'mxnet', labels)
+    notebook = make_notebook(book, english, 'mxnet', labels)
     text = '\n'.join(cell.source for cell in notebook.cells if cell.cell_type == 'markdown')
     assert 'Some words, and marked ones.' in text
     assert 'See Section 7.1.1, Fine Things and (7.1.1); $x^2$ [K].' in text
@@ -188,7 +189,7 @@ def test_numbers_and_references(root):
     assert 'data:image/svg+xml;base64,' in text
     assert 'for MXNet' in text
     assert 'for PyTorch' not in text
-    text = '\n'.join(cell.source for cell in make_notebook(turkish, 'mxnet', labels).cells)
+    text = '\n'.join(cell.source for cell in make_notebook(book, turkish, 'mxnet', labels).cells)
     assert 'See Bölüm 7.1.1' in text
 
 
@@ -200,7 +201,9 @@ def test_a_chapter_alone_knows_the_labels_of_the_others(root):
     alone = Book(root, [root / 'more.md'])
     assert list(problems(alone)) == []
     labels = alone.labels('en')
-    assert 'See Section 7.1.' in make_notebook(alone.pages[0], 'mxnet', labels).cells[0].source
+    assert (
+        'See Section 7.1.' in make_notebook(alone, alone.pages[0], 'mxnet', labels).cells[0].source
+    )
     assert 'See Section 7.1.' in Myst(alone, alone.pages[0], labels, {}).document()
     whole = Book(root)
     assert (
@@ -215,7 +218,7 @@ def test_notebooks_have_the_same_ids_in_every_tab(root):
     book = Book(root)
     page, labels = book.pages[0], book.labels('en')
     found = {
-        tab: make_notebook(page, tab, labels, load_run(root, 'fine', tab), root)
+        tab: make_notebook(book, page, tab, labels, load_run(root, 'fine', tab))
         for tab in book.tabs
     }
     ids = [[cell.id for cell in each.cells if cell.cell_type == 'code'] for each in found.values()]
@@ -228,7 +231,7 @@ def test_notebooks_have_the_same_ids_in_every_tab(root):
 
 def test_a_colab_notebook_installs_pinned_versions(root):
     book = Book(root)
-    notebook = make_notebook(book.pages[0], 'pytorch', book.labels('en'))
+    notebook = make_notebook(book, book.pages[0], 'pytorch', book.labels('en'))
     first, *rest = colab(notebook, book, 'pytorch', 'en', {'torch': '2.1', 'mxnet': '9'}).cells
     assert '%pip install -q "d2l-ft[pytorch]" "torch==2.1"' in first.source
     assert 'mxnet' not in first.source
@@ -405,6 +408,7 @@ EDITS = {
     ':numref:`sec_numbers`': (':numref:`sec_none`', 'sec_none, which is no label'),
     ':cite:`K`': (':citing:`K`', 'the mark citing is not known'),
     '(img/a.svg)': ('(img/b.svg)', 'there is no picture img/b.svg'),
+    'A picture](img/a.svg)': ('A](../a.svg)', 'a.svg is not in the folder of the book'),
     'result = train(None)': ('result = train(', 'no Python'),
     "print('rate', rate)": (f"print('rate', rate, '{'x' * 78}')", 'more than 78'),
     '```{.python .input #after}': ('```{.python .input #use}', 'the id use is used twice'),
@@ -443,6 +447,89 @@ def test_a_translation_is_compared_with_its_origin(root, old):
     found = [line for line in problems(Book(root)) if f'the {kind} part from fine.md' in line]
     assert len(found) == 1
     assert found[0].startswith(f'{root}/fine_tr.md:')
+
+
+def test_a_changed_paragraph_makes_its_translation_stale_until_it_is_read(root):
+    store(root)
+    path, name = root / 'fine.md', f'{root}/fine_tr.md: {root}/fine.md'
+    assert len(list(never_read(Book(root)))) == 1
+    assert list(problems(Book(root))) == []
+    assert note_read(Book(root)) == 1
+    assert list(never_read(Book(root))) == []
+    edit(path, 'Some words, and', 'Some words,\nand')
+    edit(root / 'fine_tr.md', 'Birkaç', 'Bazı')
+    assert list(problems(Book(root))) == [], 'layout and the translation itself make nothing stale'
+    changed = {
+        ('Some words', 'Other words'): '[-Some-] {+Other+} words, and [**marked ones**].',
+        ('A picture', 'A figure'): 'A [-picture-] {+figure+}',
+        ('for MXNet', 'only for MXNet'): '{+only+} for MXNet',
+        ('## Numbers', '## Figures'): '[-Numbers-] {+Figures+}',
+        ('for PyTorch\n', 'for PyTorch\n\nand more\n'): '{+and more+}',
+        ('See :numref', 'Please, see :numref'): '[-See-] {+Please, see+} :numref:`sec_numbers`,',
+    }
+    before = path.read_text()
+    for (old, new), difference in changed.items():
+        edit(path, old, new)
+        (found,) = (each for each in problems(Book(root)) if 'this translation was read' in each)
+        place, _, shown = found.partition(' changed since this translation was read: ')
+        assert shown.startswith(difference)
+        line = int(place.removeprefix(f'{name}:'))
+        assert new.strip().split('\n')[-1] in path.read_text().split('\n')[line - 1]
+        path.write_text(before)
+    edit(path, ':begin_tab:`pytorch`\nfor PyTorch\n:end_tab:', '')
+    assert any('[-for PyTorch-]' in each for each in problems(Book(root)))
+    note_read(Book(root))
+    assert not any('was read' in each for each in problems(Book(root)))
+    (root / 'fine_tr.origin.json').write_text('[{}]')
+    with pytest.raises(ChapterError, match='check --translated'):
+        list(problems(Book(root)))
+
+
+def test_every_paragraph_counts(root):
+    """One word more in any of them, or one of them gone, is told."""
+    note_read(Book(root))
+    lines = [line for line, _ in paragraphs(Book(root).pages[0])]
+    text = (root / 'fine.md').read_text().split('\n')
+    told = 0
+    for line in lines:
+        changed = list(text)
+        changed[line - 1] = changed[line - 1].replace('![A', '![A new', 1)
+        if changed == text:
+            changed[line - 1] += ' new'
+        (root / 'fine.md').write_text('\n'.join(changed))
+        book = Book(root)
+        told += any('{+' in each for each in stale_paragraphs(book, book.pages[1]))
+    assert told == len(lines) >= 6
+
+
+def test_the_translations_of_the_project_were_read():
+    book = Book(Path(__file__).parents[2] / 'chapters')
+    assert list(never_read(book)) == []
+    assert [line for page in book.pages for line in stale_paragraphs(book, page)] == []
+
+
+DIFFERING = {
+    'a later line': ("print('rate', rate)", "print('rate', rate)\nx", "'x'", 'nothing more'),
+    'a line': ('    return d2l', '    return  d2l', 'return  d2l', 'return d2l'),
+    'the end of a long line': (
+        "print('rate', rate)", f"print('{'x' * 60}', rate, 1)", 'xxx', "print('rate', rate)"
+    ),
+    'tabs': ('#@tab all\nresult', '#@tab mxnet\nresult', "'mxnet'", "'all'"),
+    'id': ('#after}', '#later}', "'later'", "'after'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', DIFFERING)
+def test_where_a_translation_parts_the_lines_that_differ_are_shown(root, kind):
+    store(root)
+    old, new, here, there = DIFFERING[kind]
+    edit(root / 'fine_tr.md', old, new)
+    (line,) = (each for each in problems(Book(root)) if 'the cells part from' in each)
+    _, _, shown = line.partition('the cells part from')
+    mine, _, its = shown.partition(', there ')
+    assert here in mine
+    assert there in its
+    assert mine.partition(': ')[2] != its
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from jupyter_client.kernelspec import KernelSpec
 
 from d2l_ft.chapter import command, execute
 from d2l_ft.chapter.book import Book
+from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.execute import refresh
 from d2l_ft.chapter.freshness import cell_states
 from d2l_ft.chapter.kernel import HIDDEN
+from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.errors import BackendNotInstalled
 from d2l_ft.registry import BACKENDS
@@ -104,13 +106,15 @@ def test_a_failing_cell_keeps_the_outputs_and_is_named(framework, root):
     assert run(root, tab).what == 'run'
     (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', "raise ValueError('on purpose')"))
     outcome = run(root, tab)
-    assert (outcome.what, outcome.text) == ('failed', 'cell value: ValueError: on purpose')
+    line = f'{root}/runs.md:21'
+    assert (outcome.what, outcome.text) == ('failed', f'cell value, {line}: ValueError: on purpose')
+    assert outcome.trace == (f"{line}: raise ValueError('on purpose')",)
     stored = load_run(root, 'runs', tab)
     assert stored.cells['value'].outputs[0].text == '42'
     states = {each.cell: each.state for each in cell_states(Book(root).pages[0], tab, stored)}
     assert states == {'framework': 'fresh', 'picture': 'fresh', 'value': 'failed'}
     (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', 'import os; os._exit(1)'))
-    assert run(root, tab).text.startswith('cell value: the kernel died')
+    assert run(root, tab).text.startswith(f'cell value, {root}/runs.md:19: the kernel died')
 
 
 def test_a_kernel_that_does_not_start_is_one_line(framework, root, monkeypatch, capfd):
@@ -197,3 +201,63 @@ def test_a_picture_is_kept_beside_the_text_whatever_the_cells_name(framework, ro
     assert run(root, framework.NAME).what == 'run'
     (picture,) = root.rglob('*.png')
     assert picture.parent == root / 'outputs/runs' / framework.NAME
+
+
+BROKEN = {
+    'a later line': ('x = 1\n\n1 / 0', [(23, '1 / 0')], 'ZeroDivisionError: division by zero'),
+    'in a function': (
+        'def f(x):\n    return 1 / x\n\nf(0)',
+        [(24, 'f(0)'), (22, 'return 1 / x')],
+        'ZeroDivisionError: division by zero',
+    ),
+    'in the library': (
+        "d2l.download('none')",
+        [(21, "d2l.download('none')")],
+        'DataError: no data',
+    ),
+    'no Python': ('x = = 1', [(21, 'x = = 1')], 'SyntaxError: invalid syntax'),
+    'a branch': (
+        "if tab.selected('none'):\n    pass\nelse:\n    1 / 0",
+        [(24, '1 / 0')],
+        'ZeroDivisionError: division by zero',
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', BROKEN)
+def test_a_failure_names_the_lines_of_the_chapter_and_keeps_what_was_before_it(root, kind):
+    source, trace, error = BROKEN[kind]
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', source))
+    said = []
+    assert not command.execute(Book(root), ['pytorch'], None, False, said.append)
+    path = root / 'runs.md'
+    assert said[0].startswith(f'runs pytorch: failed: cell value, {path}:{trace[-1][0]}: {error}')
+    assert said[1:] == [f'  {path}:{line}: {text}' for line, text in trace]
+    stored = load_run(root, 'runs', 'pytorch')
+    assert list(stored.cells) == ['framework', 'picture']
+    states = {each.cell: each.state for each in cell_states(Book(root).pages[0], 'pytorch', stored)}
+    assert states == {'framework': 'fresh', 'picture': 'fresh', 'value': 'failed'}
+    assert list(root.rglob('picture-1.png'))
+
+
+def test_a_failure_of_code_that_is_gone_is_forgotten(root):
+    """On the page, in status and in check alike: after the repair, with a build and without."""
+    assert run(root, 'pytorch').what == 'run'
+    (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', '1 / 0'))
+    assert run(root, 'pytorch').what == 'failed'
+    words = 'This cell failed'
+
+    def shown():
+        book = Book(root)
+        runs = {'pytorch': load_run(root, 'runs', 'pytorch')}
+        failed = [each for each in problems(book) if 'is failed' in each]
+        text = Myst(book, book.pages[0], book.labels('en'), runs).document()
+        assert (words in text) == bool(failed)
+        return words in text
+
+    assert shown()
+    (root / 'runs.md').write_text(CHAPTER)
+    assert not shown()
+    assert run(root, 'pytorch').what == 'fresh'
+    assert not shown()
+    assert load_run(root, 'runs', 'pytorch').failure is None

@@ -5,6 +5,7 @@ import re
 import sys
 import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,8 @@ from test_chapter import CHAPTER, SETTINGS, store
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.site import build_site
 from d2l_ft.cli import main
-from d2l_ft.errors import ChapterError
+from d2l_ft.errors import ChapterError, StorageError
+from d2l_ft.files import locked
 
 
 @pytest.fixture(scope='module')
@@ -159,3 +161,107 @@ def test_pages_stay_when_new_ones_cannot_be_made(tmp_path):
     with pytest.raises(ChapterError, match=r'a\.svg, which is not there'):
         build_site(Book(tmp_path), tmp_path / 'out', {})
     assert (tmp_path / 'out/html/en/fine.html').read_text() == before
+    assert names_in(tmp_path / 'out') == ['.html.lock', 'html']
+
+
+def names_in(folder):
+    """Return the names in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    'path', ['html/notes.txt', 'html/en/my.html', 'html/.hidden', 'html/deep/er/x', 'html', 'link']
+)
+@pytest.mark.parametrize('built', [False, True])
+def test_a_build_takes_nothing_away_that_is_not_its_own(tmp_path, path, built):
+    """Neither at once nor among pages of before; a folder, a file or a link in their place."""
+    write_book(tmp_path)
+    out, book = tmp_path / 'out', Book(tmp_path)
+    kept = [out / name for name in ('work/pages/a', 'source/html/en/a', 'work/a', 'a')]
+    for each in kept:
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_text('mine')
+    if built:
+        build_site(book, out, {})
+    place = out / 'html'
+    if path == 'link':
+        (tmp_path / 'elsewhere').mkdir()
+        (tmp_path / 'elsewhere/a').write_text('mine')
+        if built:
+            place.rename(tmp_path / 'before')
+        place.symlink_to(tmp_path / 'elsewhere')
+        kept.append(tmp_path / 'elsewhere/a')
+    else:
+        if path == 'html' and built:
+            place.rename(tmp_path / 'before')
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_text('mine')
+        kept.append(out / path)
+    with pytest.raises(ChapterError, match='was not made by') as caught:
+        build_site(book, out, {})
+    assert '\n' not in str(caught.value)
+    assert all(each.read_text() == 'mine' for each in kept)
+    done = CliRunner().invoke(
+        main, ['chapter', 'build', str(tmp_path), '--no-run', '--out', str(out)]
+    )
+    assert done.exit_code == 2
+    assert all(each.read_text() == 'mine' for each in kept)
+
+
+def test_pages_are_replaced_again_and_again_and_old_ones_go(tmp_path):
+    write_book(tmp_path)
+    for count in range(3):
+        (tmp_path / 'fine.md').write_text(CHAPTER.replace('Some words', f'Words {count}'))
+        build_site(Book(tmp_path), tmp_path / 'out', {})
+        assert f'Words {count}' in (tmp_path / 'out/html/en/fine.html').read_text()
+    (tmp_path / 'book.json').write_text(json.dumps(SETTINGS | {'languages': {'en': ''}}))
+    build_site(Book(tmp_path), tmp_path / 'out', {})
+    assert not (tmp_path / 'out/html/tr').exists()
+    assert names_in(tmp_path / 'out') == ['.html.lock', 'html']
+
+
+def test_two_builds_into_one_folder_do_not_meet(tmp_path):
+    write_book(tmp_path)
+    with locked(tmp_path / 'out/html'), pytest.raises(StorageError, match='another process'):
+        build_site(Book(tmp_path), tmp_path / 'out', {})
+    build_site(Book(tmp_path), tmp_path / 'out', {})
+
+
+@pytest.mark.parametrize('fails', [1, 2])
+def test_pages_stay_when_the_disk_fails_or_a_build_is_killed(tmp_path, monkeypatch, fails):
+    """At either of the two renames that put the new pages in the place of the old ones."""
+    write_book(tmp_path)
+    out = tmp_path / 'out'
+    build_site(Book(tmp_path), out, {})
+    before = (out / 'html/en/fine.html').read_text()
+    (tmp_path / 'fine.md').write_text(CHAPTER.replace('Some words', 'New words'))
+    real, count = Path.rename, []
+
+    def failing(self, target):
+        count.append(self)
+        if len(count) == fails:
+            raise OSError(28, 'No space left on device')
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'rename', failing)
+        with pytest.raises(StorageError, match='no space left'):
+            build_site(Book(tmp_path), out, {})
+    assert (out / 'html/en/fine.html').read_text() == before
+    assert names_in(out) == ['.html.lock', 'html']
+    (out / '.d2l-ft-chapters.x').mkdir()  # as a build that was killed between the two leaves it
+    (out / 'html').rename(out / '.d2l-ft-chapters.x/old')
+    (tmp_path / 'img/a.svg').unlink()
+    with pytest.raises(ChapterError):
+        build_site(Book(tmp_path), out, {})
+    assert (out / 'html/en/fine.html').read_text() == before
+    assert names_in(out) == ['.html.lock', 'html']
+
+
+def test_saved_code_replaces_no_file_of_the_user(tmp_path):
+    write_book(tmp_path)
+    (tmp_path / 'saved.py').write_text('mine = 1')
+    done = CliRunner().invoke(main, ['chapter', 'lib', str(tmp_path), '--out', str(tmp_path)])
+    assert done.exit_code == 2
+    assert 'was not made by' in done.output
+    assert (tmp_path / 'saved.py').read_text() == 'mine = 1'

@@ -170,3 +170,21 @@ def test_links_between_languages_and_notebooks_lead_somewhere(page, address):
     assert download.value.suggested_filename == 'fine-tuning-pytorch.ipynb'
     page.goto(f'{address}/index.html?tab=pytorch')
     page.wait_for_url('**/en/index.html?tab=pytorch')
+
+
+def test_the_policy_of_the_pages_stops_a_script_that_got_into_one(page, address):
+    """Whatever let it in; the theme's own scripts run, as the other tests show."""
+    page.goto(f'{address}/en/fine-tuning.html')
+    for how in ("createElement('script')", "createElement('img')"):
+        page.evaluate(
+            f"""() => {{
+                const added = document.{how};
+                if (added.tagName === 'SCRIPT') added.textContent = 'window.ran = true';
+                else added.setAttribute('onerror', 'window.ran = true');
+                if (added.tagName === 'IMG') added.src = 'none.png';
+                document.body.append(added);
+            }}"""
+        )
+    page.wait_for_timeout(500)
+    assert page.evaluate('window.ran') is None
+    assert sum('Content Security Policy' in text for text in page.problems) == 2

@@ -1,5 +1,6 @@
 """Downloads from a server that does everything wrong: no bad file is taken for a good one."""
 
+import base64
 import hashlib
 import http.server
 import io
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+import urllib.parse
 import zipfile
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from d2l_ft import downloads, source
 from d2l_ft.archive import extract_only_member
 from d2l_ft.downloads import fetch
 from d2l_ft.errors import DataError, StorageError
+from d2l_ft.files import cache_dir
 
 CONTENT = bytes(range(256)) * 2000
 SHA1, SHA256 = hashlib.sha1(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
@@ -32,6 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(('127.0.0.1', 0), Handler)
         self.plan, self.asked, self.content = ['good'], [], CONTENT
+        self.told = []
         self.url = f'http://127.0.0.1:{self.server_address[1]}/files/toy.zip'
 
 
@@ -45,9 +50,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         plan, content = self.server.plan, self.server.content
         self.server.asked.append(self.headers.get('Range'))
         what = plan.pop(0) if len(plan) > 1 else plan[0]
+        self.server.told.append(self.headers.get('Authorization'))
         first = int((self.headers.get('Range') or 'bytes=0-')[6:].rstrip('-'))
         if what.isdigit():
             self.send_error(int(what))
+        elif what.startswith('to '):
+            self.send_response(302)
+            self.send_header('Location', what[3:])
+            self.send_header('Content-Length', '0')
+            self.end_headers()
         elif what == 'html':
             self.send(b'<html>Please log in</html>')
         elif what == 'other bytes':
@@ -103,6 +114,15 @@ def server(monkeypatch):
 def names(folder):
     """Return the files of a folder, without locks."""
     return sorted(each.name for each in folder.iterdir() if not each.name.endswith('.lock'))
+
+
+def zipped(**members):
+    """Return a zip archive of some files."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, 'w') as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -308,18 +328,11 @@ def test_a_data_set_is_verified_before_it_is_unpacked(server, tmp_path, monkeypa
 
 
 def test_weights_in_an_archive_are_verified(server, tmp_path):
-    def pack(**members):
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, 'w') as archive:
-            for name, data in members.items():
-                archive.writestr(name, data)
-        return packed.getvalue()
-
     target = tmp_path / 'net.params'
-    server.content = pack(net=CONTENT)
+    server.content = zipped(net=CONTENT)
     assert fetch(server.url, SHA1, target, 'x', extract_only_member).read_bytes() == CONTENT
     assert names(tmp_path) == ['net.params']
-    for bad in (pack(net=b'?'), pack(a=CONTENT, b=b''), b'PK rubbish', b'<html>'):
+    for bad in (zipped(net=b'?'), zipped(a=CONTENT, b=b''), b'PK rubbish', b'<html>'):
         target.unlink(missing_ok=True)
         server.content = bad
         with pytest.raises(DataError, match='not the file') as caught:
@@ -338,3 +351,162 @@ def test_the_files_of_the_zoos_have_the_names_that_the_servers_know(monkeypatch)
     assert urls['https://download.pytorch.org/models/resnet18-f37072fd.pth'].startswith('f37072fd')
     assert any(url.endswith('/resnet18_v2-a81db45f.zip') for url in urls)
     assert all(url.rpartition('-')[2].split('.')[0] in digest for url, digest in urls.items())
+
+
+def test_what_arrives_is_written_to_no_file_of_another(server, tmp_path, figure):
+    """Links, symbolic and hard, to a file, to nothing and to a folder; a pipe; an empty file."""
+    victim = tmp_path / 'victim'
+    part = tmp_path / 'shared' / f'.toy.zip.{SHA1[:12]}.part'
+    part.parent.mkdir()
+    planted = [
+        lambda: part.symlink_to(victim),
+        lambda: part.hardlink_to(victim),
+        lambda: part.symlink_to(tmp_path / 'none'),
+        lambda: part.symlink_to(tmp_path),
+        lambda: part.write_bytes(b''),
+        lambda: os.mkfifo(part),
+    ]
+    for plant in planted:
+        for archived in (False, True):
+            victim.write_bytes(b'precious' * 100)
+            plant()
+            target = tmp_path / 'shared' / 'toy.zip'
+            server.content = zipped(net=CONTENT) if archived else CONTENT
+            if archived:
+                part.with_suffix('.unpacked').symlink_to(victim)
+            fetch(server.url, SHA1, target, 'x', extract_only_member if archived else None)
+            assert target.read_bytes() == CONTENT
+            assert names(target.parent) == ['toy.zip']
+            assert not target.is_symlink()
+            assert target.stat().st_nlink == 1
+            assert victim.read_bytes() == b'precious' * 100
+            assert not (tmp_path / 'none').exists()
+            target.unlink()
+    figure(f'{2 * len(planted)} planted names, no other file written')
+
+
+def test_a_file_of_another_user_is_not_gone_on_with(server, tmp_path, monkeypatch):
+    """Its owner could change it after it was verified."""
+    part = tmp_path / f'.toy.zip.{SHA1[:12]}.part'
+    part.write_bytes(CONTENT[:1000])
+    own = os.getuid()
+    monkeypatch.setattr(os, 'getuid', lambda: own + 1)
+    assert fetch(server.url, SHA1, tmp_path / 'toy.zip', 'x').read_bytes() == CONTENT
+    assert server.asked == [None], 'from the beginning'
+
+
+@pytest.mark.parametrize('mode', [0o777, 0o1777, 0o775, 0o757, 0o770])
+@pytest.mark.parametrize('place', ['', 'data'])
+def test_a_cache_into_which_others_could_write_is_refused(tmp_path, monkeypatch, mode, place):
+    """Whoever runs it, root too; what the line says to run is what helps."""
+    home = tmp_path / 'with a space'
+    (home / 'data').mkdir(parents=True, mode=0o755)
+    monkeypatch.setenv('D2L_FT_HOME', str(home))
+    (home / place).chmod(mode)
+    _, err = command('data', 'fetch', 'hotdog', '--offline', code=2)
+    assert err.count('\n') == 1
+    assert 'other users could write into the cache' in err
+    line = err.partition('run  ')[2].partition('  or else')[0]
+    assert line.startswith('chmod go-w ')
+    subprocess.run(line, shell=True, check=True)
+    _, err = command('data', 'fetch', 'hotdog', '--offline', code=2)
+    assert '--offline' in err
+
+
+def test_a_cache_of_another_user_is_refused(tmp_path, monkeypatch):
+    home = tmp_path / 'home'
+    home.mkdir()
+    monkeypatch.setenv('D2L_FT_HOME', str(home))
+    if os.getuid() == 0:
+        os.chown(home, 12345, 12345)
+    else:
+        own = os.getuid()
+        monkeypatch.setattr(os, 'getuid', lambda: own + 1)
+    with pytest.raises(StorageError, match=r'belongs to another user.*D2L_FT_HOME') as caught:
+        d2l.download_extract('hotdog')
+    assert '\n' not in str(caught.value)
+
+
+def test_the_cache_is_made_for_the_user_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / 'deep' / 'home'))
+    before = os.umask(0)
+    try:
+        assert cache_dir().stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
+NAME, PASSWORD = 'na me', 'p@ss/w:rd#?'
+
+
+def with_password(url):
+    """Return an address with the name and the password in it."""
+    user, password = (urllib.parse.quote(each, safe='') for each in (NAME, PASSWORD))
+    return url.replace('http://', f'http://{user}:{password}@')
+
+
+def test_a_password_of_the_mirror_is_sent_and_never_shown(server, tmp_path, monkeypatch):
+    monkeypatch.setenv('D2L_FT_MIRROR', with_password(server.url.rpartition('/')[0]))
+    monkeypatch.setattr(downloads, 'ATTEMPTS', 2)
+    elsewhere = 'http://127.0.0.1:9/deep/toy.zip'
+    expected = 'Basic ' + base64.b64encode(f'{NAME}:{PASSWORD}'.encode()).decode()
+    server.plan = ['truncates', 'to ' + server.url, 'good']
+    assert fetch(elsewhere, SHA1, tmp_path / 'a', 'x').read_bytes() == CONTENT
+    assert server.told == [expected] * 3
+    texts = []
+    for plan in ('404', '401', '500', 'html', 'truncates', 'says nothing', 'other range'):
+        server.plan = [plan]
+        with pytest.raises(DataError) as caught:
+            fetch(elsewhere, SHA1, tmp_path / 'b', 'x')
+        texts.append(''.join(traceback.format_exception(caught.value)))
+    monkeypatch.setenv('D2L_FT_OFFLINE', '1')
+    for words in (('data', 'fetch', 'hotdog'), ('--debug', 'data', 'fetch', 'hotdog'), ('doctor',)):
+        done = subprocess.run(
+            [sys.executable, '-m', 'd2l_ft.cli', *words], capture_output=True, text=True
+        )
+        texts += [done.stdout, done.stderr]
+    for secret in (PASSWORD, urllib.parse.quote(PASSWORD, safe=''), NAME, expected[6:]):
+        assert not any(secret in text for text in texts), secret
+
+
+def test_a_password_goes_to_no_other_server(server, tmp_path, monkeypatch):
+    monkeypatch.setenv('D2L_FT_MIRROR', with_password(server.url.rpartition('/')[0]))
+    with Server() as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        server.plan = ['to ' + other.url]
+        fetch('http://127.0.0.1:9/toy.zip', SHA1, tmp_path / 'a', 'x')
+        other.shutdown()
+    assert len(other.told) == 1
+    assert other.told == [None]
+
+
+@pytest.mark.parametrize(
+    'place', ['ftp://127.0.0.1/x', 'file:///etc/passwd', 'http://na:secret@127.0.0.1:9/x']
+)
+def test_a_server_cannot_send_on_to_anything_but_the_web(server, tmp_path, place):
+    server.plan = ['to ' + place]
+    with pytest.raises(DataError, match=r'not followed|HTTP 302') as caught:
+        fetch(server.url, SHA1, tmp_path / 'a', 'x')
+    assert 'secret' not in str(caught.value)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    'mirror',
+    [
+        'ftp://name:secret@host/d2l', 'sftp://host', 'data:text/plain,secret', 'C:\\files',
+        'host/d2l', 'name:secret@host', 'http://', 'https://name:secret/x@host/d2l',
+        'https://name:12/secret@host', 'https://name:secret#x@host', 'https://name:secret?@host',
+        'https://[secret', 'gopher://host', 'javascript:secret',
+    ],
+)  # fmt: skip
+def test_a_mirror_of_another_kind_is_refused_at_once(server, tmp_path, monkeypatch, mirror):
+    monkeypatch.setenv('D2L_FT_MIRROR', mirror)
+    with pytest.raises(DataError, match='D2L_FT_MIRROR') as caught:
+        fetch(server.url, SHA1, tmp_path / 'a', 'x')
+    assert '\n' not in str(caught.value)
+    assert 'secret' not in ''.join(traceback.format_exception(caught.value))
+    assert server.asked == []
+    monkeypatch.delenv('D2L_FT_MIRROR')
+    with pytest.raises(DataError, match='address of the file'):
+        fetch(mirror, SHA1, tmp_path / 'a', 'x')

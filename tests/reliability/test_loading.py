@@ -16,7 +16,7 @@ from conftest import THOROUGH
 from d2l_ft import params
 from d2l_ft.archive import extract
 from d2l_ft.augment import decode
-from d2l_ft.chapter import book, claims, outputs
+from d2l_ft.chapter import book, claims, outputs, translation
 from d2l_ft.checkpoint import load_checkpoint
 from d2l_ft.errors import D2LFTError, ModelError
 from d2l_ft.experiment import run_settings
@@ -68,6 +68,7 @@ OPENERS = {
     'a.md': lambda path: book.Book(path.parent),
     'a.claims.json': claims.load_claims,
     'outputs/a/mxnet/run.json': lambda path: outputs.load_run(path.parents[3], 'a', 'mxnet'),
+    'a_tr.origin.json': translation.read_paragraphs,
     'a/x.jpg': lambda path: decode(str(path)),
     'a/x.png': lambda path: check_images([Sample(str(path), 0)], bar=False),
     'x.zip': lambda path: extract(path, path.parent / 'unpacked'),

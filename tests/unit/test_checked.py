@@ -15,7 +15,7 @@ from d2l_ft import checked, datasets
 from d2l_ft import folder as folders
 from d2l_ft.cli_data import data_check
 from d2l_ft.errors import DataError
-from d2l_ft.files import cache_dir
+from d2l_ft.files import cache_dir, cache_path
 
 IMAGES = 28
 
@@ -259,7 +259,7 @@ def test_other_rules_have_another_memory(old, monkeypatch, decoded):
 @pytest.mark.parametrize('place', ['checked', '.'])
 def test_a_cache_that_cannot_be_written_is_no_error(old, decoded, place):
     """A file in the folder's place: root would pass over permissions."""
-    path = cache_dir() / place
+    path = cache_path() / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b'')
     for times in (1, 2):
