@@ -84,6 +84,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             meta = json.loads((opened.metadata() or {}).get('d2l_ft', '{}'))
         if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
             raise ValueError('its metadata is not ours')
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     except DAMAGE as error:
         raise CheckpointError(f'{path} is damaged or no safetensors file ({error})') from error
     if meta.get('format', FORMAT) > FORMAT:

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from d2l_ft.errors import BackendBroken, BackendNotInstalled, ModelError, UnknownBackend
@@ -30,10 +31,17 @@ INSTALL = {
 }
 """Name -> what installs the framework. MXNet's own metadata asks for an old NumPy: --no-deps."""
 
-HINTS = {
-    'mxnet': 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md',
-    'pytorch': 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started',
-}
+UNMATCHED = re.compile('torchvision|undefined symbol')
+"""In the error of a torchvision that was built for another torch."""
+
+
+def hint(name: str, cause: str) -> str:
+    """Return what to do about a framework that cannot be imported, as far as the cause tells."""
+    if name == 'pytorch' and UNMATCHED.search(cause):
+        return 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started'
+    if name == 'mxnet' and 'memory' not in cause.lower():
+        return 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md'
+    return f'the whole of it is in  python -c "import d2l_ft, {BACKENDS[name][0]}.model"'
 
 
 def backend_names() -> list[str]:
@@ -88,7 +96,7 @@ def get_backend(name: str | None = None) -> 'Backend':
         cause = ' '.join(str(error).split())[:200]
         raise BackendBroken(
             f'the backend {name} cannot be imported '
-            f'({type(error).__name__}: {cause}): {HINTS[name]}'
+            f'({type(error).__name__}: {cause}): {hint(name, cause)}'
         ) from error
 
 

@@ -68,9 +68,8 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
         return unborn or each == lock or is_leftover(each)
 
     if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
-        raise CheckpointError(
-            f'{path} is not empty: name another with --out, or go on with its run: --resume'
-        )
+        go_on = ', or go on with its run: --resume' if config.exists() else ''
+        raise CheckpointError(f'{path} is not empty: name another with --out{go_on}')
     check_writable(path)
     try:
         with locked(config):

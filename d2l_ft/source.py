@@ -130,7 +130,7 @@ def read_weights(path: Path, arch: str, verified: bool = False) -> State:
         verified: Whether the file's hash was found to be its publisher's.
 
     Raises:
-        ModelError: The file is damaged or of another net.
+        ModelError: The file is damaged, of another net, or of an unknown kind.
         CheckpointError: The .safetensors file is damaged.
         BackendNotInstalled: A .pth file needs PyTorch.
     """
@@ -140,6 +140,10 @@ def read_weights(path: Path, arch: str, verified: bool = False) -> State:
         return state
     if path.suffix == '.params':
         return gluon_state(path, arch)
+    if path.suffix != '.safetensors':
+        raise ModelError(
+            f'{path} is no weights file by its name: .safetensors, .pth, .pt and .params are read'
+        )
     return load_checkpoint(path).model
 
 
