@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
 
 @main.command()
 @click.argument('run', type=FILE)
-@click.argument('images', nargs=-1, required=True, type=FILE)
+@click.argument('images', nargs=-1, required=True)
 @backend_option
 @click.option(
     '--top',
@@ -206,7 +207,7 @@ def predict(
     from d2l_ft.run import Run
 
     opened = Run.open(run)
-    found = find_images(images, sys.stdin.buffer)
+    found = find_images(map(os.path.expanduser, images), sys.stdin.buffer)
     if not found:
         raise DataError('the standard input names no image: give a list of paths, one a line')
     paths = [path for path, problem in found if not problem]

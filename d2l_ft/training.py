@@ -309,7 +309,8 @@ class Fit:
         """
         if self.test_iter is None:
             return math.nan
-        return accuracy(self.backend.evaluate(self.net, interrupt.until(self.test_iter)))
+        sums = self.backend.evaluate(self.net, interrupt.until(self.test_iter))
+        return accuracy(sums, self.position.epoch + 1)
 
 
 class Clock:
@@ -336,15 +337,20 @@ class Clock:
         return time.perf_counter() - self.begun
 
 
-def accuracy(sums: Sums) -> float:
+def accuracy(sums: Sums, epoch: int = 0) -> float:
     """Return the share of hits.
+
+    Args:
+        sums: Of a test.
+        epoch: That it followed, 1 for the first; 0 if there was none.
 
     Raises:
         TrainingDiverged: The loss is not finite: what is not a number would count as a class.
     """
     if not math.isfinite(loss := float(sums.loss)):
+        when = f' after epoch {epoch}' if epoch else ''
         raise TrainingDiverged(
-            f'the test loss became {loss}: train again with a smaller learning rate'
+            f'the test loss became {loss}{when}: train again with a smaller learning rate'
         )
     return float(sums.correct) / max(sums.examples, 1)
 

@@ -19,9 +19,11 @@ load fails its tests, it never skips them. 'core' asks for none."""
 
 
 # A shell that starts the tests in the background makes them, and all that they start, deaf to
-# Ctrl-C; the tests of it need ears.
+# Ctrl-C, and nohup to SIGHUP; the tests of these need ears.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def asked_backends() -> list[str]:

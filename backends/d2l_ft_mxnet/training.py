@@ -243,7 +243,8 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
     seen_by_head = outputs.get_children()[0]
-    body = traced(marked(seen_by_head), images, net, precision_of(net))
+    precision = precision_of(net)
+    body = traced(marked(seen_by_head, precision == 'bfloat16'), images, net, precision)
     average_statistics(net)
     found = []
     for batch in loader:
