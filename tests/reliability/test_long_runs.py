@@ -33,7 +33,7 @@ settings = Settings(sys.argv[2], arch='mobilenet_v2', source='none', epochs=int(
                     batch_size=4, image_size=32, devices='cpu', precision='float32', lr=1e-5,
                     momentum=0.9)
 train(get_backend(sys.argv[1]), settings, Path(sys.argv[3]), bar=False,
-      say=lambda line: 'epoch' in line and seen.append(now()))
+      say=lambda line: 'test acc' in line and seen.append(now()))
 from matplotlib import _pylab_helpers
 print(json.dumps({'seen': seen, 'figures': len(_pylab_helpers.Gcf.figs)}))
 """
