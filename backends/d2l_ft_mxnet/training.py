@@ -244,7 +244,9 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
         raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
     seen_by_head = outputs.get_children()[0]
     precision = precision_of(net)
-    body = traced(marked(seen_by_head, precision == 'bfloat16'), images, net, precision)
+    if getattr(net, 'd2l_arch', None) is not None:
+        seen_by_head = marked(seen_by_head, precision == 'bfloat16')
+    body = traced(seen_by_head, images, net, precision)
     average_statistics(net)
     found = []
     for batch in loader:
