@@ -27,8 +27,8 @@ HERE = Path(__file__).parent
 NUMBERS, PAGE = HERE / 'reliability.json', HERE.parent / 'docs/reliability.md'
 TESTS = HERE.parent / 'tests/reliability'
 ORDER = (
-    'resume', 'checkpoints', 'downloads', 'archives', 'loading', 'images', 'determinism',
-    'failures', 'long_runs', 'signals', 'streams',
+    'resume', 'contents', 'checkpoints', 'downloads', 'archives', 'loading', 'images',
+    'determinism', 'failures', 'long_runs', 'signals', 'streams',
 )  # fmt: skip
 """Files of tests, in the order of the page."""
 
