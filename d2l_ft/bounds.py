@@ -34,15 +34,20 @@ def check_number(name: str, value: int) -> None:
 
 
 def check_text(name: str, value: str) -> None:
-    """Refuse a text that no file name or line of output can hold.
+    """Refuse a text that no file name can hold.
+
+    Bytes that are no UTF-8 are U+DC80 to U+DCFF in Python's names of files; other surrogates are of
+    no file.
 
     Raises:
-        ModelError: It is too long, has a character 0, or bytes that are no UTF-8.
+        ModelError: It is too long, has a character 0, or such a surrogate.
     """
     if len(value) > LONGEST:
         raise ModelError(f'{name} has {len(value)} characters: give {LONGEST} at most')
-    if '\0' in value or any('\ud800' <= each <= '\udfff' for each in value):
-        raise ModelError(f'{name} is {value!a}, which is no text in UTF-8: rename it')
+    if any(
+        each == '\0' or '\ud800' <= each < '\udc80' or '\udcff' < each < '\ue000' for each in value
+    ):
+        raise ModelError(f'{name} is {value!a}, which no file can be called: rename it')
 
 
 def check_classes(classes: list[str]) -> None:

@@ -161,7 +161,7 @@ def test_names_that_are_no_plain_text(framework, tmp_path, environment, figure):
     written = [
         path for path in out.rglob('*') if path.suffix in ('.json', '.jsonl', '.html', '.txt')
     ]
-    assert len(written) == 4
+    assert len(written) == 5
     for path in written:
         text = clean(path.read_bytes(), path.name)
         assert path.suffix != '.html' or '<script>' not in text
