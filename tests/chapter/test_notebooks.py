@@ -109,7 +109,8 @@ def test_all_cells_run_as_on_the_photographs(framework, photographs):
     pages = {page.stem: page for page in book.origins()}
     found = {}
     for name in ('fine-tuning', 'fine-tuning-answers'):
-        run, pictures = execute(book, pages[name], tab, 'hotdog')
+        run, pictures, trace = execute(book, pages[name], tab, 'hotdog')
+        assert run.failure is None, (run.failure, trace)
         assert run.made['data'] == 'hotdog'
         assert pictures
         found |= {key: ''.join(o.text for o in cell.outputs) for key, cell in run.cells.items()}
