@@ -1,8 +1,10 @@
 """Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import d2l_ft.sample as sample
@@ -19,7 +21,7 @@ from d2l_ft.messages import safe_streams, say, tell, warn
 from d2l_ft.params import gluon_state
 from d2l_ft.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS, scheduled
 from d2l_ft.registry import get_backend
-from d2l_ft.signals import Stopped, end_with_parent, exit_code, handled, stop
+from d2l_ft.signals import ENDING, Stopped, end_with_parent, exit_code, handled, stop
 from d2l_ft.training import Fit, accuracy
 
 TORCHVISION = 'https://download.pytorch.org/models/'
@@ -259,12 +261,22 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     return Checkpoint(backend.get_state(net), meta=meta)
 
 
+def stop_once(number: int, frame: FrameType | None) -> None:
+    """Stop on the first signal, and leave the others aside until all is tidied up.
+
+    The parent's word, the end of its pipe and Ctrl-C in a terminal may come together.
+    """
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    stop(number, frame)
+
+
 def main() -> None:
     """Be the process of ``pretrain_apart``."""
     arch, backend, devices, quiet = sys.argv[1:]
     end_with_parent()
     try:
-        with handled(stop), safe_streams():
+        with handled(stop_once), safe_streams():
             checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
             save_checkpoint(source_path(arch), checkpoint)
     except D2LFTError as error:

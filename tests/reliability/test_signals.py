@@ -290,14 +290,14 @@ def test_a_second_signal_ends_at_once(framework, photos, tmp_path):
 
 @pytest.mark.parametrize(
     'number',
-    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL],
+    [*SIGNALS, signal.SIGKILL] if THOROUGH else [signal.SIGTERM, signal.SIGKILL],
     ids=lambda each: each.name,
 )
 def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path):
     """The process that does it ends too; what it began to draw is removed by the next."""
     out, cache = tmp_path / 'run', tmp_path / 'cache'
     arguments = ['train', '--backend', framework.NAME, '--arch', 'squeezenet1_1', '--data', photos,
-                 '--image-size', 32, '--epochs', 1, '--out', out]  # fmt: skip
+                 '--source', 'sample', '--image-size', 32, '--epochs', 1, '--out', out]  # fmt: skip
     process = start(*arguments)
     wait_for(process, lambda: list((cache / 'data').glob('.sample-source*')))
     pids = children(process.pid)
