@@ -97,6 +97,7 @@ def test_an_image_that_is_alone_is_told_before_training(framework, count, batch,
         train(framework, mended, tmp_path / name, bar=False, say=lambda _: None)
 
 
+@pytest.mark.needs('pytorch')
 def test_home_is_expanded_in_every_path(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     monkeypatch.chdir(tmp_path)
