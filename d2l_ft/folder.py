@@ -299,9 +299,9 @@ class Verdict(NamedTuple):
 def inspect_image(path: str) -> Verdict:
     """Read and decode an image file.
 
-    Good is what the loader decodes, which is asked itself, if it is also whole and not too large:
-    some versions of OpenCV fill up a truncated JPEG in silence. The size is read before, and
-    large ones are decoded one after the other. Whoever changes what is good gives
+    Good is what the loader decodes, which is asked itself, if it is also whole and not too large.
+    OpenCV 4.11 and 5 refuse a truncated JPEG, but it is not left to them. The size is read before,
+    and large ones are decoded one after the other. Whoever changes what is good gives
     ``checked.RULES`` another number.
     """
     try:
