@@ -123,7 +123,7 @@ def memory_told() -> Iterator[None]:
     """Tell in one line that a GPU's memory is too small for what the block computes.
 
     Raises:
-        DeviceError: It is; the net keeps the weights that it had.
+        DeviceError: It is.
     """
     try:
         yield
