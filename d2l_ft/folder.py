@@ -331,6 +331,8 @@ def inspect_image(path: str) -> Verdict:
     except FileNotFoundError:
         return Verdict('does not exist')
     except (OSError, MemoryError) as error:
+        if getattr(error, 'errno', None) in (errno.EMFILE, errno.ENFILE):
+            raise  # the process is what lacks something, not the image
         return Verdict(
             f'cannot be read ({getattr(error, "strerror", None) or "too little memory"})'
         )
