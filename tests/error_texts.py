@@ -1,4 +1,4 @@
-"""A plugin of pytest: which places that make an error of ours did the tests come by?
+"""A plugin of pytest that tells which places that make an error of ours the tests came by.
 
 ``pytest -p error_texts --error-texts FILE`` writes for each place its message and the tests that
 provoked it, and fails if one was not provoked. Only what the tests' own process makes counts: an

@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell
 from tqdm import tqdm
 
 from d2l_ft.chapter.book import Book, Page, cell_ids
-from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
+from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests, together
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
 from d2l_ft.chapter.reader import lines_in_file
@@ -149,14 +149,10 @@ def save_failed(
     if stored and (stored.rank, stored.made.get('data')) != (run.rank, run.made['data']):
         save_run(book.root, page.origin, tab, replace(stored, failure=run.failure), {})
         return
-    kept, library = {}, dict(run.library)
     if stored:
-        uses = library_digests(page, tab)
         kept = {name: cell for name, cell in stored.cells.items() if name not in run.cells}
-        rest = {each for name in kept for each in uses.get(name, stored.library)}
-        library |= {name: stored.library[name] for name in rest & set(stored.library)}
-    whole = replace(run, cells=run.cells | kept, library=dict(sorted(library.items())))
-    save_run(book.root, page.origin, tab, whole, pictures)
+        run = replace(run, cells=run.cells | kept, library=stored.library | run.library)
+    save_run(book.root, page.origin, tab, run, pictures)
 
 
 def changed_outputs(
@@ -206,6 +202,7 @@ def execute(
     pictures: dict[str, bytes] = {}
     failure: dict[str, str] | None = None
     trace: tuple[str, ...] = ()
+    uses = library_digests(page, tab)
     for name, code in code_digests(page, tab).items():
         if failed and cell_id(name) == failed.cell:
             trace = trace_of(page, tab, failed)
@@ -213,11 +210,14 @@ def execute(
             failure = {'cell': name, 'code': code, 'error': f'{where}: {failed.error}'}
             break
         outputs, drawn = collect(cell_id(name), left[cell_id(name)])
-        cells[name] = CellRun(code, outputs, round(seconds.get(cell_id(name), 0.0), 1))
+        took = round(seconds.get(cell_id(name), 0.0), 1)
+        cells[name] = CellRun(code, outputs, took, together(uses[name]))
         pictures |= drawn
-    uses = [each for name, each in library_digests(page, tab).items() if name in cells]
-    library = {name: value for each in uses for name, value in each.items()}
-    return Run(made, cells, dict(sorted(library.items())), failure), pictures, trace
+    library = {
+        value: full.rpartition('.')[2] for name in cells for value, full in uses[name].items()
+    }
+    by_name = dict(sorted(library.items(), key=lambda each: (each[1], each[0])))
+    return Run(made, cells, by_name, failure), pictures, trace
 
 
 def trace_of(page: Page, tab: str, failed: Failed) -> tuple[str, ...]:

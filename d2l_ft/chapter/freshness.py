@@ -3,7 +3,8 @@
 The code of a cell and of all cells before it in its tab is hashed as a syntax tree, so comments
 and layout don't count. Of the library a cell uses what its names lead to: through the imports of
 each module, from function to function. A call such as ``backend.train_step`` leads to the function
-of that name in the tab's backend, whatever ``backend`` is.
+of that name in the tab's backend, whatever ``backend`` is. What counts of a definition is its code,
+not the module in which it lies: moving it makes nothing stale.
 """
 
 import ast
@@ -32,6 +33,9 @@ NOT_USED_BY_CELLS = (
 
 SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 """Names of a backend's functions."""
+
+PLACES = '_NAMES'
+"""The table in which a package says where its names lie: these are followed, it is no code."""
 
 DIGITS = 12
 """Hexadecimal digits that are kept of a hash."""
@@ -94,6 +98,11 @@ def dump(node: object) -> str:
     return repr(node)
 
 
+def is_own(module: str) -> bool:
+    """Tell whether a module is of the package or of one of its backends."""
+    return module.partition('.')[0] in (OWN, *(package for package, _ in BACKENDS.values()))
+
+
 def pieces(node: ast.JoinedStr) -> list[ast.expr]:
     """Return the parts of an f-string, with pieces of text that touch joined."""
     found: list[ast.expr] = []
@@ -132,12 +141,15 @@ def code_digests(page: Page, tab: str) -> dict[str, str]:
 @cache
 def library(tab: str) -> Mapping[str, Definition]:
     """Return full name -> definition, for d2l_ft and the tab's backend."""
+    specs = {package: importlib.util.find_spec(package) for package in packages(tab)}
+    roots = {name: Path(each.origin).parent for name, each in specs.items() if each and each.origin}
+    return read_library(roots, tab)
+
+
+def read_library(roots: Mapping[str, Path], tab: str) -> Mapping[str, Definition]:
+    """Return full name -> definition, of the packages in some folders."""
     found: dict[str, Definition] = {}
-    for package in packages(tab):
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            continue
-        root = Path(spec.origin).parent
+    for package, root in roots.items():
         for path in sorted(root.rglob('*.py')):
             parts = path.relative_to(root).with_suffix('').parts
             if parts[0] in NOT_USED_BY_CELLS:
@@ -179,8 +191,8 @@ def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition
         f'{module}.{name}': Definition('', frozenset({target})) for name, target in imports.items()
     }
     for node in tree.body:
-        for name in defined(node):
-            plain = digest(dump(without_docstrings(node)))
+        for name in defined(node) - {PLACES}:
+            plain = digest(dump(without_modules(without_docstrings(node))))
             uses = frozenset(targets(node, names, tab))
             found[f'{module}.{name}'] = Definition(plain, uses - {f'{module}.{name}'})
     return found
@@ -252,6 +264,14 @@ def without_docstrings(node: ast.AST) -> ast.AST:
     return node
 
 
+def without_modules(node: ast.AST) -> ast.AST:
+    """Remove from the imports in a tree where they find names of ours; the names are followed."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.ImportFrom) and is_own(each.module or ''):
+            each.module = ''
+    return node
+
+
 def is_docstring(node: ast.AST) -> bool:
     """Tell whether a statement is a string alone."""
     return (
@@ -297,7 +317,7 @@ def names_in(tree: ast.AST) -> set[str]:
 
 
 def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
-    """Return id -> (full name -> hash) of what each cell uses of the library.
+    """Return id -> (hash -> full name) of what each cell uses of the library.
 
     A cell uses it itself, or through what earlier cells made or may have changed.
     """
@@ -317,7 +337,7 @@ def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
 
 
 def reached(names: Iterable[str], tab: str) -> dict[str, str]:
-    """Return full name -> hash of every definition to which some names lead."""
+    """Return hash -> full name of every definition to which some names lead."""
     known, seen = library(tab), set(names)
     waiting = list(seen)
     while waiting:
@@ -326,8 +346,13 @@ def reached(names: Iterable[str], tab: str) -> dict[str, str]:
         seen |= fresh
         waiting += fresh
     return {
-        name: known[name].digest for name in sorted(seen) if name in known and known[name].digest
+        known[name].digest: name for name in sorted(seen) if name in known and known[name].digest
     }
+
+
+def together(uses: Iterable[str]) -> str:
+    """Return one hash of the hashes of all that a cell uses."""
+    return digest(' '.join(sorted(uses)))
 
 
 def cell_states(page: Page, tab: str, run: Run | None) -> list[CellState]:
@@ -362,7 +387,15 @@ def has_failed(name: str, code: str, run: Run) -> bool:
 def judge(
     name: str, code: str, uses: Mapping[str, str], run: Run | None, broken: str
 ) -> tuple[str, str]:
-    """Return the state of a cell, and why; ``broken`` is a cell before it whose code changed."""
+    """Return the state of a cell, and why.
+
+    Args:
+        name: Its id.
+        code: Hash of its code and of all before it.
+        uses: Hash -> full name of what it uses of the library.
+        run: The stored run of its tab.
+        broken: A cell before it whose code changed, or ''.
+    """
     if run is None:
         return 'never run', 'the tab has no outputs'
     if run.failure and has_failed(name, code, run):
@@ -371,8 +404,8 @@ def judge(
         return 'never run', 'a new cell'
     if run.cells[name].code != code:
         return 'stale', f'follows {broken}, whose code changed' if broken else CODE
-    changed = [each for each, value in uses.items() if run.library.get(each) != value]
-    if changed:
+    if run.cells[name].uses != together(uses):
+        changed = sorted(each for value, each in uses.items() if value not in run.library)
         rest = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
-        return 'stale', f'{changed[0]} changed{rest}'
+        return 'stale', f'{changed[0] if changed else "what it uses"} changed{rest}'
     return 'fresh', ''

@@ -40,11 +40,19 @@ class Output:
 
 @dataclass(frozen=True)
 class CellRun:
-    """A cell's outputs, the hash of its code and of all before it, and its duration."""
+    """What a cell left.
+
+    Attributes:
+        code: Hash of its code and of all before it.
+        outputs: What it printed and drew.
+        seconds: How long it took.
+        uses: Hash of all that it used of the library, wherever that lay.
+    """
 
     code: str
     outputs: tuple[Output, ...] = ()
     seconds: float = 0.0
+    uses: str = ''
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Run:
     Attributes:
         made: Where it was made: 'date', 'data', 'device', 'python', 'system', 'versions'.
         cells: Id -> what it left.
-        library: Name -> hash of what the cells used of the library.
+        library: Hash -> name of each definition of the library that the cells used.
         failure: 'cell', 'code' and 'error' of the last run, if that failed; the outputs from
             that cell on are those of the run before it.
     """

@@ -1,7 +1,9 @@
 """Settings, numbers, saved code, freshness, claims and checks: what runs no cell."""
 
 import csv
+import importlib.util
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from d2l_ft.chapter import freshness
 from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.claims import accept, broken_claims
-from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests
+from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests, together
 from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook, read_pins
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
@@ -103,12 +105,14 @@ def store(root, outputs=None):
     for tab in ('mxnet', 'pytorch'):
         texts = {name: f'{name} {tab} 0.75' for name in code_digests(page, tab)}
         texts |= (outputs or {}).get(tab, {})
+        uses = library_digests(page, tab)
         cells = {
-            name: CellRun(code, (Output('stream', texts[name], stream='stdout'),))
+            name: CellRun(
+                code, (Output('stream', texts[name], stream='stdout'),), 0.0, together(uses[name])
+            )
             for name, code in code_digests(page, tab).items()
         }
-        uses = library_digests(page, tab).values()
-        library = {name: value for each in uses for name, value in each.items()}
+        library = {value: name for each in uses.values() for value, name in each.items()}
         made = {'date': '2026-01-01', 'data': 'sample', 'device': 'cpu', 'versions': {}}
         save_run(root, 'fine', tab, Run(made, cells, library), {})
 
@@ -291,6 +295,43 @@ def test_a_changed_function_of_the_library_makes_stale_what_uses_it(root, monkey
     monkeypatch.setattr(freshness, 'library', changed)
     assert list(states(root)) == [('mxnet', cell) for cell in ('train', 'use', 'after')]
     assert states(root)['mxnet', 'use'] == ('stale', 'd2l_ft.training.Position changed')
+
+
+def copied(to, tab, old, new):
+    """Copy the library with a text replaced in all files; return package -> its folder."""
+    roots = {}
+    for package in freshness.packages(tab):
+        roots[package] = to / package
+        source = Path(importlib.util.find_spec(package).origin).parent
+        shutil.copytree(source, to / package, ignore=shutil.ignore_patterns('__pycache__'))
+    for path in to.rglob('*.py'):
+        path.write_text(path.read_text().replace(old, new))
+    return roots
+
+
+@pytest.mark.parametrize('tab', ['mxnet', 'pytorch'])
+def test_moving_a_module_makes_nothing_stale_and_a_changed_default_does(
+    root, tmp_path_factory, monkeypatch, tab
+):
+    store(root)
+    real = freshness.library
+    folder = tmp_path_factory.mktemp('moved')
+    moved = copied(folder, tab, 'd2l_ft.training', 'd2l_ft.fit')
+    (moved['d2l_ft'] / 'training.py').rename(moved['d2l_ft'] / 'fit.py')
+    found = freshness.read_library(moved, tab)
+    assert 'd2l_ft.fit.Position' in found
+    assert 'd2l_ft.training.Position' not in found
+    monkeypatch.setattr(freshness, 'library', lambda each: found if each == tab else real(each))
+    assert states(root) == {}
+    path = moved['d2l_ft'] / 'fit.py'
+    text = path.read_text()
+    old = '    waited: float = 0.0'
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, '    waited: float = 1.0'))
+    found = freshness.read_library(moved, tab)
+    monkeypatch.setattr(freshness, 'library', lambda each: found if each == tab else real(each))
+    assert list(states(root)) == [(tab, cell) for cell in ('train', 'use', 'after')]
+    assert states(root)[tab, 'train'] == ('stale', 'd2l_ft.fit.Position changed')
 
 
 def test_new_and_failed_cells_are_told_apart(root):
