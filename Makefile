@@ -86,11 +86,9 @@ bench: setup
 	$(BIN)/python benchmarks/performance.py
 
 chapter: setup
-	$(BIN)/d2l-ft chapter lib --out d2l_ft
 	$(BIN)/d2l-ft chapter build --no-run
 
 chapter-run: setup
-	$(BIN)/d2l-ft chapter lib --out d2l_ft
 	$(BIN)/d2l-ft chapter build
 
 lint: setup

@@ -20,8 +20,8 @@ VARIANTS = {
 
 def run_one(name: str, seed: str, epochs: str) -> dict[str, float]:
     """Return the last test accuracy of a training."""
-    from d2l_ft.cli import main
-    from d2l_ft.run import Run
+    from d2l_ft.cli.main import main
+    from d2l_ft.runs.directory import Run
 
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / 'run'

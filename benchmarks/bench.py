@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from d2l_ft.devices import usable_cores
-from d2l_ft.experiment import versions
+from d2l_ft.backend.versions import versions
+from d2l_ft.system.hardware import usable_cores
 
 
 def machine() -> dict[str, Any]:

@@ -16,8 +16,8 @@ OPTIONS = {'no augmentation': ['--no-augment'], 'two views': ['--views', '2']}
 
 def run_one(backend: str, kind: str, folder: str, epochs: str, size: str) -> dict[str, Any]:
     """Train the head with and without kept features; return rates and the largest difference."""
-    from d2l_ft.cli import main
-    from d2l_ft.run import Run
+    from d2l_ft.cli.main import main
+    from d2l_ft.runs.directory import Run
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -52,7 +52,7 @@ def write_source(backend: str, path: Path) -> None:
     """Write random weights as a source of ten classes."""
     from safetensors.numpy import save_file
 
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
 
     chosen = get_backend(backend)
     save_file(chosen.get_state(chosen.build_net('resnet18', 10)), str(path))

@@ -51,8 +51,8 @@ def data_free(name: str, batch: str, steps: str) -> dict[str, Any]:
     import torch
     from steps import ours, torch_product
 
-    from d2l_ft.registry import get_backend
-    from d2l_ft.training import READ_STEPS
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.training.trainer import READ_STEPS
 
     precision, last, change = STEPS[name]
     request = 'gpu:0' if device() == 'cuda' else 'cpu'
@@ -70,8 +70,8 @@ def data_free(name: str, batch: str, steps: str) -> dict[str, Any]:
 
 def end_to_end(name: str, folder: str, batch: str, epochs: str) -> dict[str, float]:
     """Return the images/s of one of ``FILES`` after its first epoch, and while it has a batch."""
-    from d2l_ft.cli import main
-    from d2l_ft.run import Run
+    from d2l_ft.cli.main import main
+    from d2l_ft.runs.directory import Run
 
     precision, options = FILES[name]
     with tempfile.TemporaryDirectory() as place:

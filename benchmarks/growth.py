@@ -48,8 +48,9 @@ QUICK: dict[str, Any] = {
 
 def folder(root: str) -> dict[str, float]:
     """Scan and check a folder, as ``load_data`` does."""
-    from d2l_ft.checked import remembered
-    from d2l_ft.folder import check_images, load_folders
+    from d2l_ft.data.folder_layout import load_folders
+    from d2l_ft.data.validation import check_images
+    from d2l_ft.data.validation_cache import remembered
 
     before, begun = peak(), time.perf_counter()
     train, test = load_folders(root)
@@ -62,7 +63,7 @@ def folder(root: str) -> dict[str, float]:
 
 def listed(root: str) -> dict[str, float]:
     """List a folder and split it, without a look into the files."""
-    from d2l_ft.folder import load_folders
+    from d2l_ft.data.folder_layout import load_folders
 
     seconds = []
     for _ in range(5):
@@ -76,8 +77,8 @@ def step(name: str, size: str, batch: str, steps: str) -> dict[str, float]:
     """Train ResNet-18 in float32 on the CPU."""
     import numpy as np
 
-    from d2l_ft.recipe import Recipe
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.optim.recipe import Recipe
 
     backend = get_backend(name)
     net = backend.build_net('resnet18', 10)
@@ -96,9 +97,9 @@ def step(name: str, size: str, batch: str, steps: str) -> dict[str, float]:
 
 def loading(name: str, root: str, workers: str) -> dict[str, float]:
     """Decode, crop and batch photographs for two epochs; the first starts the workers."""
-    from d2l_ft.augment import Pipeline
-    from d2l_ft.folder import load_folders
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.data.folder_layout import load_folders
+    from d2l_ft.data.transforms import Pipeline
 
     samples = load_folders(root)[0].samples
     pipeline = Pipeline(224, train=True)

@@ -65,10 +65,10 @@ def gluon_epochs(workers: int, folder: str) -> list[Callable[[], Any]]:
 
 def our_epochs(backend: str, workers: int, folder: str) -> list[Callable[[], Any]]:
     """Return an epoch that decodes, and one that finds the images in memory."""
-    from d2l_ft.augment import Pipeline
-    from d2l_ft.folder import scan
-    from d2l_ft.image_cache import ImageCache
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.data.image_cache import ImageCache
+    from d2l_ft.data.image_folder import scan
+    from d2l_ft.data.transforms import Pipeline
 
     samples = scan(folder).samples
     chosen = get_backend(backend)
@@ -122,7 +122,7 @@ def run_one(name: str, folder: str) -> dict[str, float]:
 
 def waits(folder: Path, backend: str, epochs: int, batch: int) -> list[float]:
     """Return the share of each epoch in which a training waited for its images."""
-    from d2l_ft.cli import main
+    from d2l_ft.cli.main import main
 
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / 'run'

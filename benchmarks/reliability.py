@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from d2l_ft.devices import usable_cores
-from d2l_ft.experiment import versions
+from d2l_ft.backend.versions import versions
+from d2l_ft.system.hardware import usable_cores
 
 HERE = Path(__file__).parent
 NUMBERS, PAGE = HERE / 'reliability.json', HERE.parent / 'docs/reliability.md'

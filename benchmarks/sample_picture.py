@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_ft.augment import resize
-from d2l_ft.opencv import cv2
-from d2l_ft.sample import TARGET_CLASSES, draw, picture_generator
+from d2l_ft.data.opencv import cv2
+from d2l_ft.data.synthetic.tasks import TARGET_CLASSES, draw, picture_generator
+from d2l_ft.data.transforms import resize
 
 COLUMNS, SIDE = 10, 96
 

@@ -34,7 +34,7 @@ def first_step(backend: str) -> Callable[[], dict[str, float]]:
         begun = time.perf_counter()
         from steps import ours
 
-        from d2l_ft.registry import get_backend
+        from d2l_ft.backend.registry import get_backend
 
         float(ours(get_backend(backend), arch, BATCH, 'float32', True)[0]().loss)
         return {'seconds': time.perf_counter() - begun, 'peak': peak()}
@@ -59,7 +59,7 @@ def evaluation(backend: str) -> Callable[[], dict[str, float]]:
     """Return a call that compares ``evaluate`` with ``logits`` on the same batches."""
 
     def call() -> dict[str, float]:
-        from d2l_ft.registry import get_backend
+        from d2l_ft.backend.registry import get_backend
 
         chosen = get_backend(backend)
         net = chosen.build_net('resnet18', 2)
@@ -81,7 +81,7 @@ def evaluation(backend: str) -> Callable[[], dict[str, float]]:
 
 
 VARIANTS = {
-    'd2l-ft --help': command('-m', 'd2l_ft.cli', '--help'),
+    'd2l-ft --help': command('-m', 'd2l_ft.cli.main', '--help'),
     'python -c pass': command('-c', 'pass'),
     'import d2l_ft': command('-c', 'import d2l_ft'),
     'import torch': command('-c', 'import torch'),

@@ -93,8 +93,8 @@ def ours(
     backend: Any, arch: str, batch: int, precision: str, channels_last: bool, device: str = 'cpu'
 ) -> tuple[Callable[[], Any], Any, Any]:
     """Return our step, which gives its sums, with its net and its trainer."""
-    from d2l_ft.devices import keep_freed_memory
-    from d2l_ft.recipe import FINE_TUNED
+    from d2l_ft.optim.recipe import FINE_TUNED
+    from d2l_ft.system.hardware import keep_freed_memory
 
     if os.environ.get('KEEP') != 'no':  # as ``d2l-ft train`` does
         keep_freed_memory()
@@ -111,7 +111,7 @@ def torch_ours(batch: int, precision: str, channels_last: bool) -> Measured:
     """Return our step with PyTorch."""
     import torch
 
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
 
     step, _, _ = ours(get_backend('pytorch'), 'resnet18', batch, precision, channels_last)
     return lambda: float(step().loss), lambda: torch_product(getattr(torch, precision))
@@ -136,7 +136,7 @@ def torch_compiled(batch: int) -> Measured:
     """Return it in bfloat16, compiled by TorchInductor."""
     import torch
 
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
 
     step, net, _ = ours(get_backend('pytorch'), 'resnet18', batch, 'bfloat16', True)
     net.compile()
@@ -147,7 +147,7 @@ def torch_fused(batch: int) -> Measured:
     """Return it in bfloat16 with PyTorch's fused SGD."""
     import torch
 
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
 
     step, _, trainer = ours(get_backend('pytorch'), 'resnet18', batch, 'bfloat16', True)
     for group in trainer.param_groups:
@@ -186,7 +186,7 @@ def mxnet_ours(
     batch: int, precision: str = 'float32', arch: str = 'resnet18_v2', **options: Any
 ) -> Measured:
     """Return our step with MXNet and the same net."""
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
 
     step, net, _ = ours(get_backend('mxnet'), arch, batch, precision, True)
     if options:

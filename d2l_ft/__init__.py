@@ -11,7 +11,7 @@ import importlib
 import os
 from typing import Any
 
-from d2l_ft.devices import usable_cores
+from d2l_ft.system.hardware import usable_cores
 
 __version__ = '0.1.0'
 
@@ -21,15 +21,15 @@ if 'OMP_NUM_THREADS' not in os.environ:
     os.environ.setdefault('MXNET_OMP_MAX_THREADS', str(usable_cores()))
 
 _NAMES = {
-    'get_backend': 'registry',
-    'DATA_HUB': 'hub',
-    'DATA_URL': 'hub',
-    'download': 'hub',
-    'download_extract': 'hub',
-    'show_images': 'plotting',
-    'set_figsize': 'plotting',
-    'plot': 'plotting',
-    'Animator': 'plotting',
+    'get_backend': 'backend.registry',
+    'DATA_HUB': 'data.hub',
+    'DATA_URL': 'data.hub',
+    'download': 'data.hub',
+    'download_extract': 'data.hub',
+    'show_images': 'report.figures',
+    'set_figsize': 'report.live',
+    'plot': 'report.live',
+    'Animator': 'report.live',
     'Timer': 'book_api',
     'Accumulator': 'book_api',
     'try_gpu': 'book_api',
@@ -40,17 +40,17 @@ _NAMES = {
     'evaluate_accuracy_gpus': 'book_api',
     'train_fine_tuning': 'book_api',
     'train_ch13': 'book_api',
-    'Recipe': 'recipe',
-    'as_printed': 'recipe',
-    'Pipeline': 'augment',
-    'load_data': 'datasets',
-    'SOURCE_CLASSES': 'sample',
-    'load_source': 'source',
-    'pretrained_net': 'source',
-    'load_folders': 'folder',
-    'Backend': 'interface',
-    'Sample': 'interface',
-    'Sums': 'interface',
+    'Recipe': 'optim.recipe',
+    'as_printed': 'optim.recipe',
+    'Pipeline': 'data.transforms',
+    'load_data': 'data.datasets',
+    'SOURCE_CLASSES': 'data.synthetic.tasks',
+    'load_source': 'sources.load',
+    'pretrained_net': 'sources.load',
+    'load_folders': 'data.folder_layout',
+    'Backend': 'backend.protocol',
+    'Sample': 'data.image_folder',
+    'Sums': 'backend.protocol',
     'D2LFTError': 'errors',
     'TrainingDiverged': 'errors',
 }

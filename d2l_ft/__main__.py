@@ -3,10 +3,10 @@
 
 def main() -> None:
     """Run the command line; a signal during the import of its modules ends it."""
-    from d2l_ft.signals import handled, stop
+    from d2l_ft.system.signals import handled, stop
 
     with handled(stop):
-        from d2l_ft.cli import main as command
+        from d2l_ft.cli.main import main as command
 
         command(prog_name='d2l-ft')
 

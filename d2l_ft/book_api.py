@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.registry import backend_of, get_backend, module_of
 from d2l_ft.errors import DeviceError, ModelError
-from d2l_ft.interface import Backend
-from d2l_ft.registry import backend_of, get_backend, module_of
-from d2l_ft.signals import Stopped
-from d2l_ft.training import EpochMetrics, Fit, accuracy, summary
+from d2l_ft.system.signals import Stopped
+from d2l_ft.training.metrics import EpochMetrics, accuracy, summary
+from d2l_ft.training.trainer import Fit
 
 MEAN, SUM = 'mean over the batch', 'sum over the batch'
 
@@ -227,7 +228,7 @@ def train_ch13(
         KeyboardInterrupt: After Ctrl-C, when the step under way is done.
         TrainingDiverged: The loss is not finite.
     """
-    from d2l_ft.plotting import LiveCurves
+    from d2l_ft.report.live import LiveCurves
 
     backend = backend_of(net)
     devices = list(devices) if devices is not None else backend.devices('auto')
@@ -277,8 +278,8 @@ def train_fine_tuning(
     Raises:
         DataError: The data set cannot be used.
     """
-    from d2l_ft.datasets import load_data
-    from d2l_ft.recipe import FINE_TUNED, Recipe
+    from d2l_ft.data.datasets import load_data
+    from d2l_ft.optim.recipe import FINE_TUNED, Recipe
 
     backend = backend_of(net)
     dataset = load_data(data)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2l_ft.opencv import cv2
-from d2l_ft.registry import BACKENDS, get_backend
+from d2l_ft.backend.registry import BACKENDS, get_backend
+from d2l_ft.data.opencv import cv2
 
 LEG = os.environ.get('D2L_FT_LEG', '')
 """Comma-separated backends that must run; empty: all. A backend that was asked for and does not

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import EpochSampler, Pipeline
-from d2l_ft.devices import parse_devices
+from d2l_ft.backend.devices import parse_devices
+from d2l_ft.backend.protocol import Sums
+from d2l_ft.data.image_cache import ImageCache
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.sampling import EpochSampler
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DeviceError, ModelError
-from d2l_ft.image_cache import ImageCache
-from d2l_ft.interface import Sample, State, Sums
-from d2l_ft.recipe import Recipe
+from d2l_ft.models.state import State
+from d2l_ft.optim.recipe import Recipe
 
 NAME, FRAMEWORK = 'reference', 'numpy'
 GRID = 4

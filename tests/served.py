@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from d2l_ft.opencv import cv2
-from d2l_ft.source import IMAGENET
+from d2l_ft.data.opencv import cv2
+from d2l_ft.sources.zoo import IMAGENET
 
 IMAGENET_CLASSES = 1000
 

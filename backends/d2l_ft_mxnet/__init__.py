@@ -1,4 +1,4 @@
-"""The MXNet side of d2l_ft: the functions of ``d2l_ft.interface.Backend`` on Gluon's objects.
+"""The MXNet side of d2l_ft: the functions of ``backend.protocol.Backend`` on Gluon's objects.
 
 A name is imported when it is first used, so that ``today`` can be imported before MXNet is.
 """

@@ -14,11 +14,12 @@ import numpy as np
 from mxnet.gluon.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
-from d2l_ft.augment import EpochSampler, Key, Pipeline
+from d2l_ft.data.image_cache import ImageCache
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.sampling import EpochSampler, Key
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
-from d2l_ft.image_cache import ImageCache
-from d2l_ft.interface import Sample
-from d2l_ft.signals import be_worker
+from d2l_ft.system.signals import be_worker
 from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
 Item = tuple[NDArray[Any], int] | DataError

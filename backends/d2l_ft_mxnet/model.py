@@ -9,9 +9,11 @@ from mxnet.gluon.model_zoo import vision
 from mxnet.gluon.nn.basic_layers import _BatchNorm
 from numpy.typing import NDArray
 
-from d2l_ft.architectures import architecture, initial_state, merge_source
+from d2l_ft.backend.registry import INSTALL
 from d2l_ft.errors import BackendNotInstalled, ModelError
-from d2l_ft.registry import INSTALL
+from d2l_ft.models.architectures import architecture
+from d2l_ft.models.initialization import initial_state
+from d2l_ft.models.state import merge_source
 from d2l_ft_mxnet.placement import contexts, parameters, place, precision_of
 from d2l_ft_mxnet.semantics import make_neutral, semantics
 from d2l_ft_mxnet.state import canonical_parameters, set_state

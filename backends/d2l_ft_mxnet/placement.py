@@ -15,8 +15,9 @@ from mxnet import autograd
 from mxnet.contrib import amp
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
-from d2l_ft.devices import PRECISIONS, has_bfloat16, parse_devices, usable_cores
+from d2l_ft.backend.devices import PRECISIONS, parse_devices
 from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft.system.hardware import has_bfloat16, usable_cores
 from d2l_ft_mxnet import semantics as both
 
 # Weak, and the twin holds the parameters but not the net, so a net that is dropped takes it along.

@@ -14,12 +14,12 @@ from mxnet.gluon.model_zoo import vision
 from mxnet.gluon.nn.basic_layers import _BatchNorm
 from numpy.typing import NDArray
 
-from d2l_ft.architectures import MEAN, STD
-from d2l_ft.augment import AREA, RATIO, Box
-from d2l_ft.interface import State
-from d2l_ft.naming import canonical_name
-from d2l_ft.parity.probe import NoAnimator
-from d2l_ft.recipe import Recipe
+from d2l_ft.backend.probe import NoAnimator
+from d2l_ft.data.transforms import AREA, RATIO, Box
+from d2l_ft.models.architectures import MEAN, STD
+from d2l_ft.models.gluon_names import canonical_name
+from d2l_ft.models.state import State
+from d2l_ft.optim.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
 from d2l_ft_mxnet.model import blocks, head
 from d2l_ft_mxnet.placement import parameters

@@ -10,10 +10,9 @@ from mxnet.gluon import Block, Parameter
 from mxnet.gluon.parameter import DeferredInitializationError
 from numpy.typing import NDArray
 
-from d2l_ft.architectures import check_state
 from d2l_ft.errors import ModelError
-from d2l_ft.interface import State
-from d2l_ft.naming import canonical_names
+from d2l_ft.models.gluon_names import canonical_names
+from d2l_ft.models.state import State, check_state
 from d2l_ft_mxnet.placement import average_statistics, parameters
 from d2l_ft_mxnet.semantics import array, made_in, semantics
 

@@ -8,9 +8,9 @@ from mxnet import autograd, gluon
 from mxnet.gluon import Block, Parameter, nn
 from numpy.typing import NDArray
 
+from d2l_ft.backend.protocol import Sums
 from d2l_ft.errors import ModelError
-from d2l_ft.interface import Sums
-from d2l_ft.recipe import Recipe, check_reduction
+from d2l_ft.optim.recipe import Recipe, check_reduction
 from d2l_ft_mxnet.model import blocks, body_parameters, head
 from d2l_ft_mxnet.placement import (
     average_statistics,

@@ -1,4 +1,4 @@
-"""The PyTorch side of d2l_ft: the functions of ``d2l_ft.interface.Backend`` on torch's objects."""
+"""The PyTorch side of d2l_ft: the functions of ``backend.protocol.Backend`` on torch's objects."""
 
 from d2l_ft_pytorch.data import loader, to_batch
 from d2l_ft_pytorch.model import build_net, freeze, head

@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from d2l_ft.augment import EpochSampler, Key, Pipeline
+from d2l_ft.data.image_cache import ImageCache
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.sampling import EpochSampler, Key
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
-from d2l_ft.image_cache import ImageCache
-from d2l_ft.interface import Sample
-from d2l_ft.signals import be_worker
+from d2l_ft.system.signals import be_worker
 
 Item = tuple[Any, int] | DataError
 Batch = tuple[Tensor, Tensor]

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from d2l_ft.architectures import architecture, initial_state, merge_source
 from d2l_ft.errors import ModelError
+from d2l_ft.models.architectures import architecture
+from d2l_ft.models.initialization import initial_state
+from d2l_ft.models.state import merge_source
 from d2l_ft_pytorch.state import float_tensors, set_state
 
 HEAD_PLACES = ('fc', 'output', 'classifier', 'heads', 'head')

@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from d2l_ft.devices import PRECISIONS, has_bfloat16, parse_devices, usable_cores
+from d2l_ft.backend.devices import PRECISIONS, parse_devices
 from d2l_ft.errors import DeviceError, ModelError
+from d2l_ft.system.hardware import has_bfloat16, usable_cores
 
 BFLOAT16_GPU = (8, 0)
 """Compute capability of the first GPUs with bfloat16 units."""

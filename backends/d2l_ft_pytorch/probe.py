@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms import v2
 
-from d2l_ft.architectures import MEAN, STD
-from d2l_ft.augment import AREA, RATIO, Box
-from d2l_ft.interface import State
-from d2l_ft.parity.probe import NoAnimator
-from d2l_ft.recipe import Recipe
+from d2l_ft.backend.probe import NoAnimator
+from d2l_ft.data.transforms import AREA, RATIO, Box
+from d2l_ft.models.architectures import MEAN, STD
+from d2l_ft.models.state import State
+from d2l_ft.optim.recipe import Recipe
 from d2l_ft_pytorch.data import open_rgb
 from d2l_ft_pytorch.model import head, train_mode
 from d2l_ft_pytorch.placement import home

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from d2l_ft.architectures import ARCHITECTURES, check_state
 from d2l_ft.errors import ModelError
-from d2l_ft.interface import State
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.state import State, check_state
 from d2l_ft_pytorch.placement import average_statistics, replicas
 
 SAFE_VERSION = (2, 10)

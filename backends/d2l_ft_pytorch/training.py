@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from d2l_ft.backend.protocol import Sums
 from d2l_ft.errors import ModelError
-from d2l_ft.interface import Sums
-from d2l_ft.recipe import Recipe, check_reduction
+from d2l_ft.optim.recipe import Recipe, check_reduction
 from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.placement import (
     average_statistics,

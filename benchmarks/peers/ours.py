@@ -8,7 +8,7 @@ from pathlib import Path
 from measured import report
 
 import d2l_ft as d2l
-from d2l_ft.cli import main
+from d2l_ft.cli.main import main
 
 folder, epochs, batch, backend, architecture, precision = sys.argv[1:]
 packages = {'pytorch': ['torch'], 'mxnet': ['mxnet']}[backend]

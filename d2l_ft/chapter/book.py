@@ -20,7 +20,7 @@ from d2l_ft.chapter.reader import (
 from d2l_ft.chapter.safe import inside
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError
-from d2l_ft.records import from_json
+from d2l_ft.storage.typed_json import from_json
 
 SETTINGS = 'book.json'
 CLAIMS = '.claims.json'

@@ -22,6 +22,7 @@ from d2l_ft.chapter.reader import (
     without_magics,
 )
 from d2l_ft.chapter.render import CITATIONS
+from d2l_ft.chapter.saved import other_than_the_package
 from d2l_ft.chapter.translation import stale_paragraphs
 
 WIDTH = 78
@@ -42,7 +43,8 @@ def problems(book: Book) -> Iterator[str]:
     """Yield one line for every problem, with file and line where there is one.
 
     Raises:
-        ChapterError: A label is used twice, or stored outputs are damaged.
+        ChapterError: A label is used twice, a cell that saves is no Python, or stored outputs are
+            damaged.
     """
     for page in book.pages:
         yield from references(book, page)
@@ -50,6 +52,7 @@ def problems(book: Book) -> Iterator[str]:
         if page.stem != page.origin:
             yield from translation(book, page)
             yield from stale_paragraphs(book, page)
+    yield from other_than_the_package(book)
     for page in book.origins():
         for tab in book.tabs:
             run = load_run(book.root, page.origin, tab)

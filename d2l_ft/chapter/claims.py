@@ -23,8 +23,8 @@ from d2l_ft.chapter.book import CLAIMS, Book, Page
 from d2l_ft.chapter.outputs import Run, load_run
 from d2l_ft.chapter.safe import inside
 from d2l_ft.errors import ChapterError
-from d2l_ft.files import write_atomic
-from d2l_ft.records import typed
+from d2l_ft.storage.atomic import write_atomic
+from d2l_ft.storage.typed_json import typed
 
 KEYS: dict[str, Any] = {
     'claim': str, 'cell': str, 'find': str, 'equals': float | str, 'at_least': float,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from d2l_ft.backend.registry import is_installed
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.check import notes, problems
 from d2l_ft.chapter.claims import accept
@@ -12,8 +13,7 @@ from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
 from d2l_ft.chapter.translation import never_read, note_read, stale_paragraphs
 from d2l_ft.errors import ChapterError
-from d2l_ft.files import write_atomic
-from d2l_ft.registry import is_installed
+from d2l_ft.storage.atomic import write_atomic
 
 Say = Callable[[str], object]
 LOCK = 'requirements-today.lock'

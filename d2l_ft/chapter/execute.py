@@ -22,14 +22,14 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell
 from tqdm import tqdm
 
+from d2l_ft.backend.registry import BACKENDS, VARIABLE, check_installed
 from d2l_ft.chapter.book import Book, Page, cell_ids
 from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests, together
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
 from d2l_ft.chapter.reader import lines_in_file
-from d2l_ft.datasets import DATA_VARIABLE
+from d2l_ft.data.datasets import DATA_VARIABLE
 from d2l_ft.errors import BackendNotInstalled
-from d2l_ft.registry import BACKENDS, VARIABLE, check_installed
 
 FACTS = 'from d2l_ft.chapter.kernel import facts\nprint(facts())'
 FACTS_ID = 'd2l-ft-facts'

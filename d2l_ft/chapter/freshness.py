@@ -16,19 +16,17 @@ from functools import cache
 from pathlib import Path
 
 from d2l_ft import _NAMES
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.chapter.book import Page, cell_ids
 from d2l_ft.chapter.outputs import Run
 from d2l_ft.chapter.reader import without_magics
-from d2l_ft.interface import Backend
-from d2l_ft.registry import BACKENDS
 
 OWN = 'd2l_ft'
 BOUND = ('d2l_ft.mxnet', 'd2l_ft.torch')
 """Modules with the package's names, bound to a framework: ``from d2l_ft import mxnet as d2l``."""
 
-NOT_USED_BY_CELLS = (
-    'chapter', 'parity', 'probe', 'cli', 'cli_data', 'cli_options', 'cli_train', 'report'
-)  # fmt: skip
+NOT_USED_BY_CELLS = ('chapter', 'parity', 'probe', 'cli')
 """Packages and modules that no cell runs."""
 
 SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
@@ -47,7 +45,7 @@ class Definition:
 
     Attributes:
         digest: Of its code without docstrings; '' for a name that is imported from elsewhere.
-        uses: What its code may lead to, such as 'd2l_ft.training.Fit'.
+        uses: What its code may lead to, such as 'd2l_ft.training.trainer.Fit'.
     """
 
     digest: str

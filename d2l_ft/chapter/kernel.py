@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
-from d2l_ft.registry import BACKENDS
+from d2l_ft.backend.registry import BACKENDS
 
 HIDDEN = {
     'mxnet': ('mxnet', 'gluoncv', 'd2l_ft_mxnet'),
@@ -54,8 +54,8 @@ def hide_others(tab: str) -> None:
 
 def facts() -> str:
     """Return, as JSON, where a run is made: device, system and versions."""
-    from d2l_ft.experiment import versions
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.backend.versions import versions
 
     devices = [str(each) for each in get_backend().devices('auto')]
     found = {name: version for name, version in versions().items() if is_shown(name)}

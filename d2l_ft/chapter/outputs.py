@@ -13,8 +13,8 @@ from typing import Any
 
 from d2l_ft.chapter.safe import inside
 from d2l_ft.errors import ChapterError
-from d2l_ft.files import write_atomic
-from d2l_ft.records import from_json
+from d2l_ft.storage.atomic import write_atomic
+from d2l_ft.storage.typed_json import from_json
 
 FOLDER, FILE = 'outputs', 'run.json'
 PICTURES = {'image/png': '.png', 'image/svg+xml': '.svg', 'image/jpeg': '.jpg'}

@@ -28,7 +28,8 @@ from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.safe import harmless
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError, StorageError
-from d2l_ft.files import describe, locked, write_atomic
+from d2l_ft.storage.atomic import describe, write_atomic
+from d2l_ft.storage.locks import locked
 
 HERE = Path(__file__).parent
 EPUB = 'book.epub'

@@ -14,8 +14,8 @@ from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.reader import Code, Equation, Fence, Tab, prose_of
 from d2l_ft.chapter.safe import inside
 from d2l_ft.errors import ChapterError
-from d2l_ft.files import write_atomic
-from d2l_ft.records import from_json
+from d2l_ft.storage.atomic import write_atomic
+from d2l_ft.storage.typed_json import from_json
 
 ORIGIN = '.origin.json'
 AROUND = 3

@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from d2l_ft.architectures import ARCHITECTURES
-from d2l_ft.datasets import load_data
-from d2l_ft.devices import usable_cores
+from d2l_ft.backend.registry import check_installed
+from d2l_ft.data.datasets import load_data
+from d2l_ft.data.hub import DATA_HUB
+from d2l_ft.data.image_folder import scan
+from d2l_ft.data.validation import check_images
 from d2l_ft.errors import ParityError
-from d2l_ft.files import write_atomic
-from d2l_ft.folder import check_images, scan
-from d2l_ft.hub import DATA_HUB
+from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.parity.ladder import PAIR, Result, climb
 from d2l_ft.parity.plan import Check, Plan, single
 from d2l_ft.parity.proof import Finding, prove
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
 from d2l_ft.parity.tolerances import TABLE
-from d2l_ft.registry import check_installed
+from d2l_ft.storage.atomic import write_atomic
+from d2l_ft.system.hardware import usable_cores
 
 HEADS = (2, 10, 1000)
 """Heads of the full ladder; the first is that of the quick one."""

@@ -15,9 +15,9 @@ from unittest import mock
 
 import numpy as np
 
-import d2l_ft.augment as augment
-from d2l_ft import checkpoint
+from d2l_ft.data import sampling, transforms
 from d2l_ft.errors import ParityError
+from d2l_ft.models import checkpoint
 from d2l_ft.parity.plan import Context
 from d2l_ft.parity.rungs import checkpoints
 
@@ -141,12 +141,12 @@ def order_of_another_seed(context: Context) -> Iterator[Context]:
 @fault('samples/data/labels', 'epoch 0, batch 5')
 def last_batch_dropped(context: Context) -> Iterator[Context]:
     """Leave out the last, short batch of an epoch."""
-    keys = augment.EpochSampler.__iter__
+    keys = sampling.EpochSampler.__iter__
 
     def whole(sampler: Any) -> Iterator[Any]:
         return (batch for batch in keys(sampler) if len(batch) == sampler.batch_size)
 
-    with mock.patch.object(augment.EpochSampler, '__iter__', whole):
+    with mock.patch.object(sampling.EpochSampler, '__iter__', whole):
         yield context
 
 
@@ -166,33 +166,33 @@ def shares_the_other_way(context: Context) -> Iterator[Context]:
 @fault('pixels/data/crops', 'epoch 0, row 0, column 0')
 def channels_swapped(context: Context) -> Iterator[Context]:
     """Decode as BGR."""
-    decode = augment.decode
-    with mock.patch.object(augment, 'decode', lambda path: decode(path)[:, :, ::-1].copy()):
+    decode = transforms.decode
+    with mock.patch.object(transforms, 'decode', lambda path: decode(path)[:, :, ::-1].copy()):
         yield context
 
 
 @fault('pixels/data/crops', 'epoch 0')
 def crop_off_by_one(context: Context) -> Iterator[Context]:
     """Take the crop a pixel too far to the right, where there is room."""
-    draw = augment.random_box
+    draw = transforms.random_box
 
     def shifted(height: int, width: int, *args: Any) -> Any:
         top, left, box_height, box_width = draw(height, width, *args)
         return top, min(left + 1, width - box_width), box_height, box_width
 
-    with mock.patch.object(augment, 'random_box', shifted):
+    with mock.patch.object(transforms, 'random_box', shifted):
         yield context
 
 
 @fault('pixels/data/', 'epoch 0')
 def mean_and_deviation_exchanged(context: Context) -> Iterator[Context]:
     """Standardise with the deviation for the mean."""
-    to_float = augment.Pipeline.to_float
+    to_float = transforms.Pipeline.to_float
 
     def exchanged(self: Any, crops: Any) -> Any:
         return to_float(dataclasses.replace(self, mean=self.std, std=self.mean), crops)
 
-    with mock.patch.object(augment.Pipeline, 'to_float', exchanged):
+    with mock.patch.object(transforms.Pipeline, 'to_float', exchanged):
         yield context
 
 
@@ -333,13 +333,13 @@ def step_repeated(context: Context) -> Iterator[Context]:
 @fault('trajectory/resnet18-2/logits-strict', 'the test logits')
 def mirrored_when_tested(context: Context) -> Iterator[Context]:
     """Test on mirrored pictures; training sees the right ones."""
-    crop = augment.Pipeline.crop
+    crop = transforms.Pipeline.crop
 
     def mirrored(self: Any, *args: Any) -> Any:
         image = crop(self, *args)
         return image if self.train else np.ascontiguousarray(image[:, ::-1])
 
-    with mock.patch.object(augment.Pipeline, 'crop', mirrored):
+    with mock.patch.object(transforms.Pipeline, 'crop', mirrored):
         yield context
 
 

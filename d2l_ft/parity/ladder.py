@@ -14,12 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from d2l_ft.devices import usable_cores
+from d2l_ft.backend.versions import versions
 from d2l_ft.errors import ParityError
-from d2l_ft.experiment import versions
 from d2l_ft.parity.plan import Check, Plan, Trace
 from d2l_ft.parity.rungs import RUNGS
-from d2l_ft.source import source_path
+from d2l_ft.sources.pretrain import source_path
+from d2l_ft.system.hardware import usable_cores
 
 PAIR = ('mxnet', 'pytorch')
 """The frameworks that are compared, in this order."""

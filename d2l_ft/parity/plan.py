@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import Pipeline
+from d2l_ft.backend.probe import Probe
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.data.folder_layout import load_folders, part_folders
+from d2l_ft.data.image_folder import ImageFolder, Sample, scan
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import ParityError
-from d2l_ft.folder import ImageFolder, load_folders, part_folders, scan
-from d2l_ft.interface import Backend, Sample, State
+from d2l_ft.models.state import State
 from d2l_ft.parity.compare import SUMS
-from d2l_ft.parity.probe import Probe
 
 MOST = 1 << 16
 """Elements of a tensor that are written to a trace; the sums of all of them stand beside."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.opencv import cv2
+from d2l_ft.data.opencv import cv2
 from d2l_ft.parity.charts import line_chart
 from d2l_ft.parity.ladder import PAIR, Result
 from d2l_ft.parity.plan import Check, Plan, Trace

@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+from d2l_ft.backend.probe import get_probe
+from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import D2LFTError, ParityError
 from d2l_ft.parity.faults import FAULTS, planted
 from d2l_ft.parity.plan import Context, Plan
-from d2l_ft.parity.probe import get_probe
 from d2l_ft.parity.rungs import RUNGS, checkpoints
-from d2l_ft.registry import get_backend
-from d2l_ft.source import load_source
+from d2l_ft.sources.load import load_source
 
 
 def main() -> None:

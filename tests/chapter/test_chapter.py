@@ -20,8 +20,15 @@ from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook, read_pins
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
-from d2l_ft.chapter.saved import library_files, saved_code, saved_in
+from d2l_ft.chapter.saved import (
+    hub_entries,
+    library_files,
+    other_than_the_package,
+    saved_code,
+    saved_in,
+)
 from d2l_ft.chapter.translation import never_read, note_read, paragraphs, stale_paragraphs
+from d2l_ft.data.hub import DATA_HUB
 from d2l_ft.errors import ChapterError
 
 HERE = Path(__file__).parent
@@ -164,10 +171,33 @@ def squeeze(text):
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-def test_the_library_that_the_package_ships_is_cut_from_the_chapters():
-    root = Path(__file__).parents[2]
-    for name, text in library_files(Book(root / 'chapters')).items():
-        assert (root / 'd2l_ft' / name).read_text() == text
+def test_the_package_has_what_its_chapters_save(root):
+    """And ``check`` tells where a cell and the package part, whatever the cell looks like."""
+    project = Path(__file__).parents[2] / 'chapters'
+    saved = '\n'.join(library_files(Book(project)).values())
+    assert hub_entries(saved) == {name: DATA_HUB[name] for name in ('hotdog',)}
+    old = hub_entries(saved)['hotdog']
+    text = (project / 'fine-tuning.md').read_text()
+    assert old[1] in text
+    (root / 'fine.md').write_text(
+        CHAPTER + SAVES.format(url="d2l.DATA_URL + 'hotdog.zip'", sha=old[1])
+    )
+    assert list(other_than_the_package(Book(root))) == []
+    (root / 'fine.md').write_text(CHAPTER + SAVES.format(url="'http://x/hotdog.zip'", sha='0' * 40))
+    (line,) = [each for each in problems(Book(root)) if 'DATA_HUB' in each]
+    assert 'http://x/hotdog.zip' in line
+    assert 'd2l_ft/data/hub.py' in line
+
+
+SAVES = """
+```{{.python .input #saves}}
+#@tab all
+#@save
+d2l.DATA_HUB['hotdog'] = ({url},
+                          '{sha}')
+d2l.DATA_HUB['mine'] = (d2l.DATA_URL + 'mine.zip', '1')
+```
+"""
 
 
 def test_the_chapters_of_the_project_have_no_problem():
@@ -283,7 +313,7 @@ def test_a_literal_makes_its_cell_and_those_after_it_stale_in_its_tab(root):
 def test_a_changed_function_of_the_library_makes_stale_what_uses_it(root, monkeypatch):
     """Directly, or through a function of the chapter or a value that another cell made."""
     store(root)
-    name = 'd2l_ft.training.Position'  # used by train_ch13 through Fit
+    name = 'd2l_ft.training.metrics.Position'  # used by train_ch13 through Fit
     real = freshness.library
 
     def changed(tab):
@@ -294,7 +324,7 @@ def test_a_changed_function_of_the_library_makes_stale_what_uses_it(root, monkey
 
     monkeypatch.setattr(freshness, 'library', changed)
     assert list(states(root)) == [('mxnet', cell) for cell in ('train', 'use', 'after')]
-    assert states(root)['mxnet', 'use'] == ('stale', 'd2l_ft.training.Position changed')
+    assert states(root)['mxnet', 'use'] == ('stale', 'd2l_ft.training.metrics.Position changed')
 
 
 def copied(to, tab, old, new):
@@ -316,11 +346,11 @@ def test_moving_a_module_makes_nothing_stale_and_a_changed_default_does(
     store(root)
     real = freshness.library
     folder = tmp_path_factory.mktemp('moved')
-    moved = copied(folder, tab, 'd2l_ft.training', 'd2l_ft.fit')
-    (moved['d2l_ft'] / 'training.py').rename(moved['d2l_ft'] / 'fit.py')
+    moved = copied(folder, tab, 'd2l_ft.training.metrics', 'd2l_ft.fit')
+    (moved['d2l_ft'] / 'training/metrics.py').rename(moved['d2l_ft'] / 'fit.py')
     found = freshness.read_library(moved, tab)
     assert 'd2l_ft.fit.Position' in found
-    assert 'd2l_ft.training.Position' not in found
+    assert 'd2l_ft.training.metrics.Position' not in found
     monkeypatch.setattr(freshness, 'library', lambda each: found if each == tab else real(each))
     assert states(root) == {}
     path = moved['d2l_ft'] / 'fit.py'

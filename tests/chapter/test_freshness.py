@@ -47,7 +47,7 @@ def test_what_no_cell_runs_makes_none_stale(name, framework):
     packages = freshness.packages(tab)
     assert any(importlib.util.find_spec(f'{package}.{name}') for package in packages)
     modules = {definition.rpartition('.')[0] for definition in freshness.library(tab)}
-    assert 'd2l_ft.training' in modules
+    assert 'd2l_ft.training.trainer' in modules
     assert not {each for each in modules if each.split('.')[1:2] == [name]}
 
 
@@ -75,10 +75,10 @@ def test_a_cell_depends_on_the_library_by_either_import_line(framework, tmp_path
     )
     assert 'd2l_ft.book_api.train_ch13' in bound['train']
     assert f'd2l_ft_{tab}.training.train_step' in bound['train']
-    assert 'd2l_ft.hub.DATA_HUB' in bound['data']
+    assert 'd2l_ft.data.hub.DATA_HUB' in bound['data']
     for cell in ('train', 'data', 'later'):
         assert plain[cell] <= bound[cell]
-        assert 'd2l_ft.bound.names_of' in bound[cell]
+        assert 'd2l_ft.framework_names.names_of' in bound[cell]
     assert bound['start'] == set()
 
 

@@ -7,16 +7,17 @@ import pytest
 import served
 from nbclient import NotebookClient
 
-from d2l_ft import sample
+from d2l_ft.backend.registry import VARIABLE
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.execute import execute
 from d2l_ft.chapter.site import write_notebooks
-from d2l_ft.checkpoint import Checkpoint, save_checkpoint
-from d2l_ft.datasets import DATA_VARIABLE
-from d2l_ft.downloads import MIRROR_VARIABLE
-from d2l_ft.files import cache_dir
-from d2l_ft.registry import VARIABLE
-from d2l_ft.source import IMAGENET, source_path
+from d2l_ft.data.datasets import DATA_VARIABLE
+from d2l_ft.data.synthetic import tasks
+from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
+from d2l_ft.sources.pretrain import source_path
+from d2l_ft.sources.zoo import IMAGENET
+from d2l_ft.storage.cache import cache_dir
+from d2l_ft.storage.downloads import MIRROR_VARIABLE
 
 CHAPTERS = Path(__file__).parents[2] / 'chapters'
 ARCH = {'mxnet': 'resnet18_v2', 'pytorch': 'resnet18'}
@@ -41,9 +42,9 @@ their hashes. Where they are is asked by the cells, and answered by a mirror."""
 
 def small_sample(framework):
     """Put a sample of few pictures, and a source model that was never trained, into the cache."""
-    sample.write_target(cache_dir() / 'data' / f'sample-v{sample.VERSION}', train=8, test=4)
+    tasks.write_target(cache_dir() / 'data' / f'sample-v{tasks.VERSION}', train=8, test=4)
     arch = ARCH[framework.NAME]
-    net = framework.build_net(arch, len(sample.SOURCE_CLASSES))
+    net = framework.build_net(arch, len(tasks.SOURCE_CLASSES))
     save_checkpoint(source_path(arch), Checkpoint(framework.get_state(net)))
 
 
@@ -70,7 +71,7 @@ def test_a_published_notebook_runs_in_a_kernel_that_nobody_prepared(
     NotebookClient(notebook, timeout=300).execute(cwd=str(tmp_path))
     found = {cell.id: text_of(cell.outputs) for cell in notebook.cells if 'outputs' in cell}
     if name == 'fine-tuning':
-        assert HEAD[tab].format(len(sample.SOURCE_CLASSES)) in found['source-head']
+        assert HEAD[tab].format(len(tasks.SOURCE_CLASSES)) in found['source-head']
         assert 'ImageNet: 934' in found['hotdog-row']
     else:
         state = framework.get_state(framework.build_net(ARCH[tab], 2))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from jupyter_client.kernelspec import KernelSpec
 
+from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.chapter import command, execute
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.check import problems
@@ -20,7 +21,6 @@ from d2l_ft.chapter.kernel import HIDDEN
 from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.errors import BackendNotInstalled
-from d2l_ft.registry import BACKENDS
 
 CHAPTER = """# Runs
 
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_the_kernel_and_stores_nothing(framework, root):
     mark = str(root / 'begun')
     cell = f"open({mark!r}, 'w').write(str(os.getpid())); time.sleep(100)"
     (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', f'import os, time\n{cell}'))
-    command = [sys.executable, '-m', 'd2l_ft.cli', 'chapter', 'build', str(root)]
+    command = [sys.executable, '-m', 'd2l_ft.cli.main', 'chapter', 'build', str(root)]
     with subprocess.Popen(
         [*command, '--tab', framework.NAME], stderr=subprocess.PIPE, text=True
     ) as process:

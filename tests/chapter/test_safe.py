@@ -14,7 +14,7 @@ from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.safe import harmless, is_active, is_followed, risks
 from d2l_ft.chapter.site import build_site
-from d2l_ft.cli import main
+from d2l_ft.cli.main import main
 from d2l_ft.errors import ChapterError
 
 SECRET = 'the victim has a secret'

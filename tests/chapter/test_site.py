@@ -13,9 +13,9 @@ from test_chapter import CHAPTER, SETTINGS, store
 
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.site import build_site
-from d2l_ft.cli import main
+from d2l_ft.cli.main import main
 from d2l_ft.errors import ChapterError, StorageError
-from d2l_ft.files import locked
+from d2l_ft.storage.locks import locked
 
 
 @pytest.fixture(scope='module')

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from d2l_ft.augment import Pipeline
-from d2l_ft.devices import has_bfloat16
+from d2l_ft.backend.protocol import Backend, Sums
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DeviceError, ModelError
-from d2l_ft.experiment import Settings, train
-from d2l_ft.folder import load_folders
-from d2l_ft.interface import Backend, Sums
-from d2l_ft.recipe import Recipe
+from d2l_ft.optim.recipe import Recipe
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings
+from d2l_ft.system.hardware import has_bfloat16
 
 SIZE = 64
 RECIPE = Recipe(0.01, momentum=0.9)

@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pytest
 
-from d2l_ft.cli import main
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.cli.main import main
 from d2l_ft.errors import DeviceError
-from d2l_ft.recipe import Recipe
-from d2l_ft.registry import get_backend
+from d2l_ft.optim.recipe import Recipe
 
 torch = pytest.importorskip('torch')
 pytestmark = [
@@ -125,7 +125,7 @@ def test_command_trains_resumes_and_evaluates_elsewhere(tmp_path, precision):
     main(['train', *options, '--epochs', '2', '--resume'], standalone_mode=False)
     rows = [json.loads(line) for line in (tmp_path / 'run/metrics.jsonl').read_text().splitlines()]
     assert [row['epoch'] for row in rows] == [1, 2]
-    command = 'from d2l_ft.cli import main; main()'
+    command = 'from d2l_ft.cli.main import main; main()'
     seen = {}
     for name, variables in {'gpu': {}, 'cpu': {'CUDA_VISIBLE_DEVICES': ''}}.items():
         done = subprocess.run(

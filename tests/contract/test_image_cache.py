@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2l_ft import augment, datasets
-from d2l_ft.augment import Pipeline
-from d2l_ft.datasets import default_cache, default_workers, on_gpu
+from d2l_ft.data import datasets, transforms
+from d2l_ft.data.datasets import default_cache
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.image_cache import ImageCache
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError
-from d2l_ft.folder import load_folders
-from d2l_ft.image_cache import ImageCache
+from d2l_ft.training.loaders import default_workers, on_gpu
 
 SIZE = 64
 
@@ -44,8 +45,8 @@ def test_batches_do_not_depend_on_the_cache(backend, folder, pipeline, room, mon
     plain = backend.loader(samples, pipeline, 8, shuffle=True, seed=3)
     expected = [arrays(plain, epoch) for epoch in range(3)]
     cache, decoded = ImageCache(room), []
-    decode = augment.decode
-    monkeypatch.setattr(augment, 'decode', lambda path: decoded.append(path) or decode(path))
+    decode = transforms.decode
+    monkeypatch.setattr(transforms, 'decode', lambda path: decoded.append(path) or decode(path))
     loader = backend.loader(samples, pipeline, 8, shuffle=True, seed=3, cache=cache)
     for epoch, batches in enumerate(expected):
         for found, wanted in zip(arrays(loader, epoch), batches, strict=True):

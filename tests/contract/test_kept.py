@@ -10,32 +10,35 @@ import numpy as np
 import pytest
 from conftest import make_folder
 
-from d2l_ft import augment, devices, experiment
-from d2l_ft.augment import Pipeline
-from d2l_ft.datasets import load_data
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.data import sampling, transforms
+from d2l_ft.data.datasets import load_data
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import ModelError
-from d2l_ft.experiment import Settings, train
-from d2l_ft.features import FeatureLoader, features
-from d2l_ft.folder import load_folders
-from d2l_ft.registry import get_backend
-from d2l_ft.run import Run
+from d2l_ft.runs import job
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings
+from d2l_ft.system import hardware
+from d2l_ft.training.feature_cache import FeatureLoader, features
 
 SIZE = 64
 
 
 def test_free_memory(monkeypatch, tmp_path):
-    free = devices.free_memory()
+    free = hardware.free_memory()
     assert free is None or 1 << 20 < free < 1 << 50
     places = {'/proc/meminfo': tmp_path / 'meminfo', '/sys/fs/cgroup': tmp_path}
-    monkeypatch.setattr(devices, 'Path', lambda path: places[path])
-    assert devices.free_memory() is None
+    monkeypatch.setattr(hardware, 'Path', lambda path: places[path])
+    assert hardware.free_memory() is None
     (tmp_path / 'meminfo').write_text('MemTotal: 9 kB\nMemAvailable: 4 kB\n')
-    assert devices.free_memory() == 4096
+    assert hardware.free_memory() == 4096
     (tmp_path / 'memory.max').write_text('max\n')
-    assert devices.free_memory() == 4096
+    assert hardware.free_memory() == 4096
     (tmp_path / 'memory.max').write_text('3000\n')
     (tmp_path / 'memory.current').write_text('1000\n')
-    assert devices.free_memory() == 2000
+    assert hardware.free_memory() == 2000
 
 
 def frozen(backend, seed=0):
@@ -131,7 +134,7 @@ def test_a_training_does_not_depend_on_who_loads(framework, folder, tmp_path, mo
         ('workers and a device', {'workers': 2}, True),
     ):
         # the devices are CPUs, which then get the batches that a GPU would get
-        monkeypatch.setattr(experiment, 'on_gpu', lambda _, answer=as_on_gpu: answer)
+        monkeypatch.setattr(job, 'on_gpu', lambda _, answer=as_on_gpu: answer)
         monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / f'home of {name}'))
         chosen = replace(settings(folder), epochs=2, **kind, **options)
         run, _ = train(framework, chosen, tmp_path / name, bar=False, say=str)
@@ -198,7 +201,7 @@ def test_batches_of_features_have_the_order_of_the_images(backend, folder):
     loader = FeatureLoader(backend, kept, samples, 8, shuffle=True, seed=5)
     assert len(loader) == 3
     for epoch, start in ((0, 0), (3, 1)):
-        order = augment.epoch_order(20, 5, epoch, True)[8 * start :]
+        order = sampling.epoch_order(20, 5, epoch, True)[8 * start :]
         loader.set_epoch(epoch, start)
         pairs = list(loader)
         labels = np.concatenate([np.array(to_numpy(each)) for _, each in pairs])
@@ -235,8 +238,8 @@ def test_the_layout_is_the_one_asked_for(backend, tmp_path, monkeypatch, last):
 def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):
     """Both nets of a run share the cache; the report's predictions too."""
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
-    decoded, decode = [], augment.decode
-    monkeypatch.setattr(augment, 'decode', lambda path: decoded.append(path) or decode(path))
+    decoded, decode = [], transforms.decode
+    monkeypatch.setattr(transforms, 'decode', lambda path: decoded.append(path) or decode(path))
     assert load_data(str(folder), bar=False).image_size == 224
     chosen = Settings(data=str(folder), source='none', epochs=2, batch_size=4, image_size=32,
                       devices='cpu')  # fmt: skip
@@ -254,7 +257,7 @@ def test_freed_memory_is_kept():
     """How much of 64 freed MiB the process still has, with the call and without."""
     code = (
         'import sys, ctypes\n'
-        'from d2l_ft.devices import keep_freed_memory\n'
+        'from d2l_ft.system.hardware import keep_freed_memory\n'
         'def resident(): return int(open("/proc/self/statm").read().split()[1]) * 4096\n'
         'if sys.argv[1] == "keep": assert keep_freed_memory()\n'
         'libc = ctypes.CDLL(None)\n'
@@ -287,7 +290,7 @@ def test_keeping_memory_changes_no_bit(framework, tmp_path):
 @pytest.mark.parametrize('keep', [True, False])
 def test_memory_is_kept_if_asked_for(backend, tmp_path, monkeypatch, keep):
     calls = []
-    monkeypatch.setattr('d2l_ft.experiment.keep_freed_memory', lambda: calls.append(1))
+    monkeypatch.setattr('d2l_ft.runs.job.keep_freed_memory', lambda: calls.append(1))
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
     chosen = Settings(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
                       devices='cpu', keep_memory=keep)  # fmt: skip

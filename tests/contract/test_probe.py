@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
+from d2l_ft.backend.probe import Probe, get_probe
 from d2l_ft.errors import ParityError
-from d2l_ft.parity.probe import Probe, get_probe
 
 
 def functions():

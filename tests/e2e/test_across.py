@@ -7,9 +7,9 @@ import pytest
 from test_command import OPTIONS, command
 
 import d2l_ft as d2l
-from d2l_ft.architectures import ARCHITECTURES
-from d2l_ft.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.errors import D2LFTError
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 
 MXNET, PYTORCH = d2l.get_backend('mxnet'), d2l.get_backend('pytorch')
 

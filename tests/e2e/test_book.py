@@ -9,11 +9,11 @@ import pytest
 from conftest import make_folder
 
 import d2l_ft as d2l
+from d2l_ft.backend.probe import NoAnimator
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.data.opencv import cv2
 from d2l_ft.errors import D2LFTError
-from d2l_ft.opencv import cv2
-from d2l_ft.parity.probe import NoAnimator
-from d2l_ft.recipe import Recipe
-from d2l_ft.registry import get_backend
+from d2l_ft.optim.recipe import Recipe
 
 MXNET_CELLS = (
     # the import line stands first: MXNet needs it on a Python or NumPy that came after it

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import make_folder
 
-from d2l_ft.run import Run
+from d2l_ft.runs.directory import Run
 
 
 def start(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli', *map(str, arguments)],
+        [sys.executable, '-m', 'd2l_ft.cli.main', *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
@@ -151,7 +151,7 @@ def test_frozen_and_source_file(framework, folder, tmp_path):
             '--epochs', 1, '--out', first)  # fmt: skip
     source = Run.open(first).load('scratch')[0].model
     file = tmp_path / 'source.safetensors'
-    from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+    from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 
     save_checkpoint(file, Checkpoint(source, meta={'x': 1}))
     command('train', '--backend', framework.NAME, '--data', folder, '--source', file, '--freeze',

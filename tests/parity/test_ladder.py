@@ -10,15 +10,15 @@ import time
 import pytest
 from test_command import command, start
 
-from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+from d2l_ft.data.synthetic.tasks import write_target
 from d2l_ft.errors import ParityError
+from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.parity import ladder
 from d2l_ft.parity.faults import FAULTS, planted
 from d2l_ft.parity.plan import Plan, shaken
 from d2l_ft.parity.proof import prove, small
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
-from d2l_ft.sample import write_target
 
 
 @pytest.fixture(scope='module')

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from d2l_ft.augment import RESIZE_RATIO, Pipeline
+from d2l_ft.backend.probe import get_probe
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.data.transforms import RESIZE_RATIO, Pipeline
 from d2l_ft.parity.antialias import PIL_BITS, antialiased, by_pil, by_torch, triangles
 from d2l_ft.parity.plan import Context, Plan, Trace
-from d2l_ft.parity.probe import get_probe
 from d2l_ft.parity.rungs import pixels
-from d2l_ft.registry import get_backend
 
 SIZE, EXAMPLES = 32, 30
 SIDE = round(SIZE * RESIZE_RATIO)

@@ -72,11 +72,11 @@ class Faults:
 
 def log_draws(path):
     """Log every crop and every rate to a file."""
-    from d2l_ft import experiment
-    from d2l_ft.augment import Pipeline
+    from d2l_ft.data.transforms import Pipeline
+    from d2l_ft.runs import job
 
     log = open(path, 'a', buffering=1)  # noqa: SIM115  (lives as long as the process)
-    draw, scheduled = Pipeline.draw, experiment.scheduled
+    draw, scheduled = Pipeline.draw, job.scheduled
 
     def draw_logged(self, height, width, epoch, index):
         drawn = draw(self, height, width, epoch, index)
@@ -88,17 +88,17 @@ def log_draws(path):
         log.write(f'rate {rate!r}\n')
         return rate
 
-    Pipeline.draw, experiment.scheduled = draw_logged, scheduled_logged
+    Pipeline.draw, job.scheduled = draw_logged, scheduled_logged
 
 
 def main():
     """Run a command with a fault."""
     operation, kind, number, log, *arguments = sys.argv[1:]
-    from d2l_ft import checked
-    from d2l_ft.cli import main as command
+    from d2l_ft.cli.main import main as command
+    from d2l_ft.data import validation_cache
 
     # written only once the images are old enough, which would shift the numbers of what follows
-    checked.Checked.save = lambda *_: None
+    validation_cache.Checked.save = lambda *_: None
     if log != '-':
         log_draws(log)
     with Faults('' if operation == 'none' else operation, kind, int(number)):

@@ -86,7 +86,7 @@ class Checkpoints:
     def __init__(self, folder):
         import numpy as np
 
-        from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+        from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 
         self.path = folder / 'x.safetensors'
         state = {'conv.weight': np.ones((4, 3, 3), np.float32), 'fc.bias': np.arange(5.0)}
@@ -112,9 +112,9 @@ class Checkpoints:
     def read(self):
         from contextlib import suppress
 
-        from d2l_ft.checkpoint import load_checkpoint
-        from d2l_ft.run import from_json
-        from d2l_ft.training import Position
+        from d2l_ft.models.checkpoint import load_checkpoint
+        from d2l_ft.storage.typed_json import from_json
+        from d2l_ft.training.metrics import Position
 
         found = load_checkpoint(self.path)
         assert all(array.size < 1 << 20 for array in found.model.values())
@@ -143,7 +143,7 @@ class Params:
                               + struct.pack('<Q', 2) + listed)  # fmt: skip
 
     def read(self):
-        from d2l_ft.params import gluon_state, read_params
+        from d2l_ft.models.gluon_params import gluon_state, read_params
 
         found = read_params(self.path)
         assert sum(array.nbytes for array in found.values()) <= self.path.stat().st_size
@@ -156,8 +156,8 @@ class Configs:
     def __init__(self, folder):
         from dataclasses import asdict
 
-        from d2l_ft.experiment import Settings
-        from d2l_ft.training import EpochMetrics
+        from d2l_ft.runs.settings import Settings
+        from d2l_ft.training.metrics import EpochMetrics
 
         self.path = folder / 'config.json'
         self.other = folder / 'metrics.jsonl'
@@ -181,9 +181,9 @@ class Configs:
             path.write_bytes(data if draw.random() < 0.8 else seed)
 
     def read(self):
-        from d2l_ft.experiment import run_settings
-        from d2l_ft.plotting import text_curves
-        from d2l_ft.run import Run
+        from d2l_ft.report.text import text_curves
+        from d2l_ft.runs.directory import Run
+        from d2l_ft.runs.settings import run_settings
 
         run = Run.open(self.path.parent)
         settings = run_settings(run)
@@ -265,7 +265,7 @@ class Archives:
     def read(self):
         import shutil
 
-        from d2l_ft.archive import extract
+        from d2l_ft.storage.archives import extract
 
         target = self.folder / 'in' / 'out'
         try:

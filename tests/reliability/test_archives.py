@@ -9,9 +9,9 @@ import zipfile
 
 import pytest
 
-from d2l_ft import archive as module
-from d2l_ft.archive import extract
 from d2l_ft.errors import DataError
+from d2l_ft.storage import archives
+from d2l_ft.storage.archives import extract
 
 
 def zipped(*entries, **options):
@@ -150,7 +150,7 @@ def test_folders_of_an_archive_may_be_listed(tmp_path):
 
 
 def test_very_many_entries(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'MOST_ENTRIES', 3)
+    monkeypatch.setattr(archives, 'MOST_ENTRIES', 3)
     path = tmp_path / 'many'
     path.write_bytes(zipped(*((str(number), b'') for number in range(4))))
     with pytest.raises(DataError, match='more than'):

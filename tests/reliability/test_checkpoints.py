@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from faults import OPERATIONS, Faults
 
-from d2l_ft import checkpoint, files
 from d2l_ft.errors import CheckpointError, StorageError, TrainingDiverged
-from d2l_ft.run import Run, claimed
-from d2l_ft.training import EpochMetrics, Position
+from d2l_ft.models import checkpoint
+from d2l_ft.runs.directory import Run, claimed
+from d2l_ft.storage import atomic
+from d2l_ft.training.metrics import EpochMetrics, Position
 
 EPOCHS = 3
 CONFIG = {
@@ -210,7 +211,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
 
 def test_new_directory_leaves_nothing_on_an_error(tmp_path):
     def fill():
-        with files.new_directory(tmp_path / 'new') as folder:
+        with atomic.new_directory(tmp_path / 'new') as folder:
             (folder / 'file').write_bytes(b'x')
             raise OSError(28, 'No space left on device')
 

@@ -13,12 +13,13 @@ import reference_backend
 from conftest import THOROUGH, make_folder
 from test_command import OPTIONS, command
 
-from d2l_ft import contents
-from d2l_ft.datasets import load_data
+from d2l_ft.data.datasets import load_data
+from d2l_ft.data.opencv import cv2
 from d2l_ft.errors import CheckpointError
-from d2l_ft.experiment import Settings, run_settings, train
-from d2l_ft.opencv import cv2
-from d2l_ft.run import CONTENTS, Run
+from d2l_ft.runs import contents
+from d2l_ft.runs.directory import CONTENTS, Run
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings, run_settings
 
 SMALL = Settings(source='none', image_size=32, batch_size=8, epochs=1)
 

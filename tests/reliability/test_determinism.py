@@ -11,11 +11,13 @@ import pytest
 from conftest import THOROUGH, make_folder
 from test_long_runs import of_session, wait_for_none
 
+from d2l_ft.data.synthetic.tasks import VERSION
 from d2l_ft.errors import ModelError
-from d2l_ft.experiment import Settings, train
-from d2l_ft.files import cache_dir
-from d2l_ft.sample import VERSION
-from d2l_ft.source import load_source, source_path
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings
+from d2l_ft.sources.load import load_source
+from d2l_ft.sources.pretrain import source_path
+from d2l_ft.storage.cache import cache_dir
 
 ARCHS = ('squeezenet1_1', 'resnet18') if THOROUGH else ('squeezenet1_1',)
 
@@ -114,7 +116,7 @@ def test_ctrl_c_while_the_source_is_trained_leaves_no_process(framework, tmp_pat
     """The signal meets the parent alone, as in some notebooks."""
     make_folder(cache_dir() / 'data' / f'sample-source-v{VERSION}', train=400, test=2)
     process = subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli', 'train', '--backend', framework.NAME, '--data',
+        [sys.executable, '-m', 'd2l_ft.cli.main', 'train', '--backend', framework.NAME, '--data',
          str(make_folder(tmp_path / 'photos')), '--source', 'sample',
          '--out', str(tmp_path / 'run')],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -18,11 +18,12 @@ import pytest
 from test_command import command
 
 import d2l_ft as d2l
-from d2l_ft import downloads, source
-from d2l_ft.archive import extract_only_member
-from d2l_ft.downloads import fetch
 from d2l_ft.errors import DataError, StorageError
-from d2l_ft.files import cache_dir
+from d2l_ft.sources import load, zoo
+from d2l_ft.storage import downloads
+from d2l_ft.storage.archives import extract_only_member
+from d2l_ft.storage.cache import cache_dir
+from d2l_ft.storage.downloads import fetch
 
 CONTENT = bytes(range(256)) * 2000
 SHA1, SHA256 = hashlib.sha1(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
@@ -319,7 +320,7 @@ def test_a_data_set_is_verified_before_it_is_unpacked(server, tmp_path, monkeypa
     server.plan = ['404']
     assert d2l.download_extract('toy') == path  # cached
     unpacked = []
-    monkeypatch.setattr('d2l_ft.hub.extract', lambda *a: unpacked.append(a))
+    monkeypatch.setattr('d2l_ft.data.hub.extract', lambda *a: unpacked.append(a))
     monkeypatch.setitem(d2l.DATA_HUB, 'toy', (server.url, '0' * 40))
     server.plan = ['good']
     with pytest.raises(DataError, match='not the file'):
@@ -343,10 +344,10 @@ def test_weights_in_an_archive_are_verified(server, tmp_path):
 
 def test_the_files_of_the_zoos_have_the_names_that_the_servers_know(monkeypatch):
     asked = []
-    monkeypatch.setattr(source, 'fetch', lambda *a: asked.append(a))
-    for backend, archs in source.IMAGENET.items():
+    monkeypatch.setattr(load, 'fetch', lambda *a: asked.append(a))
+    for backend, archs in zoo.IMAGENET.items():
         for arch in archs:
-            source.imagenet_file(arch, backend)
+            zoo.imagenet_file(arch, backend)
     urls = {url: digest for url, digest, *_ in asked}
     assert urls['https://download.pytorch.org/models/resnet18-f37072fd.pth'].startswith('f37072fd')
     assert any(url.endswith('/resnet18_v2-a81db45f.zip') for url in urls)
@@ -462,7 +463,7 @@ def test_a_password_of_the_mirror_is_sent_and_never_shown(server, tmp_path, monk
     monkeypatch.setenv('D2L_FT_OFFLINE', '1')
     for words in (('data', 'fetch', 'hotdog'), ('--debug', 'data', 'fetch', 'hotdog'), ('doctor',)):
         done = subprocess.run(
-            [sys.executable, '-m', 'd2l_ft.cli', *words], capture_output=True, text=True
+            [sys.executable, '-m', 'd2l_ft.cli.main', *words], capture_output=True, text=True
         )
         texts += [done.stdout, done.stderr]
     for secret in (PASSWORD, urllib.parse.quote(PASSWORD, safe=''), NAME, expected[6:]):

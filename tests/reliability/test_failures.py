@@ -11,18 +11,18 @@ from conftest import make_folder
 from test_command import OPTIONS, command
 from test_resume import FAULTS
 
+from d2l_ft.backend.protocol import Sums
+from d2l_ft.backend.registry import BACKENDS, INSTALL
 from d2l_ft.errors import TrainingDiverged
-from d2l_ft.interface import Sums
-from d2l_ft.registry import BACKENDS, INSTALL
-from d2l_ft.run import Run
-from d2l_ft.training import READ_STEPS, Fit
+from d2l_ft.runs.directory import Run
+from d2l_ft.training.trainer import READ_STEPS, Fit
 
 FAST = [*OPTIONS, '--arch', 'squeezenet1_1', '--lr', 0.0001, '--epochs', 1]
 
 
 def fails(*arguments, before='', environment=None, preexec=None):
     """Run d2l-ft, which must fail as it should; return its one line."""
-    code = f'{before}\nimport sys\nfrom d2l_ft.cli import main\nmain(sys.argv[1:])'
+    code = f'{before}\nimport sys\nfrom d2l_ft.cli.main import main\nmain(sys.argv[1:])'
     done = subprocess.run(
         [sys.executable, '-c', code, *map(str, arguments)], capture_output=True, text=True,
         timeout=200, check=False, preexec_fn=preexec, env=os.environ | (environment or {}),
@@ -205,8 +205,8 @@ def test_a_loss_that_is_no_number(framework, tmp_path, figure):
     # a training that goes well for an epoch, then leaps
     out = tmp_path / 'leaps'
     leap = (
-        'from d2l_ft import experiment\n'
-        'experiment.scheduled = lambda name, rate, done: rate if done < 0.5 else 1e30\n'
+        'from d2l_ft.runs import job\n'
+        'job.scheduled = lambda name, rate, done: rate if done < 0.5 else 1e30\n'
     )
     line = fails(*options, '--lr', 1e-5, '--epochs', 2, '--schedule', 'cosine', '--out', out,
                  before=leap)  # fmt: skip

@@ -18,20 +18,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from test_command import OPTIONS, command
 
-from d2l_ft import datasets
-from d2l_ft.augment import decode, pixels
+from d2l_ft.data import datasets, validation
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.opencv import cv2
+from d2l_ft.data.transforms import decode, pixels
+from d2l_ft.data.validation import ODD, bad_images, inspect_image, inspect_images, without_bad
 from d2l_ft.errors import DataError
-from d2l_ft.folder import (
-    ODD,
-    bad_images,
-    inspect_image,
-    inspect_images,
-    load_folders,
-    without_bad,
-)
-from d2l_ft.interface import Sample
-from d2l_ft.opencv import cv2
-from d2l_ft.run import LEFT_OUT, Run
+from d2l_ft.runs.directory import LEFT_OUT, Run
 
 GREY = np.add.outer(np.arange(0, 100, 5), np.arange(0, 150, 5)).astype(np.uint8)
 RGB = np.dstack([GREY, 255 - GREY, GREY // 2])
@@ -256,8 +250,8 @@ def test_skip_bad_lists_what_it_left_out(framework, zoo, tmp_path):
 
 def test_the_set_that_is_kept_is_the_same_in_both(zoo, figure):
     """The core chooses; the loaders of both frameworks then decode each of them."""
-    from d2l_ft.augment import Pipeline
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.data.transforms import Pipeline
 
     data = datasets.load_data(str(zoo), bar=False, skip_bad=True)
     names = [Path(each.path).name for each in data.train.samples]
@@ -294,12 +288,12 @@ def test_a_bomb_does_not_exhaust_memory(side, tmp_path, figure):
         (tmp_path / f'{number}.png').write_bytes(bomb(side, side))
     code = (
         'import resource, sys\n'
-        'from d2l_ft.augment import decode\n'
+        'from d2l_ft.data.transforms import decode\n'
         'from d2l_ft.errors import DataError\n'
-        'from d2l_ft.folder import bad_images\n'
-        'from d2l_ft.interface import Sample\n'
-        'import d2l_ft.folder as folder\n'
-        'folder.usable_cores = lambda: 8\n'
+        'from d2l_ft.data.validation import bad_images\n'
+        'from d2l_ft.data.image_folder import Sample\n'
+        'from d2l_ft.data import validation\n'
+        'validation.usable_cores = lambda: 8\n'
         'pages = int(open("/proc/self/statm").read().split()[0])\n'
         'limit = pages * resource.getpagesize() + (3 << 29)\n'
         'resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n'
@@ -325,8 +319,6 @@ def test_a_bomb_does_not_exhaust_memory(side, tmp_path, figure):
 
 def test_large_images_wait_for_each_other(tmp_path, monkeypatch):
     """Without the lock as many would be in memory as there are cores."""
-    from d2l_ft import folder
-
     inside, most = [0], [0]
 
     class Counted:
@@ -339,9 +331,9 @@ def test_large_images_wait_for_each_other(tmp_path, monkeypatch):
             inside[0] -= 1
             lock.release()
 
-    lock = folder.BIG_LOCK
-    monkeypatch.setattr(folder, 'BIG', 100)
-    monkeypatch.setattr(folder, 'BIG_LOCK', Counted())
+    lock = validation.BIG_LOCK
+    monkeypatch.setattr(validation, 'BIG', 100)
+    monkeypatch.setattr(validation, 'BIG_LOCK', Counted())
     paths = [write(tmp_path / f'{number}.png', Image.fromarray(RGB)) for number in range(20)]
     assert not any(inspect_images([Sample(str(path), 0) for path in paths], bar=False).problems)
     assert most == [1]
@@ -540,8 +532,8 @@ def test_good_is_what_the_loaders_decode(tmp_path, figure, capfd):
 
     The loaders of both frameworks then read all that are good.
     """
-    from d2l_ft.augment import Pipeline
-    from d2l_ft.registry import get_backend
+    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.data.transforms import Pipeline
 
     samples = []
     for number, (suffix, data) in enumerate(damaged(9000 if THOROUGH else 400, random.Random(0))):

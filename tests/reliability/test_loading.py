@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from conftest import THOROUGH
 
-from d2l_ft import params
-from d2l_ft.archive import extract
-from d2l_ft.augment import decode
 from d2l_ft.chapter import book, claims, outputs, translation
-from d2l_ft.checkpoint import load_checkpoint
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.transforms import decode
+from d2l_ft.data.validation import check_images
 from d2l_ft.errors import D2LFTError, ModelError
-from d2l_ft.experiment import run_settings
-from d2l_ft.folder import check_images
-from d2l_ft.interface import Sample
+from d2l_ft.models import gluon_params
+from d2l_ft.models.checkpoint import load_checkpoint
 from d2l_ft.parity.plan import Trace
-from d2l_ft.run import Run
-from d2l_ft.source import load_source
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.settings import run_settings
+from d2l_ft.sources.load import load_source
+from d2l_ft.storage.archives import extract
 
 ROOT = Path(__file__).parents[2]
 INPUTS = 12_000 if THOROUGH else 2_000
@@ -133,7 +133,7 @@ def test_no_file_of_pytorch_runs_its_payload(suffix, tmp_path, figure):
 def test_an_old_pytorch_opens_verified_files_only(version, safe, tmp_path, monkeypatch):
     import torch
 
-    from d2l_ft.source import read_weights
+    from d2l_ft.sources.weights import read_weights
 
     monkeypatch.setattr(torch, '__version__', version)
     path = tmp_path / 'x.pth'
@@ -216,17 +216,17 @@ def test_mutated_files_are_read_or_refused(reader, tmp_path, figure):
 
 
 GREEDY = """\
-    take = params.Reader.take
-    params.Reader.take = lambda self, size: (bytes(max(0, size)), take(self, size))[1]
+    take = gluon_params.Reader.take
+    gluon_params.Reader.take = lambda self, size: (bytes(max(0, size)), take(self, size))[1]
 """
 
 
 @pytest.mark.parametrize(
     ('broken', 'cause'),
     [
-        ('    params.min = lambda shape: 1', 'rror'),  # the check of the shape is gone
+        ('    gluon_params.min = lambda shape: 1', 'rror'),  # the check of the shape is gone
         (GREEDY, 'MemoryError|OverflowError'),  # memory is taken before lengths are compared
-        ('    params.struct = None', 'AttributeError'),
+        ('    gluon_params.struct = None', 'AttributeError'),
     ],
 )
 def test_the_fuzzer_finds_a_reader_that_is_broken(broken, cause, tmp_path):
@@ -264,7 +264,7 @@ class TestParams:
         arrays['é.b'] = mx.nd.array([1.5])
         mx.nd.save(path, arrays)
         theirs = {name: each.asnumpy() for name, each in mx.nd.load(path).items()}
-        ours = params.read_params(path)
+        ours = gluon_params.read_params(path)
         assert ours.keys() == theirs.keys()
         for name, array in ours.items():
             assert array.dtype == theirs[name].dtype
@@ -277,7 +277,7 @@ class TestParams:
         path = str(tmp_path / 'x.params')
         with mx.util.np_shape(True):
             mx.nd.save(path, {'a.b': mx.nd.array([[1.0, 2]])})
-        assert np.array_equal(params.read_params(path)['a.b'], [[1, 2]])
+        assert np.array_equal(gluon_params.read_params(path)['a.b'], [[1, 2]])
 
     def test_what_is_not_supported_is_named(self, tmp_path):
         import mxnet as mx
@@ -285,19 +285,19 @@ class TestParams:
         path = str(tmp_path / 'x.params')
         mx.nd.save(path, [mx.nd.zeros(2)])
         with pytest.raises(ModelError, match='1 arrays and 0 names'):
-            params.read_params(path)
+            gluon_params.read_params(path)
         mx.nd.save(path, {'a.b': mx.nd.zeros((3, 2)).tostype('row_sparse')})
         with pytest.raises(ModelError, match='sparse'):
-            params.read_params(path)
+            gluon_params.read_params(path)
         mx.nd.save(path, {'a': mx.nd.zeros(2)})
         with pytest.raises(ModelError, match='structural names'):
-            params.gluon_state(path, 'resnet18')
+            gluon_params.gluon_state(path, 'resnet18')
         with pytest.raises(ModelError, match='cannot read'):
-            params.read_params(tmp_path / 'none')
+            gluon_params.read_params(tmp_path / 'none')
 
 
 def test_a_source_that_is_no_number_is_refused(tmp_path):
-    from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+    from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 
     path = tmp_path / 'x.safetensors'
     save_checkpoint(path, Checkpoint({'fc.bias': np.array([1, np.inf])}))

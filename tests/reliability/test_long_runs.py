@@ -13,7 +13,7 @@ import pytest
 from conftest import THOROUGH, make_folder
 from test_command import OPTIONS
 
-from d2l_ft.run import Run
+from d2l_ft.runs.directory import Run
 
 EPOCHS = 200 if THOROUGH else 60
 STOPS = 10 if THOROUGH else 2
@@ -21,8 +21,9 @@ STOPS = 10 if THOROUGH else 2
 LONG = """
 import json, os, resource, sys
 from pathlib import Path
-from d2l_ft.experiment import Settings, train
-from d2l_ft.registry import get_backend
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings
+from d2l_ft.backend.registry import get_backend
 
 def now():
     pages = int(Path('/proc/self/statm').read_text().split()[1])
@@ -135,7 +136,7 @@ def of_session(session):
 def start(framework, folder, out):
     """Start a training with two workers in a session of its own, and wait until it trains."""
     process = subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli', 'train', '--backend', framework.NAME, '--data',
+        [sys.executable, '-m', 'd2l_ft.cli.main', 'train', '--backend', framework.NAME, '--data',
          str(folder), *map(str, OPTIONS), '--arch', 'squeezenet1_1', '--lr', '0.0001', '--epochs',
          '500', '--workers', '2', '--out', str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -14,10 +14,10 @@ from conftest import THOROUGH, make_folder
 from faults import OPERATIONS
 from test_command import command
 
-from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.parity.tolerances import row
-from d2l_ft.registry import get_backend
-from d2l_ft.run import Run
+from d2l_ft.runs.directory import Run
 
 FAULTS = Path(__file__).with_name('faults.py')
 SMALL = ['--image-size', 64, '--batch-size', 8, '--precision', 'float32', '--epochs', 3]
@@ -244,7 +244,7 @@ def test_a_schedule_fixes_the_epochs_of_a_resume(scene_of):
 
 
 def test_the_cosine_ends_at_nothing():
-    from d2l_ft.recipe import scheduled
+    from d2l_ft.optim.schedules import scheduled
 
     rates = [scheduled('cosine', 2.0, done) for done in (0, 0.5, 1)]
     assert np.allclose(rates, [2, 1, 0], atol=1e-15)

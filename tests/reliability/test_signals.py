@@ -13,8 +13,8 @@ import pytest
 from conftest import THOROUGH, make_folder
 from test_command import command, losses
 
-from d2l_ft.files import new_directory
-from d2l_ft.run import Run
+from d2l_ft.runs.directory import Run
+from d2l_ft.storage.atomic import new_directory
 
 TIMES = 20 if THOROUGH else 3
 TRAIN = ['train', '--source', 'none', '--arch', 'resnet18', '--image-size', 32, '--batch-size', 4,
@@ -146,9 +146,9 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
         )
     if moment in ('data check', 'test', 'writing'):  # it tells where it is, and takes its time
         place = {
-            'data check': 'd2l_ft.folder.inspect_image',
-            'test': 'd2l_ft.training.accuracy',
-            'writing': 'd2l_ft.checkpoint.write_atomic',
+            'data check': 'd2l_ft.data.validation.inspect_image',
+            'test': 'd2l_ft.training.metrics.accuracy',
+            'writing': 'd2l_ft.models.checkpoint.write_atomic',
         }[moment]
         module, _, name = place.rpartition('.')
         slow = f'from pathlib import Path\nimport time, {module} as place\nkept = place.{name}\n'
@@ -266,7 +266,7 @@ def test_nohup_stays_nohup(framework, photos, tmp_path):
 def test_a_second_signal_ends_at_once(framework, photos, tmp_path):
     """Even while the step under way never ends."""
     slow = (
-        'import time, d2l_ft.training as place\n'
+        'import time, d2l_ft.training.trainer as place\n'
         'kept = place.Position.add\n'
         'def add(self, sums):\n'
         '    kept(self, sums)\n'
@@ -315,7 +315,8 @@ def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path)
 def test_a_half_written_folder_of_a_process_that_was_killed(tmp_path):
     """The next one that writes the folder removes it; that of a living process stays."""
     code = (
-        'import sys, time\nfrom pathlib import Path\nfrom d2l_ft.files import new_directory\n'
+        'import sys, time\nfrom pathlib import Path\n'
+        'from d2l_ft.storage.atomic import new_directory\n'
         'with new_directory(Path(sys.argv[1])) as folder:\n'
         '    (folder / "half").write_text("x")\n'
         '    print("here", flush=True)\n'

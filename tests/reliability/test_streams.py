@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_command import losses
 
-from d2l_ft.messages import visible
-from d2l_ft.run import Run
+from d2l_ft.runs.directory import Run
+from d2l_ft.system.console import visible
 
 TRAIN = ['train', '--source', 'none', '--arch', 'resnet18', '--image-size', '32', '--batch-size',
          '4', '--precision', 'float32', '--lr', '0.001', '--epochs', '2']  # fmt: skip

@@ -2,11 +2,11 @@
 
 import pytest
 
-from d2l_ft.checkpoint import Checkpoint, save_checkpoint
+from d2l_ft.backend.registry import hint
 from d2l_ft.errors import CheckpointError, ModelError
-from d2l_ft.registry import hint
-from d2l_ft.run import claimed
-from d2l_ft.source import read_weights
+from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
+from d2l_ft.runs.directory import claimed
+from d2l_ft.sources.weights import read_weights
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 from matplotlib import pyplot as plt
 
 import d2l_ft as d2l
+from d2l_ft.backend.registry import get_backend
 from d2l_ft.book_api import MEAN, SUM, reduction_of, step_of
 from d2l_ft.errors import ModelError
-from d2l_ft.plotting import FORMATS, curves, in_notebook
-from d2l_ft.recipe import Recipe, as_printed
-from d2l_ft.registry import get_backend
+from d2l_ft.optim.recipe import Recipe, as_printed
+from d2l_ft.report.live import FORMATS, curves, in_notebook
 
 SIZE = 32
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import d2l_ft
-from d2l_ft.bound import WITH_BACKEND
-from d2l_ft.registry import BACKENDS, VARIABLE
+from d2l_ft.backend.registry import BACKENDS, VARIABLE
+from d2l_ft.framework_names import WITH_BACKEND
 
 MODULES = {'mxnet': 'd2l_ft.mxnet', 'pytorch': 'd2l_ft.torch'}
 

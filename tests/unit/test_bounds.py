@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 from conftest import THOROUGH
 
-from d2l_ft import cli_train
-from d2l_ft.bounds import BOUNDS
-from d2l_ft.cli import main
+from d2l_ft.cli import train
+from d2l_ft.cli.main import main
 from d2l_ft.errors import CheckpointError, ModelError
-from d2l_ft.experiment import Settings, run_settings
-from d2l_ft.run import Run
-from d2l_ft.source import read_weights
+from d2l_ft.runs.bounds import BOUNDS
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.settings import Settings, run_settings
+from d2l_ft.sources.weights import read_weights
 
 CONFIG = {
     'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
@@ -47,7 +47,7 @@ TEXTS = ['', 'sample', 'none', 'cpu', 'cpu:2', 'cpu:0', 'gpu:0,1', 'gpu:' + '9' 
 def draw_words(draw):
     """Return random values for some of the options of ``train``."""
     words = []
-    for option in draw.sample(cli_train.train.params, draw.choice((1, 1, 2, 3, 5))):
+    for option in draw.sample(train.train.params, draw.choice((1, 1, 2, 3, 5))):
         if option.name in ('offline', 'resume', 'out', 'backend'):
             continue
         if option.is_flag:
@@ -75,8 +75,8 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
         raise ModelError('it began')
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('d2l_ft.experiment.train', begin)
-    monkeypatch.setattr(cli_train, 'get_backend', lambda _: type('', (), {'NAME': 'x'}))
+    monkeypatch.setattr('d2l_ft.runs.job.train', begin)
+    monkeypatch.setattr(train, 'get_backend', lambda _: type('', (), {'NAME': 'x'}))
     seen = set()
     for _ in range(count):
         words = draw_words(draw)
@@ -87,7 +87,7 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
         seen |= set(words)
     assert all(kept)
     assert count > len(kept) > count / 10
-    assert {each.opts[0] for each in cli_train.train.params} - seen <= {
+    assert {each.opts[0] for each in train.train.params} - seen <= {
         '--offline', '--resume', '--out', '--backend',
     }  # fmt: skip
     figure(f'{count} command lines: {len(kept)} read back equal, {count - len(kept)} refused')
@@ -97,7 +97,7 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
                                   'image_cache', 'save_every', 'seed'])  # fmt: skip
 def test_the_ends_of_the_bounds(name, tmp_path):
     """Both the option and the config take the ends, and refuse what lies beyond."""
-    option = next(each for each in cli_train.train.params if each.name == name)
+    option = next(each for each in train.train.params if each.name == name)
     least, most = BOUNDS[name]
     assert (option.type.min, option.type.max) == (least, most)
     for value in (least, most):
@@ -146,7 +146,7 @@ def test_a_file_that_has_no_end_is_damaged(name, kind, tmp_path):
         path.touch()
         os.truncate(path, 1 << 36)
     code = (
-        'import resource, sys\nfrom pathlib import Path\nfrom d2l_ft.run import Run\n'
+        'import resource, sys\nfrom pathlib import Path\nfrom d2l_ft.runs.directory import Run\n'
         'from d2l_ft.errors import CheckpointError\n'
         'used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()\n'
         'resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2)\n'
@@ -179,7 +179,7 @@ def test_too_few_open_files_are_told(limit, framework, folder, tmp_path):
     words = ['train', '--backend', framework.NAME, '--data', folder, '--source', 'none',
              '--image-size', 32, '--epochs', 1, '--out', tmp_path / 'run']  # fmt: skip
     code = (
-        'import resource, sys\nfrom d2l_ft.cli import main\n'
+        'import resource, sys\nfrom d2l_ft.cli.main import main\n'
         f'resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\nmain(sys.argv[1:])'
     )
     done = subprocess.run(

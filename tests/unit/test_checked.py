@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from d2l_ft import checked, datasets
-from d2l_ft import folder as folders
-from d2l_ft.cli_data import data_check
+from d2l_ft.cli.data import data_check
+from d2l_ft.data import datasets, folder_layout, image_folder, validation, validation_cache
 from d2l_ft.errors import DataError
-from d2l_ft.files import cache_dir, cache_path
+from d2l_ft.storage.cache import cache_dir, cache_path
 
 IMAGES = 28
 
@@ -24,20 +23,20 @@ IMAGES = 28
 def decoded(monkeypatch):
     """Return the names of the images that were decoded; clear it to count anew."""
     names = []
-    real = folders.inspect_image
+    real = validation.inspect_image
 
     def counted(path):
         names.append('/'.join(Path(path).parts[-2:]))
         return real(path)
 
-    monkeypatch.setattr(folders, 'inspect_image', counted)
+    monkeypatch.setattr(validation, 'inspect_image', counted)
     return names
 
 
 @pytest.fixture
 def old(folder, monkeypatch):
     """Return an image folder whose files have been left alone for long enough."""
-    monkeypatch.setattr(checked, 'YOUNG', 0)
+    monkeypatch.setattr(validation_cache, 'YOUNG', 0)
     time.sleep(0.02)  # more than a tick
     return folder
 
@@ -117,13 +116,13 @@ def test_a_changed_image_is_decoded_again(old, decoded, change):
 def test_each_mark_counts():
     """Also where the change of one of them cannot be brought about alone."""
     status = [0o100644, 7, 1, 1, 0, 0, 99, 1, 2, 3]
-    first = checked.mark(os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 30}))
-    inode = checked.mark(os.stat_result([0o100644, 8, *status[2:]],
+    first = validation_cache.mark(os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 30}))
+    inode = validation_cache.mark(os.stat_result([0o100644, 8, *status[2:]],
                                         {'st_mtime_ns': 20, 'st_ctime_ns': 30}))  # fmt: skip
-    size = checked.mark(os.stat_result([*status[:6], 98, 1, 2, 3],
+    size = validation_cache.mark(os.stat_result([*status[:6], 98, 1, 2, 3],
                                        {'st_mtime_ns': 20, 'st_ctime_ns': 30}))  # fmt: skip
-    modified = checked.mark(os.stat_result(status, {'st_mtime_ns': 21, 'st_ctime_ns': 30}))
-    changed = checked.mark(os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 31}))
+    modified = validation_cache.mark(os.stat_result(status, {'st_mtime_ns': 21, 'st_ctime_ns': 30}))
+    changed = validation_cache.mark(os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 31}))
     assert len({first, inode, size, modified, changed}) == 5
 
 
@@ -157,8 +156,8 @@ def test_an_image_that_goes_bad_is_found(old, decoded):
 
 def test_a_young_file_is_not_remembered(folder, decoded, monkeypatch):
     """It could be rewritten within the same tick, and look the same."""
-    assert checked.YOUNG >= 2e9, "FAT's tick"
-    monkeypatch.setattr(checked, 'YOUNG', 600e9)  # for slow machines
+    assert validation_cache.YOUNG >= 2e9, "FAT's tick"
+    monkeypatch.setattr(validation_cache, 'YOUNG', 600e9)  # for slow machines
     load(folder)
     load(folder)
     assert len(decoded) == 2 * IMAGES
@@ -170,7 +169,7 @@ def test_a_young_file_is_not_remembered(folder, decoded, monkeypatch):
 
 
 def test_what_changes_while_it_is_decoded_is_not_remembered(old, monkeypatch, decoded):
-    counted = folders.inspect_image
+    counted = validation.inspect_image
     path = old / 'train/dark/03.jpg'
 
     def slow(each):
@@ -180,9 +179,9 @@ def test_what_changes_while_it_is_decoded_is_not_remembered(old, monkeypatch, de
             rewritten(path)
         return found
 
-    monkeypatch.setattr(folders, 'inspect_image', slow)
+    monkeypatch.setattr(validation, 'inspect_image', slow)
     load(old)
-    monkeypatch.setattr(folders, 'inspect_image', counted)
+    monkeypatch.setattr(validation, 'inspect_image', counted)
     decoded.clear()
     load(old)
     assert decoded == ['dark/03.jpg']
@@ -202,17 +201,17 @@ def test_what_was_known_before_ctrl_c_is_kept(old, monkeypatch, decoded, skip_ba
     load(old)
     for path in (old / 'train/light').iterdir():
         path.touch()
-    counted = folders.inspect_image
+    counted = validation.inspect_image
 
     def stopped(path):
         if path.endswith('train/light/05.jpg'):
             raise KeyboardInterrupt
         return counted(path)
 
-    monkeypatch.setattr(folders, 'inspect_image', stopped)
+    monkeypatch.setattr(validation, 'inspect_image', stopped)
     with pytest.raises(KeyboardInterrupt):
         load(old, skip_bad=skip_bad)
-    monkeypatch.setattr(folders, 'inspect_image', counted)
+    monkeypatch.setattr(validation, 'inspect_image', counted)
     decoded.clear()
     load(old)
     assert sorted(decoded) == [f'light/{number:02d}.jpg' for number in range(5, 10)]
@@ -247,11 +246,11 @@ def test_a_damaged_or_foreign_memory_is_renewed(old, decoded, damage):
 def test_other_rules_have_another_memory(old, monkeypatch, decoded):
     """Environments with different versions of OpenCV do not take each other's away."""
     load(old)
-    rules = checked.RULES
-    monkeypatch.setattr(checked, 'RULES', '2')
+    rules = validation_cache.RULES
+    monkeypatch.setattr(validation_cache, 'RULES', '2')
     load(old)
     assert len(decoded) == 2 * IMAGES
-    monkeypatch.setattr(checked, 'RULES', rules)
+    monkeypatch.setattr(validation_cache, 'RULES', rules)
     load(old)
     assert len(decoded) == 2 * IMAGES
 
@@ -272,14 +271,14 @@ def test_no_home_is_no_error(old, monkeypatch):
     def homeless():
         raise RuntimeError('Could not determine home directory.')
 
-    monkeypatch.setattr(checked, 'cache_dir', homeless)
+    monkeypatch.setattr(validation_cache, 'cache_dir', homeless)
     load(old)
 
 
 def test_nothing_new_is_not_written(old, monkeypatch):
     load(old)
     written = []
-    monkeypatch.setattr(checked, 'write_atomic', lambda *_: written.append(1))
+    monkeypatch.setattr(validation_cache, 'write_atomic', lambda *_: written.append(1))
     load(old)
     assert written == []
 
@@ -287,11 +286,11 @@ def test_nothing_new_is_not_written(old, monkeypatch):
 def test_two_processes_at_once(old, decoded):
     """Each writes a whole file; whichever is last, it is right."""
     code = (
-        'import sys, d2l_ft.checked as checked\n'
-        'from d2l_ft.datasets import load_data\n'
-        'checked.YOUNG = 0\n'
+        'import sys\nfrom d2l_ft.data import validation_cache\n'
+        'from d2l_ft.data.datasets import load_data\n'
+        'validation_cache.YOUNG = 0\n'
         'for _ in range(20):\n'
-        '    with checked.remembered(sys.argv[1], anew=True):\n'
+        '    with validation_cache.remembered(sys.argv[1], anew=True):\n'
         '        pass\n'  # forgets all
         '    load_data(sys.argv[1], bar=False)\n'
     )
@@ -324,7 +323,7 @@ def test_data_check_decodes_all_and_forgets(old, decoded):
     path = old / 'train/dark/03.jpg'
     path.write_bytes(path.read_bytes()[:300])
     held = json.loads(memory().read_bytes())
-    held['images']['train/dark/03.jpg'] = f'{checked.mark(path.stat())} 0'
+    held['images']['train/dark/03.jpg'] = f'{validation_cache.mark(path.stat())} 0'
     memory().write_text(json.dumps(held))
     load(old)  # as it must be, or the test proves nothing
     done = CliRunner().invoke(data_check, [str(old)])
@@ -365,10 +364,10 @@ def test_a_name_that_is_no_text(old, decoded, part):
 
 def test_many_images_are_inspected_in_their_order(old, monkeypatch):
     """Also where they are handed to the threads in several batches."""
-    monkeypatch.setattr(folders, 'BATCH', 3)
+    monkeypatch.setattr(validation, 'BATCH', 3)
     (old / 'train/light/04.jpg').write_bytes(b'')
-    train, _ = folders.load_folders(old)
-    problems = folders.inspect_images(train.samples, bar=False).problems
+    train, _ = folder_layout.load_folders(old)
+    problems = validation.inspect_images(train.samples, bar=False).problems
     assert [number for number, text in enumerate(problems) if text] == [14]
 
 
@@ -380,12 +379,14 @@ def test_split_holds_out_a_fifth_of_each_class(tmp_path, classes):
         place.mkdir(parents=True)
         for number in range(5 + label):
             (place / f'{number}.png').write_bytes(b'')
-    whole = folders.scan(tmp_path / 'many')
-    train, test = folders.split(whole, seed=3)
+    whole = image_folder.scan(tmp_path / 'many')
+    train, test = image_folder.split(whole, seed=3)
     for label in range(classes):
         every = [sample for sample in whole.samples if sample.label == label]
-        order = folders.generator(3, folders.STREAM_SPLIT, 0, label).permutation(len(every))
-        held = set(order[: max(1, round(len(every) * folders.HELD_OUT))].tolist())
+        order = image_folder.generator(3, image_folder.STREAM_SPLIT, 0, label).permutation(
+            len(every)
+        )
+        held = set(order[: max(1, round(len(every) * image_folder.HELD_OUT))].tolist())
         assert [s for s in test.samples if s.label == label] == [
             sample for number, sample in enumerate(every) if number in held
         ]

@@ -11,10 +11,11 @@ from conftest import make_folder
 from PIL import Image
 
 import d2l_ft as d2l
-from d2l_ft import augment, datasets, files, recipe, registry, sample
-from d2l_ft import folder as folder_module
-from d2l_ft.architectures import ARCHITECTURES, initial_state, merge_source
-from d2l_ft.devices import parse_devices
+from d2l_ft.backend import registry
+from d2l_ft.backend.devices import parse_devices
+from d2l_ft.data import datasets, folder_layout, image_folder, transforms
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.synthetic import tasks
 from d2l_ft.errors import (
     BackendBroken,
     BackendNotInstalled,
@@ -24,9 +25,13 @@ from d2l_ft.errors import (
     ModelError,
     UnknownBackend,
 )
-from d2l_ft.evaluation import Evaluation, softmax
-from d2l_ft.experiment import Settings
-from d2l_ft.interface import Sample
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.initialization import initial_state
+from d2l_ft.models.state import merge_source
+from d2l_ft.optim import recipe
+from d2l_ft.runs.settings import Settings
+from d2l_ft.storage import atomic, cache
+from d2l_ft.training.evaluation import Evaluation, softmax
 
 
 def python(code, **environment):
@@ -41,8 +46,9 @@ def python(code, **environment):
 def test_importing_the_core_loads_no_framework():
     code = (
         'import sys, pkgutil, importlib, d2l_ft\n'
-        'for each in pkgutil.iter_modules(d2l_ft.__path__):\n'
-        '    importlib.import_module("d2l_ft." + each.name)\n'
+        'for each in pkgutil.walk_packages(d2l_ft.__path__, "d2l_ft."):\n'
+        '    importlib.import_module(each.name)\n'
+        'assert "d2l_ft.parity.rungs.step" in sys.modules\n'
         '[getattr(d2l_ft, name) for name in d2l_ft.__all__]\n'
         'print(sorted({"torch", "torchvision", "mxnet", "gluoncv"} & set(sys.modules)))'
     )
@@ -129,7 +135,7 @@ def test_initial_state_does_not_depend_on_the_head():
 
 def test_crops_depend_on_epoch_and_index_alone(folder):
     path = str(folder / 'train' / 'dark' / '00.jpg')
-    pipeline = augment.Pipeline(32, train=True)
+    pipeline = transforms.Pipeline(32, train=True)
     one = pipeline.crop(path, 1, 5)
     assert one.shape == (32, 32, 3)
     assert np.array_equal(one, pipeline.crop(path, 1, 5))
@@ -139,13 +145,13 @@ def test_crops_depend_on_epoch_and_index_alone(folder):
 
 def test_a_flip_turns_left_to_right(folder):
     path, pipeline = (
-        folder_module.load_folders(folder)[0].samples[0].path,
-        augment.Pipeline(32, train=True),
+        folder_layout.load_folders(folder)[0].samples[0].path,
+        transforms.Pipeline(32, train=True),
     )
-    image, flips = augment.decode(path), []
+    image, flips = transforms.decode(path), []
     for index in range(8):
         (top, left, height, width), flip = pipeline.draw(*image.shape[:2], 0, index)
-        expected = augment.resize(image[top : top + height, left : left + width], 32, 32)
+        expected = transforms.resize(image[top : top + height, left : left + width], 32, 32)
         crop = pipeline.crop(path, 0, index)
         np.testing.assert_array_equal(crop, expected[:, ::-1] if flip else expected)
         assert crop.flags.c_contiguous
@@ -157,18 +163,18 @@ def test_boxes_lie_inside_and_have_the_area():
     draws = np.random.default_rng(0)
     shares = []
     for _ in range(500):
-        top, left, height, width = augment.random_box(90, 140, draws)
+        top, left, height, width = transforms.random_box(90, 140, draws)
         assert 0 <= top <= 90 - height
         assert 0 <= left <= 140 - width
         shares.append(height * width / (90 * 140))
     assert min(shares) > 0.07
     assert 0.35 < np.mean(shares) < 0.6
-    assert augment.random_box(10, 1000, np.random.default_rng(0))[2:] == (10, 13)
+    assert transforms.random_box(10, 1000, np.random.default_rng(0))[2:] == (10, 13)
 
 
 def test_floats_are_the_frameworks_arithmetic():
     crops = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), dtype=np.uint8)
-    pipeline = augment.Pipeline(5)
+    pipeline = transforms.Pipeline(5)
     floats = pipeline.to_float(crops)
     mean, std = (
         np.array(each, np.float32).reshape(3, 1, 1) for each in (pipeline.mean, pipeline.std)
@@ -185,7 +191,7 @@ def test_scan_lists_sorted_and_counts_what_it_skips(tmp_path):
     (root / 'dark' / '.hidden.jpg').write_bytes(b'')
     (root / 'dark' / 'notes.txt').write_text('x')
     (root / 'loose.jpg').write_bytes(b'')
-    found = folder_module.scan(root)
+    found = image_folder.scan(root)
     assert found.classes == ['dark', 'light']
     assert [each.label for each in found.samples] == [0] * 10 + [1] * 10
     assert found.samples == sorted(found.samples, key=lambda each: each.path)
@@ -196,24 +202,24 @@ def test_scan_lists_sorted_and_counts_what_it_skips(tmp_path):
 
 def test_scan_refuses(tmp_path):
     with pytest.raises(DataError, match='not a folder'):
-        folder_module.scan(tmp_path / 'none')
+        image_folder.scan(tmp_path / 'none')
     (tmp_path / 'a').mkdir()
     with pytest.raises(DataError, match=r"class 'a'.*no image"):
-        folder_module.scan(tmp_path)
+        image_folder.scan(tmp_path)
     (tmp_path / 'a' / 'x.PNG').write_bytes(b'x')
     with pytest.raises(DataError, match='at least 2'):
-        folder_module.scan(tmp_path)
+        image_folder.scan(tmp_path)
 
 
 def test_split_holds_out_a_fifth(tmp_path):
     root = make_folder(tmp_path / 'p') / 'train'
-    train, test = folder_module.load_folders(root)
+    train, test = folder_layout.load_folders(root)
     assert len(train.samples) == 16
     assert len(test.samples) == 4
     assert not {each.path for each in train.samples} & {each.path for each in test.samples}
-    again, _ = folder_module.load_folders(root)
+    again, _ = folder_layout.load_folders(root)
     assert again.samples == train.samples
-    other, _ = folder_module.load_folders(root, seed=1)
+    other, _ = folder_layout.load_folders(root, seed=1)
     assert other.samples != train.samples
 
 
@@ -221,35 +227,35 @@ def test_train_and_test_must_have_the_same_classes(tmp_path):
     root = make_folder(tmp_path / 'p')
     (root / 'test' / 'dark').rename(root / 'test' / 'black')
     with pytest.raises(DataError, match="only in train: 'dark'; only in test: 'black'"):
-        folder_module.load_folders(root)
+        folder_layout.load_folders(root)
 
 
 def test_writes_are_whole_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / 'file'
-    files.write_atomic(path, b'old')
+    atomic.write_atomic(path, b'old')
 
     def full(*_):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(D2LFTError, match='no space left'):
-        files.write_atomic(path, b'new')
+        atomic.write_atomic(path, b'new')
     assert path.read_bytes() == b'old'
     assert [each.name for each in tmp_path.iterdir()] == ['file']
 
 
 def test_sizes_of_the_cache_while_something_ends(monkeypatch):
-    assert files.cache_sizes() == {}
-    (files.cache_dir() / 'data/deep').mkdir(parents=True)
-    (files.cache_dir() / 'data/deep/a').write_bytes(bytes(7))
-    (files.cache_dir() / 'data/b').write_bytes(bytes(5))
-    (files.cache_dir() / 'models').mkdir()
-    (files.cache_dir() / 'file').write_bytes(bytes(3))
+    assert cache.cache_sizes() == {}
+    (cache.cache_dir() / 'data/deep').mkdir(parents=True)
+    (cache.cache_dir() / 'data/deep/a').write_bytes(bytes(7))
+    (cache.cache_dir() / 'data/b').write_bytes(bytes(5))
+    (cache.cache_dir() / 'models').mkdir()
+    (cache.cache_dir() / 'file').write_bytes(bytes(3))
     walk = os.walk
     monkeypatch.setattr(
         os, 'walk', lambda top: [(place, [], [*names, 'gone']) for place, _, names in walk(top)]
     )
-    assert files.cache_sizes() == {'data': 12, 'models': 0}
+    assert cache.cache_sizes() == {'data': 12, 'models': 0}
 
 
 def test_new_directory_leaves_nothing_on_interrupt(tmp_path):
@@ -257,32 +263,32 @@ def test_new_directory_leaves_nothing_on_interrupt(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample.write_target(tmp_path / 's', train=1, test=1, progress=interrupt)
+        tasks.write_target(tmp_path / 's', train=1, test=1, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_sample_is_reproducible(tmp_path):
-    sample.write_target(tmp_path / 'a', train=3, test=1)
-    sample.write_target(tmp_path / 'b', train=2, test=1)
-    sample.write_target(tmp_path / 'c', seed=1, train=2, test=1)
+    tasks.write_target(tmp_path / 'a', train=3, test=1)
+    tasks.write_target(tmp_path / 'b', train=2, test=1)
+    tasks.write_target(tmp_path / 'c', seed=1, train=2, test=1)
     name = 'train/hotdog/0002.jpg'
     assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
     assert (tmp_path / 'a' / name).read_bytes() != (tmp_path / 'c' / name).read_bytes()
     with Image.open(tmp_path / 'a' / name) as image:
         assert (image.format, image.mode) == ('JPEG', 'RGB')
     with pytest.raises(DataError, match='exists already'):
-        sample.write_target(tmp_path / 'a', train=1, test=1)
+        tasks.write_target(tmp_path / 'a', train=1, test=1)
 
 
 def test_every_kind_is_drawn_and_sizes_vary():
     rng = np.random.default_rng(0)
-    assert 'hotdog' not in sample.SOURCE_CLASSES
-    assert len(sample.SOURCE_CLASSES) >= 10
-    pictures = [sample.draw(kind, rng) for kind in (*sample.SOURCE_CLASSES, *sample.TARGET_CLASSES)]
+    assert 'hotdog' not in tasks.SOURCE_CLASSES
+    assert len(tasks.SOURCE_CLASSES) >= 10
+    pictures = [tasks.draw(kind, rng) for kind in (*tasks.SOURCE_CLASSES, *tasks.TARGET_CLASSES)]
     assert len({picture.shape for picture in pictures}) > 10
     assert all(picture.std() > 5 for picture in pictures)
     with pytest.raises(DataError):
-        sample.draw('stone', rng)
+        tasks.draw('stone', rng)
 
 
 def test_evaluation():
@@ -309,7 +315,7 @@ def test_two_processes_may_draw_the_same_data_set():
         raise D2LFTError('the other process was faster')
 
     def unwritable(path, progress):
-        files.write_atomic(Path('/dev/null/disk'), b'')
+        atomic.write_atomic(Path('/dev/null/disk'), b'')
 
     assert datasets._drawn('x', slower, bar=False).is_dir()
     with pytest.raises(D2LFTError, match='disk'):
@@ -346,15 +352,15 @@ def test_the_still_image_of_an_animated_png_is_decoded(tmp_path, still):
     first, rest = (red, [green, blue]) if still else (green, [blue])
     path = tmp_path / 'moving.png'
     first.save(path, save_all=True, append_images=rest, default_image=still)
-    assert augment.decode(str(path))[0, 0].tolist() == ([255, 0, 0] if still else [0, 255, 0])
+    assert transforms.decode(str(path))[0, 0].tolist() == ([255, 0, 0] if still else [0, 255, 0])
     whole = np.fromfile(path, np.uint8)
-    plain = augment.still_image(whole)
+    plain = transforms.still_image(whole)
     assert b'acTL' not in plain.tobytes()
     assert b'IEND' in plain.tobytes()
     for cut in (whole[:-20], whole[:-5], whole[:40], whole[:0]):  # what is damaged stays so
-        assert augment.still_image(cut) is cut
+        assert transforms.still_image(cut) is cut
     longer = np.append(whole, np.frombuffer(b'more than a chunk', np.uint8))
-    assert augment.still_image(longer).tobytes() == plain.tobytes()
+    assert transforms.still_image(longer).tobytes() == plain.tobytes()
     red.save(path)
     data = np.fromfile(path, np.uint8)
-    assert augment.still_image(data) is data
+    assert transforms.still_image(data) is data

@@ -9,7 +9,9 @@ from conftest import make_folder
 from test_command import command
 
 from d2l_ft.errors import CheckpointError, DataError
-from d2l_ft.experiment import Settings, evaluate_run, train
+from d2l_ft.runs.job import train
+from d2l_ft.runs.results import evaluate_run
+from d2l_ft.runs.settings import Settings
 
 
 @pytest.fixture

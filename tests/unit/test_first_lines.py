@@ -9,12 +9,13 @@ from click.testing import CliRunner
 from conftest import make_folder
 from test_command import command
 
-from d2l_ft.architectures import ARCHITECTURES
-from d2l_ft.cli import main
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.cli.main import main
 from d2l_ft.errors import ModelError
-from d2l_ft.experiment import Settings, run_settings, train
-from d2l_ft.registry import get_backend
-from d2l_ft.run import Run
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings, run_settings
 
 
 def lines_of(tmp_path, train_images=10, **options):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from d2l_ft.formats import structure
-from d2l_ft.opencv import cv2
+from d2l_ft.data.image_formats import structure
+from d2l_ft.data.opencv import cv2
 
 KINDS = {
     'jpeg': ('.jpg', []),

@@ -10,15 +10,16 @@ import pytest
 from click.testing import CliRunner
 from test_command import command
 
-from d2l_ft import datasets
-from d2l_ft.cli_data import data_check
+from d2l_ft.cli.data import data_check
+from d2l_ft.data import datasets
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.opencv import cv2
 from d2l_ft.errors import CheckpointError, DataError
-from d2l_ft.experiment import Settings, evaluate_run
-from d2l_ft.files import lock_file
-from d2l_ft.folder import load_folders
-from d2l_ft.messages import listed, unquoted
-from d2l_ft.opencv import cv2
-from d2l_ft.run import Run
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.results import evaluate_run
+from d2l_ft.runs.settings import Settings
+from d2l_ft.storage.locks import lock_file
+from d2l_ft.system.console import listed, unquoted
 
 
 @pytest.fixture

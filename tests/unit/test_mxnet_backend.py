@@ -22,12 +22,14 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from PIL import Image
 
-from d2l_ft.architectures import ARCHITECTURES, is_head
-from d2l_ft.augment import Pipeline, epoch_order
-from d2l_ft.devices import has_bfloat16, usable_cores
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.sampling import epoch_order
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import D2LFTError, DataError, DeviceError, ModelError
-from d2l_ft.interface import Backend, Sample
-from d2l_ft.recipe import Recipe
+from d2l_ft.models.architectures import ARCHITECTURES, is_head
+from d2l_ft.optim.recipe import Recipe
+from d2l_ft.system.hardware import has_bfloat16, usable_cores
 
 TWO = [mx.cpu(0), mx.cpu(1)]
 
@@ -384,7 +386,7 @@ def run_python(code: str, **variables: str) -> subprocess.CompletedProcess:
 
 def test_all_cores_for_both_frameworks():
     done = run_python(
-        'import d2l_ft.registry as r; b = r.get_backend("mxnet"); import torch\n'
+        'import d2l_ft.backend.registry as r; b = r.get_backend("mxnet"); import torch\n'
         'print(b.threads(), torch.get_num_threads())'
     )
     assert done.stdout.split() == [str(usable_cores())] * 2, done.stderr

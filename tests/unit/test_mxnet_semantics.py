@@ -23,11 +23,11 @@ from d2l_ft_mxnet.semantics import (
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from d2l_ft.architectures import ARCHITECTURES
-from d2l_ft.augment import Pipeline
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import D2LFTError
-from d2l_ft.folder import load_folders
-from d2l_ft.recipe import Recipe
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.optim.recipe import Recipe
 
 SIZE = 64
 MIXED = [each for each in itertools.product([False, True], repeat=3) if any(each)]

@@ -6,9 +6,9 @@ import torch
 import torchvision
 from d2l_ft_mxnet.placement import parameters
 
-from d2l_ft.architectures import ARCHITECTURES
 from d2l_ft.errors import ModelError
-from d2l_ft.naming import LAYERS, canonical_name, canonical_names, gluon_names
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.gluon_names import LAYERS, canonical_name, canonical_names, gluon_names
 
 
 @pytest.mark.parametrize('arch', sorted(set(ARCHITECTURES) - {'vgg11', 'resnet18_v2'}))

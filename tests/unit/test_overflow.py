@@ -7,14 +7,15 @@ import pytest
 from conftest import make_folder
 from test_command import OPTIONS, command
 
-from d2l_ft.architectures import ARCHITECTURES, unusable
-from d2l_ft.augment import Pipeline
-from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError, ModelError, TrainingDiverged
-from d2l_ft.evaluation import predict
-from d2l_ft.run import Run
-from d2l_ft.source import load_source
-from d2l_ft.training import accuracy
+from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.models.state import unusable
+from d2l_ft.runs.directory import Run
+from d2l_ft.sources.load import load_source
+from d2l_ft.training.evaluation import predict
+from d2l_ft.training.metrics import accuracy
 
 SIZE = 32
 

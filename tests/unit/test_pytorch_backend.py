@@ -17,12 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-from d2l_ft.architectures import ARCHITECTURES, is_head
-from d2l_ft.augment import Pipeline, epoch_order
-from d2l_ft.devices import usable_cores
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.sampling import epoch_order
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, DeviceError, ModelError
-from d2l_ft.interface import Backend, Sample
-from d2l_ft.recipe import Recipe
+from d2l_ft.models.architectures import ARCHITECTURES, is_head
+from d2l_ft.optim.recipe import Recipe
+from d2l_ft.system.hardware import usable_cores
 
 TWO = [torch.device('cpu')] * 2
 

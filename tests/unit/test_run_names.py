@@ -9,11 +9,11 @@ import pytest
 from conftest import make_folder
 from test_command import command, start
 
-from d2l_ft.cli_train import _new_out
+from d2l_ft.cli.train import _new_out
 from d2l_ft.errors import StorageError
-from d2l_ft.plotting import draw_curves, drawable, encoded, save_curves
-from d2l_ft.run import Run, short_names
-from d2l_ft.training import EpochMetrics
+from d2l_ft.report.figures import draw_curves, drawable, encoded, save_curves
+from d2l_ft.runs.directory import Run, short_names
+from d2l_ft.training.metrics import EpochMetrics
 
 CONFIG = {
     'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
@@ -118,7 +118,7 @@ def test_the_suffix_decides_on_the_format(suffix, begins, tmp_path):
 def test_other_suffixes_are_refused(name, tmp_path):
     path = write_run(tmp_path / 'run')
     done = subprocess.run(
-        [sys.executable, '-m', 'd2l_ft.cli', 'compare', path, '--out', tmp_path / name],
+        [sys.executable, '-m', 'd2l_ft.cli.main', 'compare', path, '--out', tmp_path / name],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -8,9 +8,9 @@ import torch
 import torchvision
 
 import d2l_ft as d2l
-from d2l_ft import source
+from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import ModelError
-from d2l_ft.registry import get_backend
+from d2l_ft.sources import zoo
 
 IMAGES = np.random.default_rng(1).normal(size=(2, 3, 224, 224)).astype(np.float32)
 
@@ -26,19 +26,19 @@ def in_pytorch(net):
         return net.eval()(torch.from_numpy(IMAGES)).numpy()
 
 
-@pytest.mark.parametrize('arch', source.IMAGENET['mxnet'])
+@pytest.mark.parametrize('arch', zoo.IMAGENET['mxnet'])
 def test_a_gluon_zoos_net_keeps_its_head_in_both_frameworks(arch, tmp_path, monkeypatch):
     """What is downloaded computes what the zoo's own net computes, whatever kind its head is of."""
     zoo = served.gluon_net(arch)
     entry = served.write_gluon_weights(tmp_path, zoo, arch)
-    monkeypatch.setitem(source.IMAGENET['mxnet'], arch, entry)
+    monkeypatch.setitem(zoo.IMAGENET['mxnet'], arch, entry)
     wanted = zoo(mx.nd.array(IMAGES)).asnumpy()
     with served.serve(tmp_path) as url:
-        monkeypatch.setattr(source, 'GLUON', url)
+        monkeypatch.setattr(zoo, 'GLUON', url)
         net = d2l.pretrained_net(arch, 'imagenet', get_backend('mxnet'))
     assert wanted.shape == (2, served.IMAGENET_CLASSES)
     assert close(net(mx.nd.array(IMAGES)).asnumpy(), wanted)
-    path = source.imagenet_file(arch, 'mxnet')  # in the cache by now
+    path = zoo.imagenet_file(arch, 'mxnet')  # in the cache by now
     assert close(in_pytorch(d2l.pretrained_net(arch, str(path), get_backend('pytorch'))), wanted)
 
 
@@ -46,9 +46,9 @@ def test_a_torchvision_net_keeps_its_head(tmp_path, monkeypatch):
     torch.manual_seed(0)
     zoo = torchvision.models.resnet18()
     digest = served.write_torchvision_weights(tmp_path, zoo, 'resnet18')
-    monkeypatch.setitem(source.IMAGENET['pytorch'], 'resnet18', digest)
+    monkeypatch.setitem(zoo.IMAGENET['pytorch'], 'resnet18', digest)
     with served.serve(tmp_path) as url:
-        monkeypatch.setattr(source, 'TORCHVISION', url)
+        monkeypatch.setattr(zoo, 'TORCHVISION', url)
         net = d2l.pretrained_net('resnet18', 'imagenet', get_backend('pytorch'))
     assert np.array_equal(in_pytorch(net), in_pytorch(zoo))
 

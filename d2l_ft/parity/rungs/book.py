@@ -7,11 +7,11 @@ import io
 import numpy as np
 
 from d2l_ft.book_api import train_ch13
+from d2l_ft.optim.recipe import as_printed
 from d2l_ft.parity.compare import each, first_beyond, largest
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace
 from d2l_ft.parity.rungs.samples import to_numpy
 from d2l_ft.parity.tolerances import check, limit
-from d2l_ft.recipe import as_printed
 
 SIZES = (4, 4, 4, 4, 4, 3)
 """Examples of each batch; the book's loop divides by zero below five batches."""

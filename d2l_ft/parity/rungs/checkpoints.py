@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from d2l_ft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.parity.compare import each, first_beyond, largest, unequal
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
 from d2l_ft.parity.rungs.step import build_trainer, calm

@@ -1,6 +1,6 @@
 """Rung 10: one, two and three CPU devices, with batches that do not divide evenly."""
 
-from d2l_ft.interface import State
+from d2l_ft.models.state import State
 from d2l_ft.parity.compare import each, first_beyond, largest
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
 from d2l_ft.parity.rungs.step import build_trainer, calm

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import AREA, RESIZE_RATIO, Pipeline, decode, generator, random_box
-from d2l_ft.interface import Sample
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.sampling import generator
+from d2l_ft.data.transforms import AREA, RESIZE_RATIO, Pipeline, decode, random_box
 from d2l_ft.parity.antialias import by_pil, by_pil_upright, by_torch
 from d2l_ft.parity.compare import kolmogorov_smirnov, ulps, unequal
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace

@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 
-from d2l_ft.experiment import Settings, train
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, single
 from d2l_ft.parity.tolerances import check
+from d2l_ft.runs.job import train
+from d2l_ft.runs.settings import Settings
 
 
 def lacks(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.augment import Pipeline
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.parity.compare import first_unequal
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace
 from d2l_ft.parity.tolerances import check

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.architectures import architecture, is_head
-from d2l_ft.interface import State
+from d2l_ft.models.architectures import architecture, is_head
+from d2l_ft.models.state import State
+from d2l_ft.optim.recipe import Recipe
 from d2l_ft.parity.plan import Context, thin
-from d2l_ft.recipe import Recipe
 
 PLAIN = Recipe(0.01, head_lr_mult=10, weight_decay=0.02)
 MOMENTUM = Recipe(0.001, head_lr_mult=10, weight_decay=0.02, momentum=0.9)

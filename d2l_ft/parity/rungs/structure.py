@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from d2l_ft.architectures import architecture, is_head
+from d2l_ft.models.architectures import architecture, is_head
+from d2l_ft.optim.recipe import FINE_TUNED
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace
 from d2l_ft.parity.tolerances import check
-from d2l_ft.recipe import FINE_TUNED
 
 PARTS = ('head', 'shapes', 'maps', 'groups', 'frozen')
 

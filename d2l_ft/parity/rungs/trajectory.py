@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.augment import Pipeline
-from d2l_ft.interface import State
+from d2l_ft.data.transforms import Pipeline
+from d2l_ft.models.state import State
 from d2l_ft.parity.compare import each, first_beyond, largest, relative, whole
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
 from d2l_ft.parity.rungs.samples import to_numpy

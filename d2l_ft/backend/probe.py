@@ -1,0 +1,110 @@
+"""What the proof must see of a framework, beyond what training needs.
+
+A backend's package has these functions in its module ``probe``.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.registry import module_of
+from d2l_ft.data.transforms import Box
+from d2l_ft.errors import ParityError
+from d2l_ft.models.state import State
+from d2l_ft.optim.recipe import Recipe
+
+
+class Probe(Protocol):
+    """A framework's side of the proof; a module with these names satisfies it."""
+
+    STACKS: Sequence[str]
+    BOOK_ARCH: str
+
+    def prepare(self, net: Any, dtype: str = 'float64', strict: bool = True) -> Any:
+        """Cast a net, switch its dropout off and, if strict, take MXNet's rule of BatchNorm."""
+        ...
+
+    def round_rates(self, trainer: Any) -> None:
+        """Round rate, decay, momentum and 1 / batch size to float32, as MXNet takes them."""
+        ...
+
+    def feature_maps(self, net: Any, batch: Any, train: bool = False) -> State:
+        """Return canonical layer name -> output, in the order of execution."""
+        ...
+
+    def losses(self, net: Any, batch: Any) -> NDArray[Any]:
+        """Return the cross-entropy of each example in eval mode, (batch,)."""
+        ...
+
+    def gradients(self, net: Any, trainer: Any) -> State:
+        """Return canonical name -> the gradient that the last step was taken from."""
+        ...
+
+    def multipliers(self, net: Any, trainer: Any) -> dict[str, tuple[float, float]]:
+        """Return canonical name -> multiples of the smallest rate and decay."""
+        ...
+
+    def head_layout(self, net: Any) -> dict[str, Any]:
+        """Return 'kind' ('dense' or 'conv'), 'inputs' and 'outputs' of the output layer."""
+        ...
+
+    def norms(self, net: Any) -> list[Any]:
+        """Return the framework's BatchNorm layers."""
+        ...
+
+    def split(self, net: Any, batch: Any) -> list[NDArray[Any]]:
+        """Return the images that each device of a placed net takes of a batch."""
+        ...
+
+    def other_rounding(self) -> AbstractContextManager[None]:
+        """Compute with kernels that round otherwise, if the framework has such."""
+        ...
+
+    def decoded(self, path: str) -> NDArray[Any]:
+        """Return a file's (h, w, 3) RGB by the framework's own reader."""
+        ...
+
+    def transformed(self, path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
+        """Return 'crop' and 'float' by the framework's own transforms, one of STACKS."""
+        ...
+
+    def tested(self, path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+        """Return 'crop' and 'float' by the framework's own Resize and CenterCrop."""
+        ...
+
+    def center_edges(self, sides: Sequence[int], size: int) -> list[int]:
+        """Return where the framework's own CenterCrop begins in squares of these sides."""
+        ...
+
+    def own_draws(self, height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
+        """Return (count, 4) boxes and the number of flips by the framework's own generators."""
+        ...
+
+    def book(self, state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+        """Train with the book's own package, as its tab prints it; return the state after it."""
+        ...
+
+
+class NoAnimator:
+    """Stand in for the book's figure, which needs a notebook."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def add(self, *_: Any) -> None:
+        """Draw nothing."""
+
+
+def get_probe(backend: Backend) -> Probe:
+    """Return the probe of a backend.
+
+    Raises:
+        ParityError: The backend's package has none.
+    """
+    probe = module_of(backend, 'probe')
+    if probe is None:
+        raise ParityError(f'the backend {backend.NAME} has no module probe, which the proof needs')
+    return cast(Probe, probe)

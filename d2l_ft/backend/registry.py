@@ -1,0 +1,151 @@
+"""Find the backend: explicit argument, then D2L_FT_BACKEND, then PyTorch; never a fall-back."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from d2l_ft.errors import BackendBroken, BackendNotInstalled, ModelError, UnknownBackend
+
+if TYPE_CHECKING:  # --help does without OpenCV
+    from d2l_ft.backend.protocol import Backend
+
+VARIABLE = 'D2L_FT_BACKEND'
+
+DEFAULT = 'pytorch'
+
+BACKENDS = {
+    'mxnet': ('d2l_ft_mxnet', 'mxnet'),
+    'pytorch': ('d2l_ft_pytorch', 'torch'),
+}
+"""Name -> (module, import name of the framework it needs)."""
+
+ENTRY_POINTS = 'd2l_ft.backends'
+
+INSTALL = {
+    'mxnet': (
+        'pip install "d2l-ft[mxnet-needs]"  and  '
+        'pip install --no-deps mxnet==1.9.1 gluoncv==0.10.5.post0'
+    ),
+    'pytorch': 'pip install "d2l-ft[pytorch]"',
+}
+"""Name -> what installs the framework. MXNet's own metadata asks for an old NumPy: --no-deps."""
+
+UNMATCHED = re.compile('torchvision|undefined symbol')
+"""In the error of a torchvision that was built for another torch."""
+
+
+def hint(name: str, cause: str) -> str:
+    """Return what to do about a framework that cannot be imported, as far as the cause tells."""
+    if name == 'pytorch' and UNMATCHED.search(cause):
+        return 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started'
+    if name == 'mxnet' and 'memory' not in cause.lower():
+        return 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md'
+    return f'the whole of it is in  python -c "import d2l_ft, {BACKENDS[name][0]}.model"'
+
+
+def backend_names() -> list[str]:
+    """Return the names that can be asked for, installed or not."""
+    others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return sorted(others | set(BACKENDS))
+
+
+def backend_name(name: str | None = None) -> str:
+    """Return the name of the backend to use.
+
+    Args:
+        name: Asked for by the caller; None reads D2L_FT_BACKEND, now.
+
+    Raises:
+        UnknownBackend: There is no such backend.
+    """
+    asked = (name if name is not None else os.environ.get(VARIABLE, '')).strip().casefold()
+    if not asked and name is None:
+        return DEFAULT
+    names = backend_names()
+    if asked not in names:
+        origin = 'backend' if name is not None else VARIABLE
+        raise UnknownBackend(f'unknown {origin} {asked!r}: choose one of {", ".join(names)}')
+    return asked
+
+
+def get_backend(name: str | None = None) -> 'Backend':
+    """Import a backend and return it.
+
+    Args:
+        name: 'mxnet', 'pytorch' or the name of an installed entry point; None reads
+            D2L_FT_BACKEND at this call, which defaults to 'pytorch'.
+
+    Raises:
+        UnknownBackend: There is no such backend.
+        BackendNotInstalled: Its framework is not installed.
+        BackendBroken: Its framework is installed, and fails at import.
+    """
+    name = backend_name(name)
+    if name not in BACKENDS:
+        (point, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
+        return cast('Backend', point.load())
+    check_installed(name)
+    module, _ = BACKENDS[name]
+    try:
+        backend = importlib.import_module(module)
+        for each in getattr(backend, '__all__', ()):
+            getattr(backend, each)  # a package may import its framework at the first use of a name
+        return cast('Backend', backend)
+    except Exception as error:  # a broken framework raises anything: AttributeError, OSError, ...
+        cause = ' '.join(str(error).split())[:200]
+        raise BackendBroken(
+            f'the backend {name} cannot be imported '
+            f'({type(error).__name__}: {cause}): {hint(name, cause)}'
+        ) from error
+
+
+def check_installed(name: str) -> None:
+    """Check that the framework of a backend of ours is there, without importing it.
+
+    Raises:
+        BackendNotInstalled: It is not.
+    """
+    _, framework = BACKENDS[name]
+    if not is_installed(framework):
+        raise BackendNotInstalled(
+            f'the backend {name} needs {framework}, which is not installed: run  {INSTALL[name]}'
+        )
+
+
+def is_installed(framework: str) -> bool:
+    """Tell whether a framework can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(framework) is not None
+    except ValueError:  # sys.modules has an entry without a spec
+        return False
+
+
+def module_of(backend: 'Backend', name: str) -> Any:
+    """Return a module of a backend's package, or None if it has none of that name."""
+    full = f'{cast(Any, backend).__name__}.{name}'
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:  # something that the module needs
+            raise
+        return None
+
+
+def backend_of(net: Any) -> 'Backend':
+    """Return the backend whose framework a net's class comes from.
+
+    Raises:
+        ModelError: The net belongs to no framework that has a backend.
+    """
+    roots = {base.__module__.partition('.')[0] for base in type(net).__mro__}
+    for name, (module, framework) in BACKENDS.items():
+        if roots & {module, framework}:
+            return get_backend(name)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        backend = cast('Backend', point.load())
+        if backend.FRAMEWORK in roots:
+            return backend
+    raise ModelError(f'{type(net).__name__} is a net of neither {" nor ".join(BACKENDS)}')

@@ -1,0 +1,23 @@
+"""The versions of the packages on which a result may depend."""
+
+import importlib.metadata
+import platform
+
+from d2l_ft.backend.registry import BACKENDS
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter."""
+    found = {'python': platform.python_version()}
+    names = ['d2l-ft', 'numpy', 'opencv-python-headless', 'pillow', 'safetensors']
+    for package in [
+        *names,
+        *(framework for _, framework in BACKENDS.values()),
+        'torchvision',
+        'gluoncv',
+    ]:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,205 @@
+"""Where the parts of a data set lie in a folder: train/, test/, val/, or none of them."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from d2l_ft.data.image_folder import (
+    SUFFIXES,
+    ImageFolder,
+    is_folder,
+    list_entries,
+    list_subfolders,
+    scan,
+    split,
+)
+from d2l_ft.errors import DataError
+from d2l_ft.system.console import SHOWN, listed, listed_only, quoted
+
+TRAIN_NAMES = ('train', 'training')
+
+TEST_NAMES = ('test', 'testing', 'val', 'valid', 'validation')
+"""Names of the parts, in any case; the first that there is serves."""
+
+DEEPEST = 4
+"""Levels at which a data set is looked for that is not in the folder itself."""
+
+
+class Parts(NamedTuple):
+    """The folders of a data set.
+
+    Attributes:
+        train: That of the training part, or None where the class folders are in the data set's.
+        test: That of the test part, or None.
+        remarks: What is used and what is not, where that is not plain.
+    """
+
+    train: Path | None
+    test: Path | None
+    remarks: list[str]
+
+
+def find_parts(folder: Path) -> Parts:
+    """Find the parts of a data set: a folder ``train`` with classes, and one to test on.
+
+    Raises:
+        DataError: As ``part_folders``.
+    """
+    named = part_folders(folder)
+    train = next((each for each in named if _part(each) in TRAIN_NAMES), None)
+    tests = [each for each in named if each != train and _part(each) in TEST_NAMES]
+    labelled = [each for each in tests if train and _has_labels(each, train)]
+    if train is None or not (labelled or _has_classes(train)):
+        return Parts(None, None, [])
+    test = labelled[0] if labelled else None
+    others = [Path(each.path) for each in list_entries(folder, {}) if is_folder(each)]
+    remarks = [
+        f'{each.name}/ is not used'
+        + (': it has no folders of classes' if each in tests and each not in labelled else '')
+        for each in others
+        if each not in (train, test)
+    ]
+    if len(remarks) > SHOWN:
+        remarks[SHOWN:] = [f'{len(remarks) - SHOWN} more folders are not used']
+    if test is not None and (test.name != 'test' or remarks):
+        remarks.insert(0, f'{test.name}/ is the test part')
+    return Parts(train, test, remarks)
+
+
+def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+    """Return the train and test part of a data set; images are not checked yet.
+
+    Args:
+        root: A folder with ``train/`` and ``test/`` (or ``val/``, ...), or with the class folders.
+        seed: Seed of the split where there is no test part.
+
+    Raises:
+        DataError: As ``scan`` and ``split``; or the parts have different classes, or there are
+            folders of both parts without classes.
+    """
+    folder = Path(root)
+    parts = find_parts(folder)
+    if parts.train is None:
+        return split(_scan_whole(folder), seed)
+    train = scan(parts.train)
+    train = replace(train, remarks=[*parts.remarks, *train.remarks])
+    if parts.test is None:
+        return split(train, seed)
+    test = scan(parts.test)
+    here, there = set(train.classes), set(test.classes)
+    if here != there:
+        raise DataError(
+            f'{parts.train.name} and {parts.test.name} of {folder} must have the same classes; '
+            f'only in {parts.train.name}: {listed_only(here, there)}; only in {parts.test.name}: '
+            f'{listed_only(there, here)}'
+        )
+    return train, test
+
+
+def to_test(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
+    """Return the images of a data set on which a net is tested that was trained on another one.
+
+    One class is enough.
+
+    Returns:
+        The test part, or all images where there is none; and in words which they are.
+
+    Raises:
+        DataError: As ``scan``.
+    """
+    folder = Path(root)
+    parts = find_parts(folder)
+    if parts.test is not None:
+        return scan(parts.test, fewest=1), f'the test part of {folder}'
+    part = _scan_whole(folder, fewest=1) if parts.train is None else scan(parts.train, fewest=1)
+    return part, f'all of {folder}'
+
+
+def _part(folder: Path) -> str:
+    """Return the name of a folder as that of a part is compared."""
+    return folder.name.casefold()
+
+
+def part_folders(folder: Path) -> list[Path]:
+    """Return the folders that have the name of a part, the preferred ones first.
+
+    Raises:
+        DataError: Two have the same but for upper and lower case, and neither is in lower case.
+    """
+    order = [*TRAIN_NAMES, *TEST_NAMES]
+    try:
+        names = [name for name in os.listdir(folder) if name.casefold() in order]
+    except OSError:  # whoever lists it next will tell
+        return []
+    found = [folder / name for name in names if os.path.isdir(folder / name)]
+    for name in order:
+        same = sorted(each.name for each in found if _part(each) == name)
+        if len(same) > 1 and name not in same:
+            raise DataError(
+                f'{folder} has {listed(same)}: rename the one that is meant to {quoted(name)}'
+            )
+    return sorted(found, key=lambda each: (order.index(_part(each)), each.name != _part(each)))
+
+
+def _has_images(folder: Path) -> bool:
+    """Tell whether there is an image right in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                os.path.splitext(each.name)[1].lower() in SUFFIXES and each.name[0] != '.'
+                for each in entries
+            )
+    except OSError:
+        return False
+
+
+def _class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder that have images right in them."""
+    entries = [entry for entry in list_entries(folder, {}) if is_folder(entry)]
+    return [entry.name for entry in entries if _has_images(Path(entry.path))]
+
+
+def _has_classes(folder: Path) -> bool:
+    """Tell whether a folder is a part rather than a class: it has folders of images, and none."""
+    return not _has_images(folder) and bool(_class_folders(folder))
+
+
+def _has_labels(test: Path, train: Path) -> bool:
+    """Tell whether a test folder has classes: more than one, or one of the training part."""
+    found = _class_folders(test)
+    return len(found) > 1 or bool(set(found) & set(_class_folders(train)))
+
+
+def _scan_whole(folder: Path, fewest: int = 2) -> ImageFolder:
+    """List the images of a folder without parts, or tell where a data set seems to be."""
+    named = part_folders(folder)
+    entries = list_entries(folder, {}) if os.path.isdir(folder) else []
+    inner = [Path(each.path) for each in entries if is_folder(each)]
+    if len(named) > 1 and set(inner) == set(named):
+        raise DataError(
+            f'{listed(each.name for each in named)} of {folder} have no folders of classes: put '
+            'the images of each class into a folder of its own, in each of them'
+        )
+    if not any(map(_has_images, inner)) and (likely := _data_set_below(folder)):
+        raise DataError(
+            f'{folder} has no class folders with images, but {likely} has: give  {likely}  instead'
+        )
+    return scan(folder, fewest)
+
+
+def _data_set_below(folder: Path) -> Path | None:
+    """Return the only folder below that seems to be a data set, at the first level with any."""
+    level = [folder]
+    for _ in range(DEEPEST):
+        level = [each for parent in level for each in list_subfolders(parent)]
+        sets = [each for each in level if _is_data_set(each)]
+        if sets:
+            return sets[0] if len(sets) == 1 else None
+    return None
+
+
+def _is_data_set(folder: Path) -> bool:
+    """Tell whether a folder has class folders, or a training part that has."""
+    parts = [each for each in part_folders(folder) if _part(each) in TRAIN_NAMES]
+    return any(map(_has_classes, parts)) or len(_class_folders(folder)) > 1

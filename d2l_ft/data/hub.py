@@ -1,0 +1,66 @@
+"""Named data sets: download, verify, extract, cache. Nothing is used before its hash fits."""
+
+from pathlib import Path
+
+from d2l_ft.errors import DataError
+from d2l_ft.storage.archives import extract
+from d2l_ft.storage.cache import cache_dir
+from d2l_ft.storage.downloads import fetch
+from d2l_ft.storage.locks import locked
+
+DATA_URL = 'http://d2l-data.s3-accelerate.amazonaws.com/'
+"""The bucket of Dive into Deep Learning."""
+
+DATA_HUB: dict[str, tuple[str, str]] = {
+    'hotdog': (DATA_URL + 'hotdog.zip', 'fba480ffa8aa7e0febbb511d181409f899b9baa5'),
+}
+"""Name -> (URL of a .zip, .tar or .tar.gz archive, its SHA-1 or SHA-256 in hexadecimal). What the
+chapters save in it stands here too, as ``d2l-ft chapter check`` makes sure; add your own."""
+
+
+def hub_entry(name: str) -> tuple[str, str]:
+    """Return the URL and the hash of a named data set.
+
+    Raises:
+        DataError: There is no such name.
+    """
+    try:
+        return DATA_HUB[name]
+    except KeyError:
+        raise DataError(
+            f'no data set is named {name!r}: DATA_HUB has {", ".join(sorted(DATA_HUB))}'
+        ) from None
+
+
+def download(name: str, cache: Path | None = None) -> Path:
+    """Return the verified archive of a named data set, downloaded if need be.
+
+    Raises:
+        DataError: Unknown name, no network, or another hash.
+    """
+    url, expected = hub_entry(name)
+    folder = cache or cache_dir() / 'data'
+    return fetch(url, expected, folder / url.rsplit('/', 1)[-1], 'use the built-in  --data sample')
+
+
+def download_extract(name: str, folder: str | None = None) -> str:
+    """Return the folder of a named data set, downloaded, verified and unpacked if need be.
+
+    Args:
+        name: A key of DATA_HUB, such as 'hotdog'.
+        folder: Its folder inside the archive, if that is not named like the archive.
+
+    Raises:
+        DataError: Unknown name, no network, another hash, or no such folder in the archive.
+    """
+    url, expected = hub_entry(name)
+    unpacked = cache_dir() / 'data' / f'{name}-{expected[:12]}'  # another hash is another data set
+    if not unpacked.is_dir():
+        archive = download(name)
+        with locked(unpacked, lambda: None):
+            if not unpacked.is_dir():  # another process may have unpacked it
+                extract(archive, unpacked)
+    inner = unpacked / (folder or url.rsplit('/', 1)[-1].partition('.')[0])
+    if folder and not inner.is_dir():
+        raise DataError(f'the archive of {name!r} has no folder {folder!r}')
+    return str(inner if inner.is_dir() else unpacked)

@@ -1,0 +1,55 @@
+"""The images that a user names: files, folders, patterns, a list on the standard input."""
+
+import glob
+import os
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from d2l_ft.data.image_folder import SUFFIXES
+
+
+def find_images(names: Iterable[str], listed: BinaryIO) -> list[tuple[str, str]]:
+    """Return the images that a command line names, each with what is wrong with its name.
+
+    Args:
+        names: Files; folders, of which all images are taken; patterns of ``glob``; or '-'.
+        listed: Has such names, one a line; read for '-'.
+    """
+    found = []
+    for name in names:
+        if name == '-':
+            lines = (os.fsdecode(line.rstrip(b'\r\n')) for line in listed)
+            found += [each for line in lines if line for each in _named(line)]
+        else:
+            found += _named(name)
+    return found
+
+
+def _named(name: str) -> list[tuple[str, str]]:
+    """Return the images that one name stands for."""
+    matches = [name]
+    if not os.path.lexists(name) and glob.has_magic(name):
+        matches = sorted(glob.glob(name, recursive=True)) or matches
+    found = []
+    for match in matches:
+        found += _below(match) if os.path.isdir(match) else [(match, '')]
+    return found
+
+
+def _below(folder: str) -> list[tuple[str, str]]:
+    """Return the images of a folder and of those in it, by name, without what is hidden."""
+    found, problems = [], []
+
+    def refused(error: OSError) -> None:
+        problems.append((error.filename, f'cannot be listed ({error.strerror})'))
+
+    for place, folders, files in os.walk(folder, onerror=refused):
+        folders[:] = sorted(each for each in folders if not each.startswith('.'))
+        found += [
+            (os.path.join(place, each), '')
+            for each in sorted(files)
+            if not each.startswith('.') and os.path.splitext(each)[1].lower() in SUFFIXES
+        ]
+    if not found and not problems:
+        problems = [(folder, f'has no image ({", ".join(SUFFIXES)})')]
+    return found + problems

@@ -1,0 +1,310 @@
+"""An image folder as a checked, ordered list of samples and classes, the same for any framework.
+
+One folder a class, the classes sorted by name, the files of a class sorted by name. What happens to
+
+* files in deeper folders, hidden files and folders, what systems and our runs leave, links that
+  lead back, other suffixes than .jpg .jpeg .png, and files beside the class folders: skipped, and
+  counted in one note, which also says what serves as the test part and what is not used;
+* a class without images, fewer than two classes, different classes in train and test: an error;
+* a file that is not whole, is no JPEG or PNG inside, is larger than ``LARGEST`` pixels, cannot be
+  opened, or is a dangling link: an error that names it, before training starts, or left out if
+  the user asks for that (``without_bad``).
+"""
+
+import errno
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from d2l_ft.data.sampling import generator
+from d2l_ft.errors import DataError
+from d2l_ft.storage.locks import lock_file
+from d2l_ft.system.console import listed, look, quoted
+
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+"""Compared in lower case; what Gluon's ImageFolderDataset takes."""
+
+PICTURES = frozenset(
+    ['.webp', '.bmp', '.tif', '.tiff', '.gif', '.heic', '.heif', '.avif', '.jfif', '.jpe', '.jp2',
+     '.jxl', '.dng', '.cr2', '.nef', '.arw']
+)  # fmt: skip
+"""Suffixes of pictures that are not read."""
+
+JUNK = frozenset(
+    ['__macosx', '@eadir', '#recycle', '$recycle.bin', 'system volume information', 'lost+found',
+     'thumbs.db', 'ehthumbs.db', 'desktop.ini', 'icon\r']
+)  # fmt: skip
+"""What systems leave in folders, in lower case."""
+
+MOST_KINDS = 10
+"""Kinds of what was skipped that a note has."""
+
+UNEVEN = 10
+"""Times as many images as another class has, from which that is told."""
+
+HELD_OUT = 0.2
+
+HELD_OUT_NOTE = 'no test part, so a fifth of each class is held out'
+"""Share of each class that is held out for testing if a folder has no test part."""
+
+STREAM_SPLIT = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image file: its path and the index of its class."""
+
+    path: str
+    label: int
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A part of a data set.
+
+    Attributes:
+        root: The folder.
+        classes: Names of the classes, sorted; a label is an index into it.
+        samples: Images, by class, then by name.
+        skipped: What was passed over: kind -> number of files or folders.
+        remarks: What else is to be told, such as what serves as the test part.
+    """
+
+    root: str
+    classes: list[str]
+    samples: list[Sample]
+    skipped: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def note(self) -> str:
+        """Return one line on what was skipped and what is remarkable, or nothing."""
+        lines = list(self.remarks)
+        if self.skipped:
+            every = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
+            text = ', '.join(f'{number} {kind}' for kind, number in every[:MOST_KINDS])
+            if rest := sum(number for _, number in every[MOST_KINDS:]):
+                text += f', {rest} others'
+            lines.append(f'skipped {text}')
+        return f'{self.root}: {"; ".join(lines)}' if lines else ''
+
+
+def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
+    """List the images of a folder with one folder a class.
+
+    Args:
+        root: The folder.
+        fewest: Classes that it must have.
+
+    Raises:
+        DataError: No such folder, fewer classes, or a class without images.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DataError(f'{folder} is not a folder: give one with a folder of images per class')
+    skipped: dict[str, int] = {}
+    classes: list[str] = []
+    samples: list[Sample] = []
+    for entry in list_entries(folder, skipped):
+        if not is_folder(entry):
+            _count(skipped, 'files beside the class folders')
+            continue
+        images = _images(Path(entry.path), skipped)
+        if not images:
+            raise DataError(_without_images(Path(entry.path)))
+        samples += [Sample(path, len(classes)) for path in images]
+        classes.append(entry.name)
+    if len(classes) < fewest:
+        raise DataError(
+            f'{folder} has {len(classes)} class folder(s) with images, and at least '
+            f'{fewest} are needed: put the images of each class into a folder of its own'
+        )
+    remarks = []
+    lost = {kind: skipped.pop(kind) for kind in sorted(PICTURES & set(skipped))}
+    if lost:
+        count = sum(lost.values())
+        remarks.append(
+            f'{count} of {count + len(samples)} pictures are not used, as only '
+            f'{" ".join(SUFFIXES)} are read: {_numbers(lost)}'
+        )
+    looks = Counter(map(look, classes))
+    if alike := [name for name in classes if looks[look(name)] > 1]:
+        remarks.append(f'classes that look the same: {listed(alike)}')
+    return ImageFolder(str(folder), classes, samples, skipped, remarks)
+
+
+def _numbers(counts: Mapping[str, int]) -> str:
+    """Return counts of kinds in words, the largest first."""
+    return ', '.join(
+        f'{number} {kind}' for kind, number in sorted(counts.items(), key=lambda pair: -pair[1])
+    )
+
+
+def _without_images(folder: Path) -> str:
+    """Return the message on a class folder without images: what is there, and what to do."""
+    skipped: dict[str, int] = {}
+    _images(folder, skipped)
+    head = f'the class {quoted(folder.name)} of {folder.parent} has no image'
+    lost = {kind: skipped[kind] for kind in sorted(PICTURES & set(skipped))}
+    if lost:
+        return f'{head} that can be read, but {_numbers(lost)}: convert them to .jpg or .png'
+    if 'nested folders' in skipped:
+        return (
+            f'{head} in it, only folders: move the images of each class right into its folder, '
+            f'or move {folder.name} elsewhere if it is no class'
+        )
+    if os.listdir(folder):
+        return f'{head}: add some ({", ".join(SUFFIXES)}), or move the folder elsewhere'
+    return f'{head}: add some ({", ".join(SUFFIXES)}), or remove the empty folder'
+
+
+def list_entries(folder: Path, skipped: dict[str, int]) -> list[os.DirEntry[str]]:
+    """List a folder by name, without what is no data: hidden, of the system, or our runs."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f'cannot list {folder}: {error.strerror}') from error
+    shown = []
+    for entry in entries:
+        if entry.name.startswith('.'):
+            _count(skipped, 'hidden')
+        elif entry.name.lower() in JUNK:
+            _count(skipped, 'files and folders of the system')
+        elif entry.is_symlink() and _leads_back(entry.path):
+            _count(skipped, 'links that lead back')
+        elif is_folder(entry) and _has_runs(Path(entry.path)):
+            _count(skipped, 'folders of runs')
+        else:
+            shown.append(entry)
+    return shown
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder or leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to what cannot be looked at
+        return False
+
+
+def _leads_back(link: str) -> bool:
+    """Tell whether a link is a loop, or leads to a folder that it lies in."""
+    try:
+        target = os.path.realpath(link, strict=True)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    inside = os.path.join(os.path.realpath(os.path.dirname(link)), '')
+    return inside.startswith(os.path.join(target, ''))
+
+
+def _has_runs(folder: Path) -> bool:
+    """Tell whether a folder is a run directory or has some, by their files."""
+    return _is_run(folder) or any(map(_is_run, list_subfolders(folder)))
+
+
+def _is_run(folder: Path) -> bool:
+    """Tell whether a folder is a run directory, which may have just begun."""
+    config = folder / 'config.json'
+    begun = any((folder / name).exists() for name in ('metrics.jsonl', 'checkpoints'))
+    return os.path.exists(lock_file(config)) or (begun and os.path.exists(config))
+
+
+def list_subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder, hidden ones and links aside; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [each for each in entries if each.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return [
+        Path(each.path)
+        for each in sorted(found, key=lambda each: each.name)
+        if not each.name.startswith('.') and each.name.lower() not in JUNK
+    ]
+
+
+def _images(folder: Path, skipped: dict[str, int]) -> list[str]:
+    """List the image files of one class."""
+    images = []
+    for entry in list_entries(folder, skipped):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if is_folder(entry):
+            _count(skipped, 'nested folders')
+        elif suffix in SUFFIXES:
+            images.append(entry.path)
+        elif re.fullmatch(r'\.[a-z0-9]{1,5}', suffix):
+            _count(skipped, suffix)
+        else:
+            _count(skipped, 'files of unknown kind')
+    return images
+
+
+def _count(skipped: dict[str, int], kind: str, number: int = 1) -> None:
+    """Add to the count of a kind."""
+    skipped[kind] = skipped.get(kind, 0) + number
+
+
+def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+    """Hold out a fifth of each class, at least one image, for testing.
+
+    Raises:
+        DataError: A class has one image only.
+    """
+    train: list[Sample] = []
+    test: list[Sample] = []
+    by_label: list[list[Sample]] = [[] for _ in folder.classes]
+    for sample in folder.samples:
+        by_label[sample.label].append(sample)
+    for label, (name, images) in enumerate(zip(folder.classes, by_label, strict=True)):
+        if len(images) < 2:
+            raise DataError(
+                f'the class {name!r} of {folder.root} has one image, which cannot be '
+                'split: add images, or make the folders train/ and test/'
+            )
+        order = generator(seed, STREAM_SPLIT, 0, label).permutation(len(images))
+        held = set(order[: max(1, round(len(images) * HELD_OUT))].tolist())
+        for number, sample in enumerate(images):
+            (test if number in held else train).append(sample)
+    return (
+        replace(folder, samples=train, remarks=[*folder.remarks, HELD_OUT_NOTE]),
+        ImageFolder(folder.root, folder.classes, test),
+    )
+
+
+def remarks(train: ImageFolder, test: ImageFolder, hashes: Mapping[str, str]) -> list[str]:
+    """Return lines on what would make the numbers of a training say less than they seem to.
+
+    Args:
+        train: The training part.
+        test: The test part.
+        hashes: Path -> hash of the content; images without are left out.
+    """
+    lines = []
+    same: dict[str, list[tuple[str, Sample]]] = {}
+    for name, part in (('train', train), ('test', test)):
+        for sample in part.samples:
+            if sample.path in hashes:
+                same.setdefault(hashes[sample.path], []).append((name, sample))
+    groups = [group for group in same.values() if len(group) > 1]
+    across = [group for group in groups if len({name for name, _ in group}) > 1]
+    differ = [group for group in groups if len({sample.label for _, sample in group}) > 1]
+    for text, found in (('both in train and in test', across), ('in more than one class', differ)):
+        if found:
+            (first, one), *rest = found[0]
+            other = next(
+                sample.path
+                for name, sample in rest
+                if (name != first if found is across else sample.label != one.label)
+            )
+            more = ', ...' if len(found) > 1 else ''
+            lines.append(f'{len(found)} picture(s) {text}, to the byte: {one.path} = {other}{more}')
+    counts = Counter(sample.label for sample in train.samples)
+    (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
+    if largest > UNEVEN * smallest:
+        lines.append(
+            f'the class {quoted(train.classes[most])} has {largest} images to train on and '
+            f'{quoted(train.classes[least])} {smallest}: the accuracy says little of the latter'
+        )
+    return lines

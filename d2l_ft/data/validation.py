@@ -1,0 +1,253 @@
+"""Check image files: good is what the loader decodes, is whole and is not too large."""
+
+import errno
+import hashlib
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from d2l_ft.data.image_folder import ImageFolder, Sample
+from d2l_ft.data.image_formats import Structure, structure
+from d2l_ft.data.opencv import LARGEST, cv2
+from d2l_ft.data.transforms import pixels
+from d2l_ft.data.validation_cache import Checked
+from d2l_ft.errors import DataError
+from d2l_ft.system.console import SHOWN
+from d2l_ft.system.hardware import usable_cores
+
+LARGEST_FILE = 1 << 29
+"""Bytes of the largest file that is read: three a pixel of the largest image."""
+
+BIG = 1 << 24
+"""Pixels, or bytes, from which files are read and decoded one after the other."""
+
+BIG_LOCK = threading.Lock()
+
+BATCH = 1000
+"""Images that wait for a thread at once: each takes 2 KiB, the path aside."""
+
+ODD = {
+    'other format': 'another format than the name says: the content counts',
+    'CMYK': 'CMYK: converted to RGB',
+    '16 bits': '16 bits: the upper 8 are kept',
+    'palette': 'palette: looked up',
+    'alpha': 'alpha: dropped',
+    'animated': 'several pictures in a file: the first counts',
+    'EXIF': 'turned as EXIF says',
+}
+"""Kinds of good images of which ``data check`` tells what becomes of them."""
+
+
+class Verdict(NamedTuple):
+    """What was found of an image file.
+
+    Attributes:
+        problem: What is wrong with it, or nothing.
+        odd: Which kinds of ODD it is.
+        content: SHA-256 of a good file.
+    """
+
+    problem: str
+    odd: Sequence[str] = ()
+    content: str = ''
+
+
+def inspect_image(path: str) -> Verdict:
+    """Read and decode an image file.
+
+    Good is what the loader decodes, which is asked itself, if it is also whole and not too large.
+    OpenCV 4.11 and 5 refuse a truncated JPEG, but it is not left to them. The size is read before,
+    and large ones are decoded one after the other. Whoever changes what is good gives
+    ``checked.RULES`` another number.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device would block the reader for ever
+            return Verdict('is not a regular file')
+        if status.st_size == 0:
+            return Verdict('is empty')
+        if status.st_size > LARGEST_FILE:
+            return Verdict(f'has {status.st_size >> 20} MiB, which is too large')
+        with BIG_LOCK if status.st_size > BIG else nullcontext():
+            data = np.fromfile(path, dtype=np.uint8)
+            found = structure(data.tobytes())
+            if found is None:
+                return Verdict('is no JPEG or PNG image')
+            size = found.width * found.height
+            if size > LARGEST:
+                return Verdict(f'has {found.width} x {found.height} pixels, which is too large')
+            if found.cut:
+                return Verdict('is truncated')
+            with BIG_LOCK if size > BIG >= status.st_size else nullcontext():
+                if pixels(data) is None:
+                    return Verdict('does not decode: it is damaged, or of a kind that OpenCV lacks')
+                content = hashlib.sha256(data.data).hexdigest()
+                if 'EXIF' in found.odd and not is_turned(data, found):
+                    found.odd.remove('EXIF')
+    except FileNotFoundError:
+        return Verdict('does not exist')
+    except (OSError, MemoryError) as error:
+        if getattr(error, 'errno', None) in (errno.EMFILE, errno.ENFILE):
+            raise  # the process is what lacks something, not the image
+        return Verdict(
+            f'cannot be read ({getattr(error, "strerror", None) or "too little memory"})'
+        )
+    if found.format != ('PNG' if path.lower().endswith('.png') else 'JPEG'):
+        found.odd.add('other format')
+    return Verdict('', [kind for kind in ODD if kind in found.odd], content)
+
+
+def is_turned(data: NDArray[np.uint8], found: Structure) -> bool:
+    """Tell whether the loader's decoder turns or mirrors a picture, by its EXIF.
+
+    The decoder is asked, as it does not read all EXIF that there is: where that can be, by a tiny
+    picture that has the metadata of the file.
+    """
+    files = [data]
+    if found.metadata:
+        picture = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+        tiny = cv2.imencode('.jpg', picture)[1].tobytes()
+        files.insert(0, np.frombuffer(b''.join([tiny[:2], *found.metadata, tiny[2:]]), np.uint8))
+    for each in files:
+        plain = pixels(each, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        turned = pixels(each)
+        if plain is not None and turned is not None:
+            return not np.array_equal(plain, turned)
+    return False
+
+
+@dataclass
+class Inspection:
+    """What was found in a part of a data set.
+
+    Attributes:
+        problems: One text per sample, empty for a good one.
+        odd: Kind of ODD -> paths.
+    """
+
+    problems: list[str]
+    odd: dict[str, list[str]]
+
+
+@contextmanager
+def silent_decoders() -> Iterator[Any]:
+    """Keep the lines of libpng and libjpeg, which name no file, off the terminal.
+
+    They write to the descriptor of stderr; yields a file in its place for all else.
+    """
+    try:
+        shown = os.fdopen(os.dup(2), 'w')
+    except OSError:  # there is no stderr
+        yield sys.stderr
+        return
+    with shown:
+        try:
+            own = sys.stderr.fileno() == 2
+        except (AttributeError, OSError, ValueError):  # something else was put in its place
+            own = False
+        if own:
+            sys.stderr.flush()
+        with open(os.devnull, 'w') as nothing:
+            os.dup2(nothing.fileno(), 2)
+        try:
+            yield shown if own else sys.stderr
+        finally:
+            shown.flush()
+            os.dup2(shown.fileno(), 2)
+
+
+def inspect_images(
+    samples: Iterable[Sample], bar: bool = True, checked: Checked | None = None
+) -> Inspection:
+    """Decode the images of a part.
+
+    Args:
+        samples: The images.
+        bar: Whether to show progress; it needs a terminal too.
+        checked: Images in it are good without being decoded, and none of their oddities is told;
+            what is found good is added.
+    """
+    paths = [sample.path for sample in samples]
+    todo = paths if checked is None else checked.unknown(paths)
+    problems: dict[str, str] = {}
+    odd: dict[str, list[str]] = {}
+    # OpenCV decodes outside Python's lock
+    with silent_decoders() as shown, ThreadPoolExecutor(usable_cores()) as pool:
+        starts = range(0, len(todo), BATCH)
+        found = tqdm(
+            (each for i in starts for each in pool.map(inspect_image, todo[i : i + BATCH])),
+            total=len(todo),
+            desc='check images',
+            unit='image',
+            leave=False,
+            file=shown,
+            disable=None if bar else True,
+        )
+        for path, (problem, kinds, content) in zip(todo, found, strict=True):
+            if problem:
+                problems[path] = problem
+            elif checked is not None:
+                checked.add(path, content)
+            for kind in kinds:
+                odd.setdefault(kind, []).append(path)
+    return Inspection([problems.get(path, '') for path in paths], odd)
+
+
+def bad_images(
+    samples: Iterable[Sample], bar: bool = True, checked: Checked | None = None
+) -> list[str]:
+    """Check every image and return one line for each bad one, in the samples' order."""
+    listed = list(samples)
+    problems = inspect_images(listed, bar, checked).problems
+    return [f'{each.path} {text}' for each, text in zip(listed, problems, strict=True) if text]
+
+
+def check_images(
+    samples: Iterable[Sample], bar: bool = True, hint: str = '', checked: Checked | None = None
+) -> None:
+    """Check every image.
+
+    Args:
+        samples: The images.
+        bar: Whether to show progress; it needs a terminal too.
+        hint: What the user can do besides mending them.
+        checked: As for ``inspect_images``.
+
+    Raises:
+        DataError: Names the first bad images and counts the rest.
+    """
+    if bad := bad_images(samples, bar, checked):
+        more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
+        raise DataError(
+            f'{len(bad)} bad image(s), to be mended or removed{hint}: '
+            f'{"; ".join(bad[:SHOWN])}{more}'
+        )
+
+
+def without_bad(
+    folder: ImageFolder, bar: bool = True, checked: Checked | None = None
+) -> tuple[ImageFolder, list[str]]:
+    """Return a part without its bad images, and one line for each that was left out.
+
+    Raises:
+        DataError: No image of a class is good.
+    """
+    problems = inspect_images(folder.samples, bar, checked).problems
+    pairs = list(zip(folder.samples, problems, strict=True))
+    good = [sample for sample, text in pairs if not text]
+    left = {sample.label for sample in good}
+    for label, name in enumerate(folder.classes):
+        if label not in left:
+            raise DataError(f'no image of the class {name!r} in {folder.root} is good')
+    left_out = [f'{sample.path} {text}' for sample, text in pairs if text]
+    return replace(folder, samples=good), left_out

@@ -1,0 +1,104 @@
+"""One checkpoint format for both frameworks: a safetensors file with JSON metadata.
+
+Tensors are named ``model/<canonical name>`` and ``trainer/<canonical name>``. The metadata's
+'d2l_ft' entry is a JSON object. Nothing is ever unpickled; any reader of safetensors opens it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from d2l_ft.errors import CheckpointError
+from d2l_ft.models.state import State
+from d2l_ft.storage.atomic import write_atomic
+
+FORMAT = 1
+
+DAMAGE = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What safetensors and json raise on damaged files."""
+
+MODEL, TRAINER = 'model/', 'trainer/'
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one file holds.
+
+    Attributes:
+        model: State of the net.
+        trainer: State of the trainer; empty without momentum.
+        meta: Anything that JSON holds: architecture, classes, position in the training.
+    """
+
+    model: State
+    trainer: State = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    tensors = _prefixed(MODEL, checkpoint.model) | _prefixed(TRAINER, checkpoint.trainer)
+    meta = json.dumps(checkpoint.meta | {'format': FORMAT, 'sha256': tensors_digest(tensors)})
+    write_atomic(path, to_bytes(tensors, metadata={'d2l_ft': meta}))
+
+
+def tensors_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of tensors with their names, types and shapes.
+
+    safetensors has no checksum: bytes that rotted would be taken for weights.
+    """
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f'{name} {array.dtype.str} {array.shape}\n'.encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _prefixed(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put a prefix before each name."""
+    return {prefix + name: np.ascontiguousarray(array) for name, array in state.items()}
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, or a plain safetensors file of canonical names (then all is model).
+
+    Raises:
+        CheckpointError: No such file, damaged, or of a newer format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f'there is no checkpoint {path}')
+    try:
+        with safe_open(str(path), framework='numpy') as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            meta = json.loads((opened.metadata() or {}).get('d2l_ft', '{}'))
+        if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
+            raise ValueError('its metadata is not ours')
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
+    except DAMAGE as error:
+        raise CheckpointError(f'{path} is damaged or no safetensors file ({error})') from error
+    if meta.get('format', FORMAT) > FORMAT:
+        raise CheckpointError(f'{path} was written by a newer d2l_ft: update yours')
+    if 'sha256' in meta and meta.pop('sha256') != tensors_digest(tensors):
+        raise CheckpointError(f'{path} is damaged (its bytes are not those that were written)')
+    if not meta:
+        return Checkpoint(tensors)
+    return Checkpoint(_under(MODEL, tensors), _under(TRAINER, tensors), meta)
+
+
+def _under(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> State:
+    """Return the tensors of a prefix, without it."""
+    size = len(prefix)
+    return {name[size:]: array for name, array in tensors.items() if name.startswith(prefix)}

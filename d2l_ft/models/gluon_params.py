@@ -1,0 +1,182 @@
+"""Read the .params files of MXNet and Gluon without MXNet, and without trusting them.
+
+The layout is that of ``NDArray::Save`` in MXNet's src/ndarray/ndarray.cc: little-endian; a magic
+number and a reserved one of 64 bits; the number of arrays and the arrays; the number of names and
+the names. An array has a magic number that tells its version, a shape, the device it lay on, a type
+and its bytes. Every length is compared with the bytes that are left before anything is made of it.
+"""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft.errors import ModelError
+from d2l_ft.models.architectures import ARCHITECTURES, is_head
+from d2l_ft.models.gluon_names import canonical_names
+from d2l_ft.models.state import State
+
+LIST_MAGIC = 0x112
+
+V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+"""Magic numbers of an array: 64-bit shapes; a storage type before the shape; shapes of NumPy."""
+
+DENSE = 0
+
+TYPES = {0: '<f4', 1: '<f8', 2: '<f2', 3: '|u1', 4: '<i4', 5: '|i1', 6: '<i8'}
+"""mshadow's numbers of types -> NumPy's."""
+
+MOST_DIMENSIONS = 32
+
+OTHER_HEADS = {'mobilenet_v2': 'output.0'}
+"""Architecture -> where a zoo has its output layer, if that is of another kind than ours: Gluon's
+MobileNet V2 ends in a convolution, ours, as torchvision's, in a dense layer behind a dropout."""
+
+
+class Damaged(Exception):
+    """What is wrong with a file."""
+
+
+class Reader:
+    """Take numbers and pieces from the bytes of a file, never beyond its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.place = memoryview(data), 0
+
+    def take(self, size: int) -> memoryview:
+        """Return the next so many bytes.
+
+        Raises:
+            Damaged: There are not so many.
+        """
+        if size > len(self.data) - self.place:
+            raise Damaged('it ends too early')
+        self.place += size
+        return self.data[self.place - size : self.place]
+
+    def number(self, code: str) -> int:
+        """Return the next number; ``code`` is that of the struct module."""
+        value: int = struct.unpack(f'<{code}', self.take(struct.calcsize(f'<{code}')))[0]
+        return value
+
+    def count(self, least: int) -> int:
+        """Return the next 64-bit count of things that take at least so many bytes each.
+
+        Raises:
+            Damaged: The file has no room for so many.
+        """
+        number = self.number('Q')
+        if number * least > len(self.data) - self.place:
+            raise Damaged(f'it claims {number} entries')
+        return number
+
+
+def read_params(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    """Return name -> array of a file that ``save_parameters`` or ``mx.nd.save`` wrote.
+
+    Returns:
+        Arrays of the types that are stored, which share no memory; names as they are stored.
+
+    Raises:
+        ModelError: The file is damaged, or has sparse arrays or a list without names.
+    """
+    try:
+        reader = Reader(Path(path).read_bytes())
+        if reader.number('Q') != LIST_MAGIC:
+            raise Damaged('it does not begin like one')
+        reader.number('Q')
+        arrays = [_array(reader) for _ in range(reader.count(8))]
+        names = [str(reader.take(reader.count(1)), 'utf-8') for _ in range(reader.count(8))]
+        if len(set(names)) != len(arrays) or len(names) != len(arrays):
+            raise Damaged(f'it has {len(arrays)} arrays and {len(names)} names')
+    except (Damaged, UnicodeDecodeError) as error:
+        raise ModelError(f'{path} is damaged or no .params file ({error})') from None
+    except OSError as error:
+        raise ModelError(f'cannot read {path}: {error.strerror}') from error
+    return dict(zip(names, arrays, strict=True))
+
+
+def _array(reader: Reader) -> NDArray[np.generic]:
+    """Return the next array."""
+    magic = reader.number('I')
+    if magic in (V2, V3) and reader.number('i') != DENSE:
+        raise Damaged('it has a sparse array')
+    shape = _shape(reader, magic)
+    reader.take(8)  # the device's type and number
+    kind = reader.number('i')
+    if kind not in TYPES:
+        raise Damaged(f'it has an array of an unknown type ({kind})')
+    dtype = np.dtype(TYPES[kind])
+    values = 1
+    for side in shape:
+        values *= side
+    return np.frombuffer(reader.take(values * dtype.itemsize), dtype).reshape(shape).copy()
+
+
+def _shape(reader: Reader, magic: int) -> tuple[int, ...]:
+    """Return the next array's shape; before the first version the magic number is its length."""
+    known = magic in (V1, V2, V3)
+    count = reader.number('i' if magic == V3 else 'I') if known else magic
+    if not 0 < count <= MOST_DIMENSIONS:
+        raise Damaged('it has an array without a shape')
+    shape = tuple(reader.number('q' if known else 'I') for _ in range(count))
+    if min(shape) < 1:
+        raise Damaged('it has an array without values')
+    return shape
+
+
+def gluon_state(path: str | Path, arch: str) -> State:
+    """Return the canonical state in a file of Gluon's ``save_parameters``.
+
+    An output layer that computes what no layer of ours does is left out: the rest is a source to
+    fine-tune from all the same.
+
+    Returns:
+        Canonical name -> array, float64 where it is stored so, float32 otherwise.
+
+    Raises:
+        ModelError: As ``read_params``; or the names are not Gluon's structural ones.
+    """
+    if arch not in ARCHITECTURES:
+        raise ModelError(f'unknown architecture {arch!r}')
+    arrays = read_params(path)
+    if not arrays or not all('.' in name for name in arrays):
+        raise ModelError(f'{path} has no structural names: write it with net.save_parameters()')
+    state = {
+        ours: np.ascontiguousarray(arrays[theirs], _float(arrays[theirs].dtype))
+        for ours, theirs in canonical_names(arrays, arch).items()
+    }
+    tops = {ARCHITECTURES[arch].head, OTHER_HEADS.get(arch, ''), 'output'}
+    body = {
+        name: array
+        for name, array in state.items()
+        if not any(is_head(name, each) for each in tops)
+    }
+    return body | _head(state, arch)
+
+
+def _head(state: State, arch: str) -> State:
+    """Return the output layer of a state as ours, or nothing where it is none of that kind.
+
+    A 1 x 1 convolution of features that were averaged is a dense layer; a layer without a bias is
+    one whose bias is 0.
+    """
+    wanted = ARCHITECTURES[arch]
+    for name in (wanted.head, OTHER_HEADS.get(arch, '')):
+        weight = state.get(f'{name}.weight')
+        if weight is None or weight.ndim not in (2, 4):
+            continue
+        classes = len(weight)
+        bias = state.get(f'{name}.bias', np.zeros(classes, weight.dtype))
+        fits = weight.shape[1:] in ((wanted.features,), (wanted.features, 1, 1))
+        if fits and bias.shape == (classes,):
+            weight = weight.reshape(classes, wanted.features, *wanted.kernel)
+            return {f'{wanted.head}.weight': weight, f'{wanted.head}.bias': bias}
+    return {}
+
+
+def _float(dtype: np.dtype[np.generic]) -> type[np.floating[Any]]:
+    """Return the type in which a state keeps values of a stored type."""
+    return np.float64 if dtype == np.float64 else np.float32

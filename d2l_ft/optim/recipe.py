@@ -1,0 +1,122 @@
+"""Hyper-parameters as data, in one convention: the loss is the mean over the batch.
+
+Weight decay is added after the mean, as Gluon does it: the step of a weight w with gradient g
+(of the mean loss) is ``-lr * mult * (g + weight_decay * w)``.
+"""
+
+from dataclasses import dataclass, replace
+
+from d2l_ft.errors import ModelError
+
+LARGEST = 3.4e38
+"""The largest rate or decay: what float32 holds."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What SGD needs to know.
+
+    Attributes:
+        learning_rate: Rate of the body, per step.
+        head_lr_mult: The head's rate is this many times the body's; 1 makes one group.
+        weight_decay: Factor of the L2 penalty's gradient, on every trainable parameter.
+        momentum: Factor of the velocity, in [0, 1). One meaning in both frameworks: the
+            velocity holds rate x gradient, as in Gluon, also after a change of the rate.
+        reduction: 'mean' or 'sum' over the batch; 'sum' only reproduces a printed recipe.
+    """
+
+    learning_rate: float
+    head_lr_mult: float = 10.0
+    weight_decay: float = 0.001
+    momentum: float = 0.0
+    reduction: str = 'mean'
+
+    def __post_init__(self) -> None:
+        checks = {
+            'the learning rate must be above 0': 0 < self.learning_rate <= LARGEST,
+            'the head multiplier must be above 0': 0 < self.head_lr_mult <= LARGEST,
+            'the rate of the head must be a float32': self.head_rate <= LARGEST,
+            'the weight decay must be 0 or above': 0 <= self.weight_decay <= LARGEST,
+            'the momentum must be in [0, 1)': 0 <= self.momentum < 1,
+            "the reduction must be 'mean' or 'sum'": self.reduction in ('mean', 'sum'),
+        }
+        for text, good in checks.items():
+            if not good:  # also for not-a-number, which fails each comparison
+                raise ModelError(f'{text}, and {LARGEST:g} at most: {self}')
+
+    @property
+    def head_rate(self) -> float:
+        """Rate of the head."""
+        return self.learning_rate * self.head_lr_mult
+
+    def at_rate(self, learning_rate: float) -> 'Recipe':
+        """Return the same recipe with another rate."""
+        return replace(self, learning_rate=learning_rate)
+
+    def in_mean_terms(self, batch_size: int) -> 'Recipe':
+        """Return the recipe of the mean loss that takes the same steps at this batch size.
+
+        A step of the summed loss is -lr * (B * g + wd * w) = -(lr * B) * (g + wd / B * w).
+        """
+        if self.reduction == 'mean':
+            return self
+        return replace(
+            self,
+            learning_rate=self.learning_rate * batch_size,
+            weight_decay=self.weight_decay / batch_size,
+            reduction='mean',
+        )
+
+
+REDUCTIONS = ('mean', 'sum', 'book')
+"""Of what a step takes the gradient; 'book' is what the tab of the book takes."""
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuse what no step knows.
+
+    Raises:
+        ModelError: It is none of ``REDUCTIONS``.
+    """
+    if reduction not in REDUCTIONS:
+        raise ModelError(f"the reduction must be 'mean', 'sum' or 'book', not {reduction!r}")
+
+
+FINE_TUNED = Recipe(learning_rate=0.01)
+"""The neutral recipe of the fine-tuned net: the chapter's MXNet tab, in both frameworks."""
+
+SCRATCH = Recipe(learning_rate=0.1, head_lr_mult=1.0)
+"""The neutral recipe of the twin that is trained from scratch: the chapter's MXNet tab."""
+
+SOURCE = Recipe(learning_rate=0.006, head_lr_mult=1.0, weight_decay=5e-4, momentum=0.9)
+
+SOURCE_BATCH_SIZE, SOURCE_EPOCHS = 32, 10
+"""How the source model of the built-in sample is trained: chosen to finish within three minutes
+on two cores."""
+
+SCRATCH_LR_FACTOR = SCRATCH.learning_rate / FINE_TUNED.learning_rate
+"""The twin's rate is this many times the fine-tuned net's, if a user changes the latter."""
+
+AS_PRINTED = {
+    'mxnet': {'fine-tuned': FINE_TUNED, 'scratch': SCRATCH},
+    'pytorch': {
+        'fine-tuned': Recipe(learning_rate=5e-5, reduction='sum'),
+        'scratch': Recipe(learning_rate=5e-4, head_lr_mult=1.0, reduction='sum'),
+    },
+}
+"""Each tab of the book to the letter; the PyTorch tab sums the loss over the batch."""
+
+
+def as_printed(backend: str, net: str = 'fine-tuned') -> Recipe:
+    """Return the recipe that a tab of the book prints for 'fine-tuned' or 'scratch'.
+
+    Raises:
+        ModelError: The book has no such tab or net.
+    """
+    try:
+        return AS_PRINTED[backend][net]
+    except KeyError:
+        raise ModelError(
+            f'the book prints no recipe for {backend!r}, {net!r}: '
+            f'tabs are {", ".join(AS_PRINTED)}; nets are fine-tuned, scratch'
+        ) from None

@@ -1,0 +1,27 @@
+"""How the learning rate goes on over a training."""
+
+import math
+
+from d2l_ft.errors import ModelError
+
+
+def scheduled(schedule: str, rate: float, done: float) -> float:
+    """Return the rate at a moment of a training.
+
+    Args:
+        schedule: 'constant', or 'cosine': half a cosine from the rate to 0 (Loshchilov and Hutter
+            2017, equation 5 without restarts).
+        rate: The rate at the beginning.
+        done: Share of the training that is done, in [0, 1].
+
+    Raises:
+        ModelError: There is no such schedule.
+    """
+    if schedule == 'constant':
+        return rate
+    if schedule == 'cosine':
+        return rate * (1 + math.cos(math.pi * done)) / 2
+    raise ModelError(f'unknown schedule {schedule!r}: choose one of {", ".join(SCHEDULES)}')
+
+
+SCHEDULES = ('constant', 'cosine')

@@ -1,0 +1,184 @@
+"""What the images of a run held when it began, so that it goes on with the same ones only.
+
+images.jsonl has a line for each image, in the order of the samples: its path within the data set,
+its label, a hash of its bytes, and what the system told of the file (``checked.mark``). A file of
+which the system tells the same is not read again.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from d2l_ft.data.datasets import DataSet
+from d2l_ft.data.validation_cache import YOUNG, mark
+from d2l_ft.errors import CheckpointError, DataError
+from d2l_ft.runs.directory import CONTENTS
+from d2l_ft.storage.atomic import read_file, write_atomic
+from d2l_ft.storage.typed_json import typed
+from d2l_ft.system.hardware import usable_cores
+
+LARGEST = 1 << 32
+"""Bytes of the file; a larger one is damaged."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A line of the file.
+
+    Attributes:
+        name: Path within the data set, with '/'.
+        label: Index of the class.
+        digest: SHA-256 of the file's bytes.
+        seen: ``mark`` of the file; empty where it could still have changed unnoticed.
+    """
+
+    name: str
+    label: int
+    digest: str
+    seen: str
+
+
+def named(data: DataSet) -> dict[str, tuple[str, int]]:
+    """Return name within the data set -> (path, label), in the order of the samples."""
+    root = os.path.join(os.path.commonpath([data.train.root, data.test.root]), '')
+    return {
+        each.path.removeprefix(root).replace(os.sep, '/'): (each.path, each.label)
+        for part in (data.train, data.test)
+        for each in part.samples
+    }
+
+
+def digest(path: str) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f'cannot read {path}: {error.strerror or error}') from error
+
+
+def look(path: str) -> str:
+    """Return what the system tells of a file; nothing of one that cannot be asked."""
+    try:
+        return mark(os.stat(path))
+    except OSError:
+        return ''
+
+
+def settled(seen: str, now: int) -> bool:
+    """Tell whether the next change of a file would show in its times.
+
+    Args:
+        seen: Its ``mark``.
+        now: When it was looked at, in nanoseconds.
+    """
+    times = [int(each) for each in seen.split()[1:3]]
+    return bool(times) and max(times) < now - YOUNG
+
+
+def side_by_side(work: Callable[[str], str], paths: Iterable[str], bar: bool) -> list[str]:
+    """Return what a function gives for each path; it reads files, outside Python's lock."""
+    listed = list(paths)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        found = pool.map(work, listed)
+        return list(
+            tqdm(found, total=len(listed), desc='read images', unit='image', leave=False,
+                 disable=None if bar and len(listed) > 1000 else True)
+        )  # fmt: skip
+
+
+def save_contents(folder: Path, data: DataSet, bar: bool = True) -> None:
+    """Write what the images hold into a run directory; those that were checked are not read again.
+
+    Raises:
+        DataError: An image cannot be read.
+        StorageError: The file cannot be written.
+    """
+    images = named(data)
+    paths = [path for path, _ in images.values()]
+    now = time.time_ns()
+    seen = [look(path) for path in paths]
+    unread = [path for path in paths if path not in data.hashes]
+    digests = data.hashes | dict(zip(unread, side_by_side(digest, unread, bar), strict=True))
+    lines = [
+        json.dumps([name, label, digests[path], each if settled(each, now) else ''])
+        for (name, (path, label)), each in zip(images.items(), seen, strict=True)
+    ]
+    write_atomic(folder / CONTENTS, ''.join(f'{line}\n' for line in lines).encode())
+
+
+def load_contents(folder: Path) -> list[Kept] | None:
+    """Return what a run directory tells of its images; None if it does not, as an old one.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    path = folder / CONTENTS
+    if not path.exists():
+        return None
+    try:
+        return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f'{path} is damaged ({error}): train anew with another --out'
+        ) from None
+
+
+def _kept(values: Any) -> Kept:
+    """Return a line of the file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(values, list) or len(values) != 4:
+        raise ValueError('no list of four')
+    name, label, hashed, seen = values
+    return Kept(
+        typed(name, str, 'name'),
+        typed(label, int, 'label'),
+        typed(hashed, str, 'digest'),
+        typed(seen, str, 'seen'),
+    )
+
+
+def changed(kept: list[Kept], data: DataSet, bar: bool = True) -> str:
+    """Return one image of a data set that is not as it was kept, and how, or nothing.
+
+    Args:
+        kept: What the images held.
+        data: What there is now, in whatever folder.
+        bar: Whether to show progress; it needs a terminal too.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    images = named(data)
+    before = {each.name: each for each in kept}
+    for name, (path, label) in images.items():
+        if name not in before:
+            return f'{path} is new'
+        if before[name].label != label:
+            return f'{path} has another label'
+    for name in before:
+        if name not in images:
+            return f'{name} is gone from {os.path.commonpath([data.train.root, data.test.root])}'
+    if list(before) != list(images):
+        name = next(now for then, now in zip(before, images, strict=True) if then != now)
+        return f'{images[name][0]} has another place in the order'
+    unsure = [each for each in kept if not each.seen or look(images[each.name][0]) != each.seen]
+    paths = [images[each.name][0] for each in unsure]
+    for each, path, hashed in zip(unsure, paths, side_by_side(digest, paths, bar), strict=True):
+        if hashed != each.digest:
+            return f'{path} has changed'
+    return ''

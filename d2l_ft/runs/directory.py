@@ -1,0 +1,267 @@
+"""A run directory: all that is needed to resume, evaluate and predict.
+
+config.json       what was asked for, and what was used
+metrics.jsonl     one object per epoch and net
+checkpoints/      the last two of each net: <net>-<epoch>-<step>.safetensors
+images.jsonl      what the images held when it began (``contents``)
+left-out.txt      the bad images that were left out, and why, if there were any
+curves.png  report.html
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2l_ft.errors import CheckpointError, ModelError, TrainingDiverged
+from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.models.state import unusable
+from d2l_ft.runs.bounds import check_classes, check_number, check_text
+from d2l_ft.storage.atomic import (
+    check_writable,
+    is_leftover,
+    read_file,
+    remove_leftovers,
+    write_atomic,
+)
+from d2l_ft.storage.locks import lock_file, locked
+from d2l_ft.storage.typed_json import from_json, typed
+from d2l_ft.system.console import visible, warn
+from d2l_ft.training.metrics import EpochMetrics, Position
+
+KEPT = 2
+
+MOST = 10**18
+"""The largest sum in a position: of losses, examples, seconds."""
+
+NETS = ('fine-tuned', 'scratch')
+
+LEFT_OUT, CONTENTS = 'left-out.txt', 'images.jsonl'
+
+CONFIG = {
+    'backend': str, 'arch': str, 'classes': list[str], 'image_size': int, 'data': str,
+    'train_examples': int, 'test_examples': int, 'settings': dict[str, Any],
+}  # fmt: skip
+"""What config.json must hold; the rest of it is for readers."""
+
+LARGEST_CONFIG, LARGEST_METRICS = 1 << 26, 1 << 30
+"""Bytes of the files; larger ones are damaged."""
+
+
+@contextmanager
+def claimed(path: Path, resume: bool) -> Iterator[None]:
+    """Hold a run directory against other processes; a new one that stays empty is removed.
+
+    Raises:
+        CheckpointError: It is not empty, and its run is not to go on.
+        StorageError: It cannot be written, or another process writes it.
+    """
+    config = path / 'config.json'
+    lock = lock_file(config)
+
+    def ours(each: Path) -> bool:
+        unborn = each.name == CONTENTS and not config.exists()  # killed before it had its config
+        return unborn or each == lock or is_leftover(each)
+
+    if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
+        go_on = ', or go on with its run: --resume' if config.exists() else ''
+        raise CheckpointError(f'{path} is not empty: name another with --out{go_on}')
+    check_writable(path)
+    try:
+        with locked(config):
+            remove_leftovers(path)
+            remove_leftovers(path / 'checkpoints')
+            yield
+    finally:
+        if path.is_dir() and list(path.iterdir()) == [lock]:
+            lock.unlink()
+            path.rmdir()
+
+
+class Run:
+    """A run directory."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path, self.config = path, config
+
+    @classmethod
+    def open(cls, path: Path) -> 'Run':
+        """Open an existing run.
+
+        Raises:
+            CheckpointError: It is no run directory, or its config is damaged.
+        """
+        try:
+            config = json.loads(read_file(path / 'config.json', LARGEST_CONFIG))
+            check_config(config)
+        except OSError:
+            raise CheckpointError(
+                f'{path} is no run directory (it has no config.json): train with --out {path}'
+            ) from None
+        except (ValueError, RecursionError, ModelError) as error:
+            raise CheckpointError(
+                f'{path}/config.json is damaged ({error}): mend it, or train anew'
+            ) from None
+        return cls(path, config)
+
+    def save_config(self) -> None:
+        """Write the config."""
+        text = json.dumps(self.config, indent=2) + '\n'
+        write_atomic(self.path / 'config.json', text.encode())
+
+    def save_left_out(self, lines: Sequence[str]) -> None:
+        """Write the list of the images that were left out."""
+        write_atomic(self.path / LEFT_OUT, ''.join(f'{visible(line)}\n' for line in lines).encode())
+
+    def add_metrics(self, metrics: EpochMetrics) -> None:
+        """Add one line; an epoch that was done before, and again after a resume, stands once."""
+        lines = [
+            each
+            for each in self.metrics()
+            if (each.net, each.epoch) != (metrics.net, metrics.epoch)
+        ]
+        text = ''.join(json.dumps(asdict(each)) + '\n' for each in [*lines, metrics])
+        write_atomic(self.path / 'metrics.jsonl', text.encode())
+
+    def metrics(self) -> list[EpochMetrics]:
+        """Return the metrics of all epochs so far.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        path = self.path / 'metrics.jsonl'
+        if not path.exists():
+            return []
+        try:
+            lines = read_file(path, LARGEST_METRICS).splitlines()
+            return [from_json(EpochMetrics, json.loads(line)) for line in lines]
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f'{path} is damaged ({error}): remove it') from None
+
+    def history(self) -> dict[str, list[EpochMetrics]]:
+        """Return the metrics by net, in the order of training."""
+        nets: dict[str, list[EpochMetrics]] = {}
+        for each in self.metrics():
+            nets.setdefault(each.net, []).append(each)
+        return nets
+
+    def checkpoints(self, net: str) -> list[Path]:
+        """Return the checkpoints of a net, the newest last."""
+        pattern = re.compile(rf'{re.escape(net)}-\d+-\d+\.safetensors')
+        folder = self.path / 'checkpoints'
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path for path in found if pattern.fullmatch(path.name))
+
+    def save(
+        self,
+        net: str,
+        model: Mapping[str, Any],
+        trainer: Mapping[str, Any],
+        position: Position,
+    ) -> None:
+        """Write a checkpoint, then remove all but the last two.
+
+        Raises:
+            TrainingDiverged: A weight is not a finite number; then nothing is written.
+            StorageError: It cannot be written.
+        """
+        for name, array in (*model.items(), *trainer.items()):
+            if not np.isfinite(array).all():
+                raise TrainingDiverged(
+                    f'{name} of {net} became infinite or not a number in epoch '
+                    f'{position.epoch + (position.step > 0)}: train again with a smaller '
+                    'learning rate'
+                )
+        meta = {'net': net, 'position': asdict(position)}
+        meta |= {key: self.config[key] for key in ('arch', 'classes', 'image_size')}
+        name = f'{net}-{position.epoch:05d}-{position.step:07d}.safetensors'
+        checkpoint = Checkpoint(dict(model), dict(trainer), meta)
+        save_checkpoint(self.path / 'checkpoints' / name, checkpoint)
+        for old in self.checkpoints(net)[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def load(self, net: str) -> tuple[Checkpoint, Position] | None:
+        """Return the newest good checkpoint of a net, or None if there is none.
+
+        Damaged ones are named on the error stream.
+
+        Raises:
+            CheckpointError: There are checkpoints, and all are damaged.
+        """
+        paths = self.checkpoints(net)
+        for path in reversed(paths):
+            try:
+                checkpoint = load_checkpoint(path)
+                position = from_json(Position, checkpoint.meta.get('position'))
+                check_position(position)
+                if problem := unusable(checkpoint.model) or unusable(checkpoint.trainer):
+                    raise ValueError(problem)
+                return checkpoint, position
+            except CheckpointError as error:
+                last = str(error)
+            except ValueError as error:
+                last = f'{path} is damaged ({error})'
+            warn(f'{last}: looking for the checkpoint before it')
+        if paths:
+            raise CheckpointError(f'every checkpoint of {net} in {self.path} is damaged: {last}')
+        return None
+
+    def best_net(self) -> str:
+        """Return the net to evaluate: the fine-tuned one, otherwise the twin.
+
+        Raises:
+            CheckpointError: There is no checkpoint yet.
+        """
+        for net in NETS:
+            if self.checkpoints(net):
+                return net
+        raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: --resume')
+
+
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return path -> name of each run: the last parts of its path that tell it from the others.
+
+    A run that is given twice counts once.
+    """
+    full: dict[Path, Path] = {}
+    for path in paths:
+        full.setdefault(path.resolve(), path)
+    names, depth = {place: place.name for place in full}, 1
+    while clashing := [place for place in names if list(names.values()).count(names[place]) > 1]:
+        depth += 1
+        for place in clashing:
+            names[place] = '/'.join(place.parts[-depth:])
+    return {full[place]: name for place, name in names.items()}
+
+
+def check_position(position: Position) -> None:
+    """Check what a checkpoint says of where a training stands.
+
+    Raises:
+        ValueError: A number is out of its bounds.
+    """
+    for name, value in vars(position).items():
+        if not 0 <= value <= MOST:  # also not-a-number
+            raise ValueError(f"'{name}' of the position is out of its bounds")
+
+
+def check_config(config: Any) -> None:
+    """Check what config.json holds.
+
+    Raises:
+        ValueError: Something is missing, or of another type than it ought to be.
+        ModelError: Something is out of its bounds.
+    """
+    if not isinstance(config, dict):
+        raise ValueError('no JSON object')
+    for name, kind in CONFIG.items():
+        typed(config.get(name), kind, name)
+    check_text('data', config['data'])
+    check_classes(config['classes'])
+    for name in ('image_size', 'train_examples', 'test_examples'):
+        check_number(name, config[name])

@@ -1,0 +1,341 @@
+"""The main job: fine-tune a source model and, to compare, train a twin from scratch."""
+
+import datetime
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.versions import versions
+from d2l_ft.data.datasets import DataSet, default_cache, load_data
+from d2l_ft.data.image_cache import ImageCache
+from d2l_ft.data.transforms import Pipeline
+from d2l_ft.errors import (
+    CheckpointError,
+    DataError,
+    ModelError,
+    StorageError,
+    TrainingDiverged,
+    WorkerDied,
+)
+from d2l_ft.models.architectures import architecture
+from d2l_ft.models.state import State
+from d2l_ft.optim.recipe import FINE_TUNED
+from d2l_ft.optim.schedules import scheduled
+from d2l_ft.report.figures import save_curves
+from d2l_ft.report.page import write_report
+from d2l_ft.runs.contents import changed, load_contents, save_contents
+from d2l_ft.runs.directory import LEFT_OUT, Run, check_config, claimed
+from d2l_ft.runs.results import load_net
+from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
+from d2l_ft.sources.load import load_source
+from d2l_ft.system.hardware import keep_freed_memory
+from d2l_ft.training.evaluation import evaluate_samples
+from d2l_ft.training.feature_cache import FeatureLoader, features
+from d2l_ft.training.loaders import default_workers, on_gpu
+from d2l_ft.training.metrics import EpochMetrics, Position
+from d2l_ft.training.trainer import Fit
+
+
+def train(
+    backend: Backend,
+    settings: Settings,
+    out: Path,
+    resume: bool = False,
+    bar: bool = True,
+    say: Callable[[str], None] = print,
+) -> tuple[Run, int]:
+    """Train, and write all of it into a run directory.
+
+    Args:
+        backend: The framework.
+        settings: What is asked for.
+        out: The run directory: new, or with ``resume`` that of an earlier run of these settings.
+        resume: Go on where the run was stopped.
+        bar: Whether to show progress bars; they need a terminal too.
+        say: Takes each line for the user.
+
+    Returns:
+        The run, and the number of the signal, such as SIGINT, that ended it early (then its
+        checkpoint is written); otherwise 0.
+
+    Raises:
+        D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
+    """
+    settings.check()
+    names = settings.nets()
+    if settings.keep_memory:
+        keep_freed_memory()
+    devices = backend.devices(settings.devices)
+    begun = Run.open(out) if resume else None
+    with claimed(out, resume):
+        try:
+            data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        except DataError as error:
+            if begun and not os.path.exists(settings.data) and os.sep in settings.data:
+                raise CheckpointError(
+                    f'{settings.data} is gone: tell where its images are now:  '
+                    f'd2l-ft train --out {out} --resume --data FOLDER'
+                ) from error
+            raise
+        settings = settings.resolved(data)
+        size = settings.image_size or data.image_size
+        smallest = architecture(settings.arch).smallest
+        if size < smallest:
+            raise ModelError(
+                f'{settings.arch} needs images of at least {smallest} pixels, not {size}'
+            )
+        for part in (data.train, data.test):
+            if part.note():
+                say(part.note())
+        for line in data.remarks:
+            say(line)
+        run = begun or Run(out, _config(backend, settings, data, size))
+        check_config(run.config)
+        if resume:
+            _check_same(run, data, size, bar)
+            # there may be more epochs, and the data may have moved
+            run.config |= {'data': data.name, 'settings': asdict(settings)}
+        check_shares(settings, data, len(devices), size)
+        steps = -(-len(data.train.samples) // (settings.batch_size or data.batch_size))
+        say(
+            f'source {settings.source}, data {data.name}: {len(data.classes)} classes, '
+            f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
+        )
+        if steps < FEW_STEPS:
+            say('these are few steps: a smaller --batch-size, or more --epochs, takes more')
+        source = None
+        if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
+            source = load_source(
+                settings.source or data.source, settings.arch, backend, settings.devices, bar
+            )
+        if load_contents(out) is None:
+            save_contents(out, data, bar)
+        run.save_config()
+        if data.left_out:
+            run.save_left_out(data.left_out)
+            say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
+        room = settings.image_cache
+        cache = default_cache() if room is None else ImageCache(room << 20)
+        job = Job(backend, settings, data, run, devices, bar, say, cache)
+        for name in names:
+            try:
+                if stopped := job.train(name, source if name == 'fine-tuned' else None):
+                    return run, stopped
+                job.report(name)
+            except TrainingDiverged as error:
+                raise TrainingDiverged(_advice(str(error), run, name, settings)) from error
+            except (StorageError, WorkerDied) as error:
+                error.args = (f'{error}; the run goes on with  d2l-ft train --out {out} --resume',)
+                raise
+    return run, 0
+
+
+@dataclass
+class Job:
+    """The training of the nets of a run, one after the other.
+
+    Attributes:
+        backend, settings, data, run, bar, say: As in ``train``.
+        devices: Where the nets are placed.
+        cache: Keeps images between epochs and nets.
+        net: The net under way, or the last one.
+        precision: In which it computes.
+    """
+
+    backend: Backend
+    settings: Settings
+    data: DataSet
+    run: Run
+    devices: list[Any]
+    bar: bool
+    say: Callable[[str], None]
+    cache: ImageCache
+    net: Any = None
+    precision: str = ''
+
+    def train(self, name: str, source: State | None) -> int:
+        """Train a net, from its last checkpoint if it has one; return the signal that ended it."""
+        backend, settings, run = self.backend, self.settings, self.run
+        self.net = net = self.build(name, source)
+        recipe = settings.recipe(name)
+        trainer = backend.build_trainer(net, recipe)
+        position = Position()
+        if found := run.load(name):
+            checkpoint, position = found
+            backend.set_state(net, checkpoint.model)
+            backend.set_trainer_state(net, trainer, checkpoint.trainer)
+        # the twin has no frozen body
+        on_features = settings.cache_features and name == 'fine-tuned'
+        trained, train_iter, test_iter = self.on_features() if on_features else self.on_images()
+        steps = len(train_iter)
+
+        def rate(epoch: int, step: int) -> float:
+            done = (epoch * steps + step) / (settings.epochs * steps)
+            return scheduled(settings.schedule, recipe.learning_rate, done)
+
+        fit = Fit(
+            backend, trained, trainer, train_iter, test_iter, settings.epochs,
+            name=name, position=position, seed=settings.seed,
+            rate=None if settings.schedule == 'constant' else rate,
+            save_every=settings.save_every, bar=self.bar,
+        )  # fmt: skip
+
+        def save(position: Position) -> None:
+            state = backend.get_state(net), backend.get_trainer_state(net, trainer)
+            run.save(name, *state, position)
+
+        def on_epoch(metrics: EpochMetrics) -> None:
+            run.add_metrics(metrics)
+            save(fit.position)
+            self.say(
+                f'{name} epoch {metrics.epoch}/{settings.epochs}: loss {metrics.train_loss:.3f}, '
+                f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
+                f'{metrics.examples_per_sec:.1f} examples/sec '
+                f'(step only: {metrics.step_examples_per_sec:.1f})'
+            )
+
+        try:
+            fit.run(on_epoch, save)
+        except WorkerDied:
+            if fit.position.step:
+                save(fit.position)
+            raise
+        if fit.interrupted and fit.position.step:
+            save(fit.position)
+        return fit.interrupted
+
+    def build(self, name: str, source: State | None) -> Any:
+        """Return a new net on its devices; tell the first time how it computes."""
+        settings = self.settings
+        net = self.backend.build_net(settings.arch, len(self.data.classes), source, settings.seed)
+        if settings.freeze and name == 'fine-tuned':
+            self.backend.freeze(net)
+        used = self.backend.place(net, self.devices, settings.precision, settings.channels_last)
+        self.precision = used
+        if not self.run.metrics():
+            where = ', '.join(str(device) for device in self.devices)
+            threads = self.backend.threads()
+            self.say(f'{self.backend.NAME}, {used}, on {where} with {threads} threads')
+        return net
+
+    def pipeline(self) -> Pipeline:
+        """Return what is done to the images of the training part."""
+        settings, size = self.settings, self.run.config['image_size']
+        return self.data.pipeline(size, settings.seed, settings.augment, settings.views)
+
+    def on_images(self) -> tuple[Any, Any, Any]:
+        """Return the net, and the loaders of both parts."""
+        settings = self.settings
+        loaders = self.data.loaders(
+            self.backend,
+            settings.batch_size or self.data.batch_size,
+            self.run.config['image_size'],
+            seed=settings.seed,
+            pipeline=self.pipeline(),
+            **self.loading(),
+        )
+        return self.net, *loaders
+
+    def loading(self) -> dict[str, Any]:
+        """Return the options of loaders: workers, cache and device."""
+        workers = self.settings.workers
+        return {
+            'workers': default_workers(self.devices) if workers is None else workers,
+            'cache': self.cache,
+            'device': self.devices[0] if on_gpu(self.devices) else None,
+        }
+
+    def on_features(self) -> tuple[Any, Any, Any]:
+        """Return the head, and loaders of the features of both parts in place of images."""
+        settings, backend = self.settings, self.backend
+        batch_size = settings.batch_size or self.data.batch_size
+        head, loaders = backend.head(self.net), []
+        train, test = self.pipeline(), Pipeline(self.run.config['image_size'])
+        how = f'{self.precision}, channels last: {settings.channels_last}'
+        for part, pipeline in ((self.data.train, train), (self.data.test, test)):
+            kept = features(
+                backend, self.net, settings.arch, part.samples, pipeline, how, self.bar,
+                **self.loading(),
+            )  # fmt: skip
+            shuffle = part is self.data.train
+            loaders.append(
+                FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.seed)
+            )
+        backend.place(head, self.devices, self.precision)
+        self.say('the body is frozen: its features are kept, and epochs train the head on them')
+        return head, *loaders
+
+    def report(self, name: str) -> None:
+        """Write the figures and the report, after each net."""
+        run, data = self.run, self.data
+        save_curves(run.path / 'curves.png', run.history())
+        # the first net's report gets the twin's curves
+        net = self.net if name == run.best_net() else load_net(run, self.backend)
+        pipeline = Pipeline(run.config['image_size'])
+        found = evaluate_samples(
+            self.backend, net, data.classes, data.test.samples, pipeline, self.bar, self.cache
+        )
+        write_report(
+            run.path / 'report.html',
+            run.config,
+            run.metrics(),
+            run.best_net(),
+            found,
+            (run.path / 'curves.png').read_bytes(),
+        )
+
+
+def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
+    """Return an error's line for a training that diverged: what is left, and what to try."""
+    kept = run.checkpoints(name)
+    left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
+    rate = FINE_TUNED.learning_rate if settings.lr is None else settings.lr
+    cause = error.partition(':')[0]
+    other = '' if kept or name == 'scratch' else ', or from another --source'
+    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth){other}'
+
+
+def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:
+    """Return what config.json holds."""
+    return {
+        'backend': backend.NAME,
+        'arch': settings.arch,
+        'classes': data.classes,
+        'image_size': size,
+        'data': data.name,
+        'train_examples': len(data.train.samples),
+        'test_examples': len(data.test.samples),
+        'settings': asdict(settings),
+        'recipes': {name: asdict(settings.recipe(name)) for name in settings.nets()},
+        'created': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+        'versions': versions(),
+    }
+
+
+def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
+    """Refuse to resume on other data.
+
+    Raises:
+        CheckpointError: Classes, images or image size differ.
+    """
+    config = run.config
+    kept = load_contents(run.path)
+    if (data.name == 'sample') != (config['data'] == 'sample'):  # which has crops of its own
+        raise CheckpointError(
+            f'{run.path} was begun with --data {config["data"]}: '
+            'leave the option out, or train anew with another --out'
+        )
+    if kept is not None and (found := changed(kept, data, bar)):
+        raise CheckpointError(
+            f'{found} since {run.path} began: make it as it was, or train anew with another --out'
+        )
+    now = {'classes': data.classes, 'image_size': size}
+    if kept is None:  # a run of before the contents were kept
+        now['fingerprint'] = data.fingerprint()
+    if any(config.get(key) != value for key, value in now.items()):
+        raise CheckpointError(
+            f'{config["data"]} has changed since {run.path} began: train anew with another --out'
+        )

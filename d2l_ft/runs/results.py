@@ -1,0 +1,70 @@
+"""What a run has trained: its nets, and how good they are."""
+
+from typing import Any
+
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.data.datasets import images_to_test, load_data
+from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.transforms import Pipeline
+from d2l_ft.errors import (
+    CheckpointError,
+)
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.settings import run_settings
+from d2l_ft.system.console import listed, listed_only
+from d2l_ft.training.evaluation import Evaluation, evaluate_samples
+
+
+def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
+    """Return a trained net of a run, in either framework.
+
+    Raises:
+        CheckpointError: There is no good checkpoint.
+    """
+    found = run.load(name or run.best_net())
+    if found is None:
+        raise CheckpointError(f'{run.path} has no checkpoint of {name}')
+    net = backend.build_net(run.config['arch'], len(run.config['classes']))
+    backend.set_state(net, found[0].model)
+    backend.place(net, backend.devices('auto'))
+    return net
+
+
+def evaluate_run(
+    run: Run, backend: Backend, data: str | None = None, bar: bool = True
+) -> tuple[Evaluation, str]:
+    """Evaluate a run's net on the test part of its data, or on another data set.
+
+    Args:
+        run: The run.
+        backend: The framework.
+        data: A data set, whose test part is taken, or a folder of class folders, of which all is.
+            It may have some of the run's classes only; they are matched by name.
+        bar: Whether to show progress; it needs a terminal too.
+
+    Returns:
+        The evaluation, and in words what was looked at.
+
+    Raises:
+        DataError: The data set cannot be had, or an image in it is bad.
+        CheckpointError: It has a class that the run has not.
+    """
+    settings = run_settings(run)
+    classes = run.config['classes']
+    if data is None:
+        dataset = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        part, which = dataset.test, f'the test part of {dataset.name}'
+    else:
+        part, which = images_to_test(data, bar, settings.skip_bad)
+        if which == f'all of {settings.data}':
+            which += ', also what the run was trained on'
+    if set(part.classes) - set(classes):
+        raise CheckpointError(
+            f'{part.root} has classes that {run.path} does not know: '
+            f'{listed_only(part.classes, classes)}; it was trained for {listed(classes)}'
+        )
+    labels = [classes.index(name) for name in part.classes]
+    samples = [Sample(each.path, labels[each.label]) for each in part.samples]
+    net = load_net(run, backend)
+    pipeline = Pipeline(run.config['image_size'])
+    return evaluate_samples(backend, net, classes, samples, pipeline, bar), which

@@ -1,0 +1,78 @@
+"""Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
+
+from pathlib import Path
+from typing import Any
+
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.errors import ModelError
+from d2l_ft.models.architectures import architecture
+from d2l_ft.models.state import State, unusable
+from d2l_ft.sources.pretrain import sample_source
+from d2l_ft.sources.weights import read_weights
+from d2l_ft.sources.zoo import imagenet_file
+
+SOURCES = ('sample', 'imagenet', 'none')
+"""Names of sources; any other is a file."""
+
+
+def load_source(
+    source: str, arch: str, backend: Backend, devices: str = 'auto', bar: bool = True
+) -> State | None:
+    """Return the state to fine-tune from.
+
+    Args:
+        source: 'sample' (pre-trained at first use, then cached), 'imagenet', 'none' (random
+            weights), or a file: .safetensors with canonical names, .pth or .pt of torchvision's
+            net, .params of Gluon's.
+        arch: Architecture.
+        backend: The framework that pre-trains, if that is needed.
+        devices: Where it pre-trains.
+        bar: Whether to show progress.
+
+    Raises:
+        DataError: The download failed or is not what it should be.
+        ModelError: There is no such source.
+        CheckpointError: The file is damaged.
+        BackendNotInstalled: The file needs a framework that is not installed.
+    """
+    if source == 'none':
+        return None
+    if source == 'sample':
+        return sample_source(arch, backend, devices, bar).model
+    if source == 'imagenet':
+        return read_weights(imagenet_file(arch, backend.NAME), arch, verified=True)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise ModelError(f'there is no source {source!r}: give sample, imagenet, none or a file')
+    state = read_weights(path, arch)
+    if problem := unusable(state):
+        raise ModelError(f'{problem} in {path}: give other weights')
+    return state
+
+
+def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = None) -> Any:
+    """Return a source model as a net of the framework, its output layer included.
+
+    Args:
+        arch: Architecture.
+        source: 'sample', 'imagenet' or a file, as ``load_source`` takes it.
+        backend: The framework; None is that of D2L_FT_BACKEND.
+
+    Raises:
+        D2LFTError: As ``load_source``; and ModelError for the source 'none' or without an output
+            layer.
+    """
+    backend = backend or get_backend()
+    state = load_source(source, arch, backend)
+    if state is None:
+        raise ModelError("the source 'none' is no model: give sample, imagenet or a file")
+    weight = state.get(f'{architecture(arch).head}.weight')
+    if weight is None:
+        raise ModelError(
+            f'{source} has no output layer of {arch}, which is needed here: '
+            'd2l.load_source reads the rest, to fine-tune from'
+        )
+    net = backend.build_net(arch, len(weight))
+    backend.set_state(net, state)
+    return net

@@ -1,0 +1,147 @@
+"""Pre-train the source model of the built-in sample, in a process of its own."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.data.datasets import SAMPLE_AREA, SAMPLE_SIZE, DataSet, sample_source_folder
+from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.synthetic import tasks as sample
+from d2l_ft.errors import D2LFTError, ModelError
+from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from d2l_ft.optim.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS
+from d2l_ft.optim.schedules import scheduled
+from d2l_ft.storage.atomic import remove_leftovers
+from d2l_ft.storage.cache import cache_dir
+from d2l_ft.storage.locks import locked
+from d2l_ft.system.console import safe_streams, say, tell, warn
+from d2l_ft.system.signals import ENDING, Stopped, end_with_parent, exit_code, handled, stop
+from d2l_ft.training.metrics import accuracy
+from d2l_ft.training.trainer import Fit
+
+FAILED = 'failed: '
+"""What begins the line in which the process that pre-trains tells its error."""
+
+
+def source_path(arch: str) -> Path:
+    """Return where the sample's source model of an architecture is cached.
+
+    One file serves both frameworks, whichever wrote it.
+    """
+    return cache_dir() / 'models' / f'sample-v{sample.VERSION}-{arch}-{SAMPLE_SIZE}px.safetensors'
+
+
+def sample_source(
+    arch: str, backend: Backend, devices: str = 'auto', bar: bool = True
+) -> Checkpoint:
+    """Return the model that was pre-trained on the sample's source task; train it at first use.
+
+    Raises:
+        ModelError: The training failed; the line of its error.
+    """
+    path = source_path(arch)
+    if not path.is_file():
+        with locked(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
+            if not path.is_file():
+                remove_leftovers(path.parent, f'.{path.name}.*')
+                pretrain_apart(arch, backend.NAME, devices, bar)
+    return load_checkpoint(path)
+
+
+def pretrain_apart(arch: str, backend: str, devices: str, bar: bool) -> None:
+    """Pre-train in a process of its own and write the model into the cache.
+
+    In this process it would leave the framework's generators elsewhere (MXNet's state cannot be
+    kept), and what the caller draws next would depend on whether the cache was warm.
+
+    Raises:
+        ModelError: The training failed; the line of its error.
+    """
+    words = [arch, backend, devices, '' if bar else 'quiet']
+    command = [sys.executable, '-m', 'd2l_ft.sources.pretrain', *words]
+    # its input is a pipe, whose end tells it that this process has died
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors='replace'
+    ) as child:
+        try:
+            for line in child.stdout or ():
+                if line.startswith(FAILED):
+                    raise ModelError(line.removeprefix(FAILED).strip())
+                tell(line.rstrip())
+        except BaseException:
+            child.terminate()  # the signal may have met this process alone
+            raise
+    if child.returncode < 0:
+        raise ModelError(
+            f'the process that pre-trains {arch} was killed by signal {-child.returncode} '
+            '(out of memory?): free some memory, then run the command again'
+        )
+    if child.returncode:
+        raise ModelError(
+            f'the process that pre-trains {arch} ended with code {child.returncode}: '
+            'what it printed tells why'
+        )
+
+
+def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = True) -> Checkpoint:
+    """Train an architecture from scratch on the sample's source task.
+
+    The rate falls along half a cosine, epoch by epoch.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C; nothing is kept.
+    """
+    tell(f'pre-training {arch} on the source task of the sample (once; it is cached)')
+    train, test = load_folders(sample_source_folder(bar))
+    data = DataSet('sample-source', train, test, SAMPLE_SIZE, area=SAMPLE_AREA)
+    train_iter, test_iter = data.loaders(backend, SOURCE_BATCH_SIZE)
+    net = backend.build_net(arch, len(data.classes))
+    backend.place(net, backend.devices(devices))
+    trainer = backend.build_trainer(net, SOURCE)
+    fit = Fit(
+        backend, net, trainer, train_iter, None, SOURCE_EPOCHS, name=f'source {arch}', seed=0,
+        rate=lambda epoch, _: scheduled('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
+        bar=bar,
+    )  # fmt: skip
+    fit.run()
+    if fit.interrupted:
+        raise Stopped(fit.interrupted)
+    reached = accuracy(backend.evaluate(net, test_iter))
+    tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
+    meta = {
+        'arch': arch, 'classes': data.classes, 'image_size': SAMPLE_SIZE,
+        'trained_with': backend.NAME, 'test_acc': reached,
+    }  # fmt: skip
+    return Checkpoint(backend.get_state(net), meta=meta)
+
+
+def stop_once(number: int, frame: FrameType | None) -> None:
+    """Stop on the first signal, and leave the others aside until all is tidied up.
+
+    The parent's word, the end of its pipe and Ctrl-C in a terminal may come together.
+    """
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    stop(number, frame)
+
+
+def main() -> None:
+    """Be the process of ``pretrain_apart``."""
+    arch, backend, devices, quiet = sys.argv[1:]
+    end_with_parent()
+    try:
+        with handled(stop_once), safe_streams():
+            checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
+            save_checkpoint(source_path(arch), checkpoint)
+    except D2LFTError as error:
+        say(f'{FAILED}{error}')
+    except KeyboardInterrupt as error:
+        sys.exit(exit_code(error))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,46 @@
+"""Locks between processes, each a file."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from d2l_ft.errors import StorageError
+from d2l_ft.storage.atomic import describe
+
+
+def lock_file(path: Path) -> Path:
+    """Return the hidden file beside a file whose lock is that file's."""
+    return path.with_name(f'.{path.name}.lock')
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock of a file; another process waits for it, and a killed one gives it up.
+
+    Args:
+        path: The file that is to be written; its lock is a hidden file beside it.
+        waiting: Called once if another process holds the lock. None raises instead.
+
+    Raises:
+        StorageError: The folder cannot be written; or it is locked and is not to be waited for.
+    """
+    lock = FileLock(lock_file(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is None:
+                raise StorageError(
+                    f'another process is writing {path}: wait for it, or stop it'
+                ) from None
+            waiting()
+            lock.acquire()
+    except OSError as error:
+        raise StorageError(describe(error, path)) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,119 @@
+"""What is counted and measured in an epoch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d2l_ft.backend.protocol import Sums
+from d2l_ft.errors import TrainingDiverged
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch of one net came to; a line of ``metrics.jsonl``.
+
+    Attributes:
+        net: 'fine-tuned', 'scratch', or the caller's name.
+        epoch: 1 for the first.
+        train_loss: Mean of the loss over the examples of the epoch, each before its step.
+        train_acc: Share of hits, likewise.
+        test_acc: Share of hits on the test part after the epoch.
+        examples_per_sec: Training examples / seconds, data loading included.
+        step_examples_per_sec: Training examples / seconds in which the loop did not wait for
+            data; the figure that the book prints.
+        seconds: Duration of the epoch's training, without its test.
+    """
+
+    net: str
+    epoch: int
+    train_loss: float
+    train_acc: float
+    test_acc: float
+    examples_per_sec: float
+    step_examples_per_sec: float
+    seconds: float
+
+
+@dataclass
+class Position:
+    """Where a training stands; with the states of net and trainer, all that resume needs.
+
+    Attributes:
+        epoch: Epochs done.
+        step: Batches done of the epoch under way.
+        loss, correct, examples: Sums over these batches.
+        seconds: Spent on these batches.
+        waited: The part of it in which the loop waited for data.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    examples: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def add(self, sums: Sums) -> None:
+        """Read sums from the device and add them.
+
+        Raises:
+            TrainingDiverged: The loss is not finite.
+        """
+        self.loss += float(sums.loss)
+        self.correct += float(sums.correct)
+        self.examples += sums.examples
+        if not math.isfinite(self.loss):
+            raise TrainingDiverged(
+                f'the loss became {self.loss} in epoch {self.epoch + 1}: '
+                'train again with a smaller learning rate'
+            )
+
+    def metrics(self, net: str, test_acc: float) -> EpochMetrics:
+        """Return the metrics of the epoch that has just ended."""
+        seconds = max(self.seconds, 1e-9)
+        return EpochMetrics(
+            net=net,
+            epoch=self.epoch + 1,
+            train_loss=self.loss / max(self.examples, 1),
+            train_acc=self.correct / max(self.examples, 1),
+            test_acc=test_acc,
+            examples_per_sec=self.examples / seconds,
+            step_examples_per_sec=self.examples / max(seconds - self.waited, 1e-9),
+            seconds=self.seconds,
+        )
+
+
+def accuracy(sums: Sums, epoch: int = 0) -> float:
+    """Return the share of hits.
+
+    Args:
+        sums: Of a test.
+        epoch: That it followed, 1 for the first; 0 if there was none.
+
+    Raises:
+        TrainingDiverged: The loss is not finite: what is not a number would count as a class.
+    """
+    if not math.isfinite(loss := float(sums.loss)):
+        when = f' after epoch {epoch}' if epoch else ''
+        raise TrainingDiverged(
+            f'the test loss became {loss}{when}: train again with a smaller learning rate'
+        )
+    return float(sums.correct) / max(sums.examples, 1)
+
+
+def summary(metrics: EpochMetrics, devices: Sequence[Any], step: str) -> str:
+    """Return the book's two lines, with the step-only speed beside the end-to-end one.
+
+    Args:
+        metrics: Of the last epoch.
+        devices: On which the net was trained.
+        step: Of what each step took the gradient.
+    """
+    return (
+        f'loss {metrics.train_loss:.3f}, train acc {metrics.train_acc:.3f}, '
+        f'test acc {metrics.test_acc:.3f}\n'
+        f'{metrics.examples_per_sec:.1f} examples/sec on {[str(device) for device in devices]} '
+        f'(step only: {metrics.step_examples_per_sec:.1f}); gradient of the {step}'
+    )
