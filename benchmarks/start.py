@@ -81,7 +81,7 @@ def evaluation(backend: str) -> Callable[[], dict[str, float]]:
 
 
 VARIANTS = {
-    'd2l-ft --help': command('-m', 'd2l_ft.cli.main', '--help'),
+    'd2l-ft --help': command('-m', 'd2l_ft', '--help'),
     'python -c pass': command('-c', 'pass'),
     'import d2l_ft': command('-c', 'import d2l_ft'),
     'import torch': command('-c', 'import torch'),

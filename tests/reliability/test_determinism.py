@@ -116,7 +116,7 @@ def test_ctrl_c_while_the_source_is_trained_leaves_no_process(framework, tmp_pat
     """The signal meets the parent alone, as in some notebooks."""
     make_folder(cache_dir() / 'data' / f'sample-source-v{VERSION}', train=400, test=2)
     process = subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli.main', 'train', '--backend', framework.NAME, '--data',
+        [sys.executable, '-m', 'd2l_ft', 'train', '--backend', framework.NAME, '--data',
          str(make_folder(tmp_path / 'photos')), '--source', 'sample',
          '--out', str(tmp_path / 'run')],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -136,7 +136,7 @@ def of_session(session):
 def start(framework, folder, out):
     """Start a training with two workers in a session of its own, and wait until it trains."""
     process = subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli.main', 'train', '--backend', framework.NAME, '--data',
+        [sys.executable, '-m', 'd2l_ft', 'train', '--backend', framework.NAME, '--data',
          str(folder), *map(str, OPTIONS), '--arch', 'squeezenet1_1', '--lr', '0.0001', '--epochs',
          '500', '--workers', '2', '--out', str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
