@@ -1,4 +1,5 @@
 # make demo: the main job on both frameworks.  make test: lint, types and all tests.
+# make quick: lint, types and the tests that need no framework and no second.
 # LOCK=today (the default) is the newest CPython of 3.10 to 3.13 that is here, with NumPy 2.
 # LOCK=legacy is CPython 3.11 with NumPy 1.23.5.  PYTHON= names another Python.
 LOCK ?= today
@@ -15,11 +16,12 @@ PIP_INSTALL = pip install --disable-pip-version-check --no-deps
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup demo test legs leg-legacy parity reliability bench chapter chapter-run lint format lock clean
+.PHONY: help setup dev demo quick test legs leg-legacy parity reliability bench chapter chapter-run lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (6 GB, some minutes)'
 	@echo 'make demo    fine-tune on the built-in sample with both frameworks, draw the comparison'
+	@echo 'make quick   lint, types and the fast tests: under a minute'
 	@echo 'make test    lint, types and all tests'
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone; leg-legacy'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
@@ -43,20 +45,30 @@ $(VENV)/.installed: $(LOCKED) pyproject.toml
 	$(BIN)/$(PIP_INSTALL) -e .
 	touch $@
 
+# What tests, lint and benchmarks need besides; the lock of `legacy` has it all in one.
+dev: $(VENV)/.dev
+
+$(VENV)/.dev: $(if $(filter today,$(LOCK)),requirements-dev.lock) $(VENV)/.installed
+	$(if $(filter today,$(LOCK)),$(BIN)/$(PIP_INSTALL) -r $<)
+	touch $@
+
 demo: setup
 	rm -rf $(DEMO)
 	$(BIN)/d2l-ft train --backend pytorch --compare --out $(DEMO)/pytorch
 	$(BIN)/d2l-ft train --backend mxnet --compare --out $(DEMO)/mxnet
 	$(BIN)/d2l-ft compare $(DEMO)/pytorch $(DEMO)/mxnet --out $(DEMO)/comparison.png
 
-test: setup lint
+test: dev lint
 	$(BIN)/python -m pytest --durations=15
+
+quick: dev lint
+	$(BIN)/python -m pytest -m 'not slow and not framework'
 
 legs: leg-core leg-mxnet leg-pytorch leg-legacy
 
 # The environment before this one: what computes, and the proof on one net.
 leg-legacy:
-	$(MAKE) setup LOCK=legacy VENV=$(VENV)-legacy PYTHON="$$(.ci/find-python 3.11)"
+	$(MAKE) dev LOCK=legacy VENV=$(VENV)-legacy PYTHON="$$(.ci/find-python 3.11)"
 	$(VENV)-legacy/bin/python -m pytest tests/contract tests/unit tests/parity -k 'not planted'
 
 # Each of these has an environment that lacks what the leg does without; the three take 8 GB.
@@ -67,22 +79,22 @@ leg-%: $(VENV)-%/.installed
 $(VENV)-core/.installed: WITHOUT = $(OF_PYTORCH)|$(OF_MXNET)
 $(VENV)-mxnet/.installed: WITHOUT = $(OF_PYTORCH)
 $(VENV)-pytorch/.installed: WITHOUT = $(OF_MXNET)
-$(VENV)-%/.installed: $(LOCKED) pyproject.toml
+$(VENV)-%/.installed: $(LOCKED) requirements-dev.lock pyproject.toml
 	$(BASE) -m venv --clear $(@D)
-	grep -vE '$(WITHOUT)' $(LOCKED) > $(@D)/requirements.txt
+	awk '/^[^ ]/ { out = /$(WITHOUT)/ } !out' $(LOCKED) requirements-dev.lock > $(@D)/requirements.txt
 	$(@D)/bin/$(PIP_INSTALL) -r $(@D)/requirements.txt
 	$(@D)/bin/$(PIP_INSTALL) -e .
 	touch $@
 
-parity: setup
+parity: dev
 	$(BIN)/d2l-ft parity --arch all --json benchmarks/$(PROOF) --report runs/parity.html
 	$(BIN)/d2l-ft parity --prove --json benchmarks/faults.json
 	$(BIN)/python benchmarks/parity_page.py
 
-reliability: setup
+reliability: dev
 	$(BIN)/python benchmarks/reliability.py
 
-bench: setup
+bench: dev
 	$(BIN)/python benchmarks/performance.py
 
 chapter: setup
@@ -91,22 +103,25 @@ chapter: setup
 chapter-run: setup
 	$(BIN)/d2l-ft chapter build
 
-lint: setup
+lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-format: setup
+format: dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # One file for all Pythons: a package has a line for each range of them that needs its own version.
-# The lock of `legacy` stays as it is.
+# Every file of every package has its hash. The lock of `legacy` stays as it is.
+COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url pyproject.toml
 lock:
 	$(BASE) -m venv build/uv
 	build/uv/bin/pip install --disable-pip-version-check --quiet uv
-	build/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras \
-	  --group proof --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements-today.lock
+	$(COMPILE) --upgrade --extra mxnet --extra pytorch --extra book -o requirements-today.lock
+	$(COMPILE) --upgrade --extra dev --group proof -c requirements-today.lock -o requirements-dev.lock
 
 clean:
 	rm -rf build dist *.egg-info runs .pytest_cache .mypy_cache .ruff_cache

@@ -77,13 +77,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known that names what a test needs."""
-    config.addinivalue_line('markers', 'needs(framework): the test is about this framework')
+    """Make the markers known."""
+    for line in (
+        'needs(framework): the test is about this framework',
+        'framework: the test computes with a framework; every test that asks for one gets it',
+        'slow: the test, or its file, takes seconds: it trains, or starts other processes',
+    ):
+        config.addinivalue_line('markers', line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a framework that the leg has not."""
+    """Mark what computes with a framework, and leave out what needs one that the leg has not."""
     asked = asked_backends()
+    for item in items:
+        parameter = getattr(getattr(item, 'callspec', None), 'params', {}).get('backend')
+        fixtures = getattr(item, 'fixturenames', ())
+        needs = NEEDS.get(item.path.name) or list(item.iter_markers('needs'))
+        if needs or 'framework' in fixtures or parameter not in (None, 'reference'):
+            item.add_marker('framework')
     out = [
         item
         for item in items

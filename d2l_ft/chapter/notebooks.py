@@ -122,5 +122,5 @@ def read_pins(lock: Path) -> dict[str, str]:
     Of a package that has a line for each of several Pythons, the last line counts: the newest's.
     """
     lines = lock.read_text().splitlines() if lock.is_file() else []
-    pairs = (line.partition(';')[0].partition('==') for line in lines)
-    return {name.strip(): version.strip() for name, equal, version in pairs if equal}
+    pairs = (line.partition(';')[0].rstrip(' \\').partition('==') for line in lines)
+    return {name.strip(): version for name, equal, version in pairs if equal}

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,17 +19,38 @@ PYTHONS = ('3.10.13', '3.11.7', '3.12.1', '3.13.0')
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
 
 
+def entries(*names):
+    """Return a line for each package of some locks, its hashes included."""
+    texts = [(ROOT / f'requirements-{name}.lock').read_text() for name in names]
+    return ''.join(texts).replace('\\\n', ' ').splitlines()
+
+
+@pytest.mark.parametrize('name', ['today', 'dev', 'legacy'])
+def test_every_file_of_a_lock_has_a_hash(name):
+    for line in entries(name):
+        hashes = re.findall(r'--hash=sha256:[0-9a-f]{64}(?= |$)', line)
+        assert hashes, line
+        assert len(hashes) == line.count('--hash'), line
+
+
+def test_what_only_tests_need_is_not_in_the_lock_of_users():
+    users = {Requirement(line.partition(' --hash')[0]).name for line in entries('today')}
+    tools = {Requirement(text).name for text in PROJECT['optional-dependencies']['dev']}
+    assert not users & (tools | {'d2l'})
+
+
 def locked(python):
     """Return package -> version for a Python on Linux."""
     here = {'python_full_version': python, 'python_version': python.rpartition('.')[0]}
     environment = default_environment() | here | {'sys_platform': 'linux', 'os_name': 'posix'}
     pins = {}
-    for line in (ROOT / 'requirements-today.lock').read_text().splitlines():
-        each = Requirement(line)
+    for line in entries('today', 'dev'):
+        each = Requirement(line.partition(' --hash')[0])
         if each.marker is None or each.marker.evaluate(environment):
             (pin,) = each.specifier
             name = canonicalize_name(each.name)
-            assert (pin.operator, name in pins, each.url) == ('==', False, None), line
+            assert (pin.operator, each.url) == ('==', None), line
+            assert pins.get(name, pin.version) == pin.version, f'the two locks part: {line}'
             pins[name] = pin.version
     return pins
 
