@@ -26,7 +26,7 @@ def measure(backend: str, seed: int, folder: Path) -> dict[str, Any]:
     out, begun = folder / f'{backend}-{seed}', time.perf_counter()
     subprocess.run(
         [
-            sys.executable, '-m', 'd2l_ft.cli.main', 'train', '--backend', backend, '--compare',
+            sys.executable, '-m', 'd2l_ft', 'train', '--backend', backend, '--compare',
             '--seed', str(seed), '--out', str(out),
         ],
         check=True, stdout=subprocess.DEVNULL,

@@ -154,7 +154,7 @@ def test_ctrl_c_ends_the_kernel_and_stores_nothing(framework, root):
     mark = str(root / 'begun')
     cell = f"open({mark!r}, 'w').write(str(os.getpid())); time.sleep(100)"
     (root / 'runs.md').write_text(CHAPTER.replace('6 * 7', f'import os, time\n{cell}'))
-    command = [sys.executable, '-m', 'd2l_ft.cli.main', 'chapter', 'build', str(root)]
+    command = [sys.executable, '-m', 'd2l_ft', 'chapter', 'build', str(root)]
     with subprocess.Popen(
         [*command, '--tab', framework.NAME], stderr=subprocess.PIPE, text=True
     ) as process:

@@ -17,7 +17,7 @@ from d2l_ft.runs.directory import Run
 
 def start(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli.main', *map(str, arguments)],
+        [sys.executable, '-m', 'd2l_ft', *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 

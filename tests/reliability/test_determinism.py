@@ -26,10 +26,10 @@ def trained(backend, monkeypatch, out, folder, **options):
     """Train; return a hash of each batch, and the run's metrics and weights."""
     seen, step = [], backend.train_step
 
-    def noted(net, trainer, batch, *rest):
+    def noted(placed, trainer, batch, *rest):
         arrays = [each.asnumpy() if hasattr(each, 'asnumpy') else each.numpy() for each in batch]
         seen.append(hashlib.sha256(b''.join(each.tobytes() for each in arrays)).hexdigest())
-        return step(net, trainer, batch, *rest)
+        return step(placed, trainer, batch, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(backend, 'train_step', noted)
@@ -116,7 +116,7 @@ def test_ctrl_c_while_the_source_is_trained_leaves_no_process(framework, tmp_pat
     """The signal meets the parent alone, as in some notebooks."""
     make_folder(cache_dir() / 'data' / f'sample-source-v{VERSION}', train=400, test=2)
     process = subprocess.Popen(
-        [sys.executable, '-m', 'd2l_ft.cli.main', 'train', '--backend', framework.NAME, '--data',
+        [sys.executable, '-m', 'd2l_ft', 'train', '--backend', framework.NAME, '--data',
          str(make_folder(tmp_path / 'photos')), '--source', 'sample',
          '--out', str(tmp_path / 'run')],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

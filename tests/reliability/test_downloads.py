@@ -463,7 +463,7 @@ def test_a_password_of_the_mirror_is_sent_and_never_shown(server, tmp_path, monk
     monkeypatch.setenv('D2L_FT_OFFLINE', '1')
     for words in (('data', 'fetch', 'hotdog'), ('--debug', 'data', 'fetch', 'hotdog'), ('doctor',)):
         done = subprocess.run(
-            [sys.executable, '-m', 'd2l_ft.cli.main', *words], capture_output=True, text=True
+            [sys.executable, '-m', 'd2l_ft', *words], capture_output=True, text=True
         )
         texts += [done.stdout, done.stderr]
     for secret in (PASSWORD, urllib.parse.quote(PASSWORD, safe=''), NAME, expected[6:]):

@@ -118,7 +118,7 @@ def test_the_suffix_decides_on_the_format(suffix, begins, tmp_path):
 def test_other_suffixes_are_refused(name, tmp_path):
     path = write_run(tmp_path / 'run')
     done = subprocess.run(
-        [sys.executable, '-m', 'd2l_ft.cli.main', 'compare', path, '--out', tmp_path / name],
+        [sys.executable, '-m', 'd2l_ft', 'compare', path, '--out', tmp_path / name],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
