@@ -55,7 +55,7 @@ def write_source(backend: str, path: Path) -> None:
     from d2l_ft.backend.registry import get_backend
 
     chosen = get_backend(backend)
-    save_file(chosen.get_state(chosen.build_net('resnet18', 10)), str(path))
+    save_file(chosen.get_state(chosen.place(chosen.build_net('resnet18', 10))), str(path))
 
 
 def measure(quick: bool) -> dict[str, Any]:

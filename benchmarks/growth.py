@@ -82,15 +82,15 @@ def step(name: str, size: str, batch: str, steps: str) -> dict[str, float]:
 
     backend = get_backend(name)
     net = backend.build_net('resnet18', 10)
-    backend.place(net, backend.devices('cpu'))
-    trainer = backend.build_trainer(net, Recipe(1e-4, momentum=0.9))
+    placed = backend.place(net, backend.devices('cpu'))
+    trainer = backend.build_trainer(placed, Recipe(1e-4, momentum=0.9))
     draws = np.random.default_rng(0)
     images = draws.normal(size=(int(batch), 3, int(size), int(size))).astype(np.float32)
     data = backend.to_batch(images, np.arange(int(batch)) % 10)
     seconds = []
     for _ in range(2 + int(steps)):  # two to warm up
         begun = time.perf_counter()
-        float(backend.train_step(net, trainer, data).loss)
+        float(backend.train_step(placed, trainer, data).loss)
         seconds.append(time.perf_counter() - begun)
     return {'seconds': statistics.median(seconds[2:]), 'peak': peak()}
 

@@ -99,12 +99,12 @@ def ours(
     if os.environ.get('KEEP') != 'no':  # as ``d2l-ft train`` does
         keep_freed_memory()
     net = backend.build_net(arch, CLASSES)
-    backend.place(net, backend.devices(device), precision, channels_last)
-    trainer = backend.build_trainer(net, FINE_TUNED)
+    placed = backend.place(net, backend.devices(device), precision, channels_last)
+    trainer = backend.build_trainer(placed, FINE_TUNED)
     ready = backend.to_batch(*images_and_labels(batch))
     if device != 'cpu':
         ready = tuple(each.to('cuda') for each in ready)
-    return lambda: backend.train_step(net, trainer, ready), net, trainer
+    return lambda: backend.train_step(placed, trainer, ready), net, trainer
 
 
 def torch_ours(batch: int, precision: str, channels_last: bool) -> Measured:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.registry import backend_of, get_backend, module_of
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.signals import Stopped
@@ -166,9 +166,15 @@ def train_batch_ch13(
         ``float`` reads.
     """
     backend = backend_of(net)
-    backend.place(net, list(devices), 'float32')
-    sums = backend.train_step(net, trainer, (X, y), loss, reduction_of(trainer, reduction))
+    placed = backend.place(net, list(devices))
+    sums = backend.train_step(placed, trainer, (X, y), loss, reduction_of(trainer, reduction))
+    join_replicas(backend, placed)
     return sums.loss, sums.correct
+
+
+def join_replicas(backend: Backend, placed: Placed) -> None:
+    """Give the net, with which the reader goes on, the mean of its replicas' running statistics."""
+    backend.evaluate(placed, [])
 
 
 def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float:
@@ -180,13 +186,12 @@ def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float
         device: Where to; None is where the net lies.
     """
     backend = backend_of(net)
-    if device is not None:
-        backend.place(net, [device], 'float32')
-    return accuracy(backend.evaluate(net, data_iter))
+    placed = backend.place(net, None if device is None else [device])
+    return accuracy(backend.evaluate(placed, data_iter))
 
 
 def evaluate_accuracy_gpus(net: Any, data_iter: Any) -> float:
-    """Return the share of hits over batches, in eval mode, on every device of the net."""
+    """Return the share of hits over batches, in eval mode, where the net lies."""
     return evaluate_accuracy_gpu(net, data_iter)
 
 
@@ -232,12 +237,13 @@ def train_ch13(
 
     backend = backend_of(net)
     devices = list(devices) if devices is not None else backend.devices('auto')
-    backend.place(net, devices, 'float32')
+    placed = backend.place(net, devices)
     reduction = reduction_of(trainer, reduction)
     fit = Fit(
-        backend, net, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
+        backend, placed, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
     )
     history = fit.run(None if quiet else LiveCurves().add)
+    join_replicas(backend, placed)
     if fit.interrupted:
         raise Stopped(fit.interrupted)
     if history and not quiet:
@@ -286,6 +292,6 @@ def train_fine_tuning(
     train_iter, test_iter = dataset.loaders(backend, batch_size, image_size, seed=seed)
     multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
     chosen = backend.devices(devices)
-    backend.place(net, chosen)  # before the trainer: Gluon's keeps the contexts it finds
-    trainer = backend.build_trainer(net, Recipe(learning_rate, head_lr_mult=multiplier))
+    placed = backend.place(net, chosen)
+    trainer = backend.build_trainer(placed, Recipe(learning_rate, head_lr_mult=multiplier))
     return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)

@@ -44,11 +44,19 @@ class Net:
     scale: NDArray[Any]
     fc: Linear
     frozen: bool = False
-    devices: Sequence[Any] = ('cpu',)
 
     def parameters(self) -> State:
         """Return the arrays themselves."""
         return {'scale': self.scale} | self.fc.parameters()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A net or its head, as one replica, whatever the devices."""
+
+    net: Net | Linear
+    devices: Sequence[Any]
+    precision: str = 'float32'
 
 
 @dataclass
@@ -155,19 +163,17 @@ def head(net: Net) -> Linear:
 
 def place(
     net: Net | Linear,
-    devices: Sequence[Any],
+    devices: Sequence[Any] | None = None,
     precision: str = 'float32',
     channels_last: bool | None = None,
-) -> str:
+) -> Placed:
     """Note the devices."""
     if precision == 'bfloat16':
         raise DeviceError('NumPy has no bfloat16: use float32')
-    if isinstance(net, Net):
-        net.devices = devices
-    return 'float32'
+    return Placed(net, devices or ['cpu'])
 
 
-def build_trainer(net: Net, recipe: Recipe) -> Sgd:
+def build_trainer(placed: Placed, recipe: Recipe) -> Sgd:
     """Return SGD."""
     trainer = Sgd(recipe)
     trainer.d2l_reduction = recipe.reduction
@@ -190,10 +196,10 @@ def colours(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def train_step(
-    net: Net | Linear, trainer: Sgd, batch: Any, loss: Any = None, reduction: str = 'mean'
+    placed: Placed, trainer: Sgd, batch: Any, loss: Any = None, reduction: str = 'mean'
 ) -> Sums:
     """Take one step."""
-    net = whole(net)
+    net = whole(placed.net)
     x, labels = colours(batch[0]), np.asarray(batch[1])
     scores = (x * net.scale) @ net.fc.weight.T + net.fc.bias
     total, correct, probabilities = losses(scores, labels)
@@ -232,34 +238,34 @@ def losses(scores: NDArray[Any], labels: NDArray[Any]) -> tuple[Any, Any, NDArra
     return total, (scores.argmax(axis=1) == labels).sum(), np.exp(logs)
 
 
-def logits(net: Net | Linear, batch: Any) -> NDArray[Any]:
+def logits(placed: Placed, batch: Any) -> NDArray[Any]:
     """Return the scores."""
-    net = whole(net)
+    net = whole(placed.net)
     return (colours(batch[0]) * net.scale) @ net.fc.weight.T + net.fc.bias
 
 
-def features(net: Net, loader: Any) -> NDArray[Any]:
+def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return the scaled colours."""
-    return np.concatenate([colours(images) * net.scale for images, _ in loader])
+    return np.concatenate([colours(images) * placed.net.scale for images, _ in loader])
 
 
-def evaluate(net: Net | Linear, loader: Any) -> Sums:
+def evaluate(placed: Placed, loader: Any) -> Sums:
     """Return the sums over a loader."""
     loss, correct, examples = 0.0, 0.0, 0
     for batch in loader:
-        total, hits, _ = losses(logits(net, batch), np.asarray(batch[1]))
+        total, hits, _ = losses(logits(placed, batch), np.asarray(batch[1]))
         loss, correct, examples = loss + total, correct + hits, examples + len(batch[1])
     return Sums(loss, correct, examples)
 
 
-def get_state(net: Net) -> State:
+def get_state(placed: Placed) -> State:
     """Return copies."""
-    return {name: array.copy() for name, array in net.parameters().items()}
+    return {name: array.copy() for name, array in placed.net.parameters().items()}
 
 
-def set_state(net: Net, state: Mapping[str, NDArray[Any]]) -> None:
+def set_state(placed: Placed, state: Mapping[str, NDArray[Any]]) -> None:
     """Copy into the net, all or nothing."""
-    own = net.parameters()
+    own = placed.net.parameters()
     if {name: array.shape for name, array in state.items()} != {
         name: array.shape for name, array in own.items()
     }:
@@ -268,14 +274,14 @@ def set_state(net: Net, state: Mapping[str, NDArray[Any]]) -> None:
         array[...] = state[name]
 
 
-def get_trainer_state(net: Net, trainer: Sgd) -> State:
+def get_trainer_state(placed: Placed, trainer: Sgd) -> State:
     """Return the velocities."""
     return {name: array.copy() for name, array in trainer.velocity.items()}
 
 
-def set_trainer_state(net: Net, trainer: Sgd, state: Mapping[str, NDArray[Any]]) -> None:
+def set_trainer_state(placed: Placed, trainer: Sgd, state: Mapping[str, NDArray[Any]]) -> None:
     """Restore the velocities."""
-    own = net.parameters()
+    own = placed.net.parameters()
     if any(name not in own or own[name].shape != array.shape for name, array in state.items()):
         raise ModelError('the state does not fit the trainer')
     trainer.velocity = {name: np.array(array) for name, array in state.items()}

@@ -14,7 +14,7 @@ FRAMEWORK = 'mxnet'
 
 _MODULES = {
     'data': ('loader', 'to_batch'),
-    'placement': ('devices', 'place', 'seed', 'threads'),
+    'placement': ('Placed', 'devices', 'place', 'seed', 'threads'),
     'model': ('build_net', 'freeze', 'head'),
     'state': ('get_state', 'get_trainer_state', 'set_state', 'set_trainer_state'),
     'training': ('build_trainer', 'evaluate', 'features', 'logits', 'set_rate', 'train_step'),

@@ -14,9 +14,9 @@ from d2l_ft.errors import BackendNotInstalled, ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import merge_source
-from d2l_ft_mxnet.placement import contexts, parameters, place, precision_of
+from d2l_ft_mxnet.placement import parameters
 from d2l_ft_mxnet.semantics import make_neutral, semantics
-from d2l_ft_mxnet.state import canonical_parameters, set_state
+from d2l_ft_mxnet.state import canonical_parameters, write_state
 
 HEAD_PLACES = ('output', 'fc', 'classifier')
 """Attributes under which Gluon's zoos, and nets like torchvision's, keep the output layer."""
@@ -132,7 +132,7 @@ def build_net(
         start = mx.init.One() if name.endswith('gamma') else mx.init.Zero()
         parameter.initialize(start, mx.cpu(0))
     shapes = {name: each.shape for name, each in canonical_parameters(net).items()}
-    set_state(net, merge_source(arch, initial_state(arch, shapes, seed), source))
+    write_state(net, merge_source(arch, initial_state(arch, shapes, seed), source))
     # static_shape is faster by little and holds memory for each batch size it has met
     net.hybridize(static_alloc=True)
     return net
@@ -178,7 +178,8 @@ def body_parameters(net: Block) -> list[Parameter]:
 def freeze(net: Block) -> None:
     """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode.
 
-    Dropout stays active in training, as it belongs to what the head learns from.
+    Dropout stays active in training, as it belongs to what the head learns from. It takes the net,
+    which is frozen on all contexts at once; one that was placed in bfloat16 is to be placed again.
 
     Raises:
         ModelError: No head is known, or a part is an imported symbol, which cannot be changed.
@@ -194,5 +195,3 @@ def freeze(net: Block) -> None:
             each._kwargs['use_global_stats'] = True
         if isinstance(each, HybridBlock):
             each._clear_cached_op()
-    if precision_of(net) == 'bfloat16':
-        place(net, contexts(net), 'bfloat16')

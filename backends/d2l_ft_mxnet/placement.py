@@ -6,8 +6,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import mxnet as mx
 import numpy as np
@@ -20,9 +20,26 @@ from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.hardware import has_bfloat16, usable_cores
 from d2l_ft_mxnet import semantics as both
 
-# Weak, and the twin holds the parameters but not the net, so a net that is dropped takes it along.
-twins: WeakKeyDictionary[Block, tuple[SymbolBlock, list[Parameter]]] = WeakKeyDictionary()
-"""Net that was placed in bfloat16 -> the block that computes for it, and its parameters then."""
+
+@dataclass(eq=False)
+class Placed:
+    """A net, where it computes and how; ``place`` makes it. The replicas are Gluon's, in the net.
+
+    Attributes:
+        net: The net.
+        devices: Contexts on which it lies.
+        precision: 'float32' or 'bfloat16'.
+        half: Block that computes for the net in bfloat16, with its parameters.
+        parts: The net's parameters when it was placed in bfloat16, and their ``grad_req``.
+        checked: A graph of the net, and the block that computes it and marks what overflowed.
+    """
+
+    net: Block
+    devices: list[mx.Context]
+    precision: str = 'float32'
+    half: SymbolBlock | None = None
+    parts: list[tuple[Parameter, str]] | None = None
+    checked: tuple[Any, SymbolBlock | None] = (None, None)
 
 
 def openmp_threads() -> int:
@@ -89,17 +106,17 @@ def seed(value: int) -> None:
 
 def place(
     net: Block,
-    devices: Sequence[mx.Context],
+    devices: Sequence[mx.Context] | None = None,
     precision: str = 'float32',
     channels_last: bool | None = None,
-) -> str:
-    """Put the net on the contexts, a replica each; return the precision.
+) -> Placed:
+    """Put the net on the contexts, a replica each.
 
-    A trainer knows its contexts from the start, so build it afterwards.
+    Gluon's trainer knows its contexts from the start, so a reader's own is to be made afterwards.
 
     Args:
         net: Any initialised block.
-        devices: One or more different contexts.
+        devices: One or more different contexts. None is where the net lies.
         precision: 'float32', or 'auto' for the same. 'bfloat16' computes convolutions and dense
             layers in it: faster with ResNets, slower with MobileNets, so only where asked for.
         channels_last: Changes nothing: oneDNN chooses the layout of each layer.
@@ -108,7 +125,7 @@ def place(
         DeviceError: No device, one twice, a precision other than these, or no bfloat16 there.
         ModelError: The net is not initialised, or cannot compute in bfloat16.
     """
-    spots = list(devices)
+    spots = contexts(net) if devices is None else list(devices)
     if not spots:
         raise DeviceError('a net needs at least one device: use auto or cpu')
     if len(set(spots)) < len(spots):
@@ -122,12 +139,15 @@ def place(
         with both.semantics(bool(both.made_in(net))):
             for parameter in parameters(net).values():
                 parameter.reset_ctx(spots)
-    twins.pop(net, None)
     if precision != 'bfloat16':
-        return 'float32'
+        return Placed(net, spots)
     images, outputs = symbol(net)
-    twins[net] = traced(outputs, images, net, precision), list(net.collect_params().values())
-    return precision
+    return Placed(net, spots, precision, traced(outputs, images, net, precision), parts(net))
+
+
+def parts(net: Block) -> list[tuple[Parameter, str]]:
+    """Return what must not change behind a traced graph: parameters, and which of them learn."""
+    return [(each, each.grad_req) for each in net.collect_params().values()]
 
 
 def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:
@@ -143,11 +163,6 @@ def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:
         raise DeviceError('this processor has no instructions for bfloat16: use float32')
     if not isinstance(net, HybridBlock) or np.dtype(dtype(net)) != np.float32:
         raise ModelError('bfloat16 needs a HybridBlock with float32 parameters: use float32')
-
-
-def precision_of(net: Block) -> str:
-    """Return the precision in which a net computes."""
-    return 'bfloat16' if net in twins else 'float32'
 
 
 def symbol(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
@@ -189,57 +204,45 @@ def traced(
     return made
 
 
-def run(net: Block, images: mx.nd.NDArray) -> mx.nd.NDArray:
-    """Return the outputs of a net for the images of one context.
-
-    Raises:
-        ModelError: The net has other parameters than when it was placed in bfloat16.
-    """
-    if net not in twins:
-        return net(images)
-    check_twin(net)
+def run(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Return the outputs of a net for the images of one context."""
+    if placed.half is None:
+        return placed.net(images)
     with both.semantics(False):
-        outputs = twins[net][0](images.as_nd_ndarray())
+        outputs = placed.half(images.as_nd_ndarray())
     return both.convert(outputs, isinstance(images, mx.np.ndarray))
 
 
-def check_twin(net: Block) -> None:
-    """Refuse a net that has other parameters than when it was placed in bfloat16.
+def check_placed(placed: Placed) -> None:
+    """Refuse a net that is not what it was when it was placed.
 
     Raises:
-        ModelError: It has.
+        ModelError: It lies on other contexts, or what its graph for bfloat16 was made of changed.
     """
-    if twins[net][1] != list(net.collect_params().values()):
+    moved = contexts(placed.net) != placed.devices
+    if moved or (placed.half is not None and placed.parts != parts(placed.net)):
         raise ModelError('the net was changed after it was placed: place it again')
 
-
-checks: WeakKeyDictionary[Block, tuple[Any, SymbolBlock]] = WeakKeyDictionary()
-"""Net -> its graph, and the block that computes it and marks what overflowed."""
 
 HIDING = ('Activation', 'LeakyReLU', 'clip', 'relu')
 """Operators whose output can be finite where their input is not: a ReLU makes 0 of not-a-number."""
 
 
-def run_checked(net: Block, images: mx.nd.NDArray) -> mx.nd.NDArray:
+def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     """Return what ``run`` does, in eval mode; not-a-number where a net of ours overflowed inside.
 
     Nets in float64, as proofs have them, are not looked into: nothing of theirs overflows.
-
-    Raises:
-        ModelError: As ``run``.
     """
+    net, half = placed.net, placed.half
     if getattr(net, 'd2l_arch', None) is None or np.dtype(dtype(net)) != np.float32:
-        return run(net, images)
-    if net in twins:
-        check_twin(net)
-    block = twins[net][0] if net in twins else net
-    graph = block._get_graph(images)  # Gluon's: a net that was changed has another
-    kept, checked = checks.get(net, (None, None))
+        return run(placed, images)
+    graph = (half or net)._get_graph(images)  # Gluon's: a net that was changed has another
+    kept, checked = placed.checked
     if kept is not graph:
         (data,), outputs = both.convert(graph, False)
         data._set_attr(__dtype__='0')  # float32, in MXNet's numbers
-        checked = traced(marked(outputs, net in twins), data, net, 'float32')
-        checks[net] = graph, checked
+        checked = traced(marked(outputs, half is not None), data, net, 'float32')
+        placed.checked = graph, checked
     with both.semantics(False):
         outputs = checked(images.as_nd_ndarray())
     return both.convert(outputs, isinstance(images, mx.np.ndarray))

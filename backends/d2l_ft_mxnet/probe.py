@@ -22,7 +22,7 @@ from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
 from d2l_ft_mxnet.model import blocks, head
-from d2l_ft_mxnet.placement import parameters
+from d2l_ft_mxnet.placement import Placed, parameters
 from d2l_ft_mxnet.semantics import convert, in_legacy, of, semantics
 from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameters
 from d2l_ft_mxnet.training import example_losses, shares
@@ -141,9 +141,9 @@ def norms(net: Block) -> list[Any]:
     return [block for block in blocks(net) if isinstance(block, _BatchNorm)]
 
 
-def split(net: Block, batch: Batch) -> list[NDArray[Any]]:
+def split(placed: Placed, batch: Batch) -> list[NDArray[Any]]:
     """Return the images that each device of a placed net takes of a batch."""
-    return [to_array(images) for images, _ in shares(net, batch)]
+    return [to_array(images) for images, _ in shares(placed.net, batch)]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_names import canonical_names
 from d2l_ft.models.state import State, check_state
-from d2l_ft_mxnet.placement import average_statistics, parameters
+from d2l_ft_mxnet.placement import Placed, average_statistics, parameters
 from d2l_ft_mxnet.semantics import array, made_in, semantics
 
 
@@ -39,7 +39,7 @@ def to_array(array: mx.nd.NDArray) -> NDArray[Any]:
     return np.array(array.asnumpy(), dtype=dtype, order='C')
 
 
-def get_state(net: Block) -> State:
+def get_state(placed: Placed) -> State:
     """Return a copy of every parameter and running statistic.
 
     Statistics are the mean over the contexts, which all of them have from here on: a run that
@@ -51,7 +51,8 @@ def get_state(net: Block) -> State:
     Raises:
         ModelError: The net is not initialised, or has not seen a batch to infer its shapes.
     """
-    average_statistics(check_known(net))
+    net = check_known(placed.net)
+    average_statistics(net)
     return {
         name: to_array(parameter.list_data()[0])
         for name, parameter in canonical_parameters(net).items()
@@ -76,8 +77,17 @@ def check_known(net: Block) -> Block:
     return net
 
 
-def set_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
+def set_state(placed: Placed, state: Mapping[str, NDArray[Any]]) -> None:
     """Set every parameter and running statistic on every context, all or nothing.
+
+    Raises:
+        ModelError: A name or shape is missing, unknown or different.
+    """
+    write_state(placed.net, state)
+
+
+def write_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
+    """Set every parameter and running statistic of a net, all or nothing.
 
     Raises:
         ModelError: A name or shape is missing, unknown or different.
@@ -123,7 +133,7 @@ def trainer_parameters(net: Block, trainer: Any) -> dict[str, tuple[Parameter, i
     return {names[id(each)]: (each, index) for index, each in trained}
 
 
-def get_trainer_state(net: Block, trainer: Any) -> State:
+def get_trainer_state(placed: Placed, trainer: Any) -> State:
     """Return what the trainer remembers: the velocity of each parameter.
 
     Gluon's arrays hold what the last step added to the weight; the sign is turned here.
@@ -136,7 +146,7 @@ def get_trainer_state(net: Block, trainer: Any) -> State:
     Raises:
         ModelError: The trainer is not SGD, or not of this net.
     """
-    trained = trainer_parameters(net, trainer)
+    trained = trainer_parameters(placed.net, trainer)
     kept = updaters(trainer)[0].states
     if all(kept.get(index) is None for _, index in trained.values()):
         return {}
@@ -148,20 +158,20 @@ def get_trainer_state(net: Block, trainer: Any) -> State:
     }
 
 
-def set_trainer_state(net: Block, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
+def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
     """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
 
     Raises:
         ModelError: A name or shape does not fit, the trainer is not SGD or not of this net, or
             has no momentum to restore.
     """
-    trained = trainer_parameters(net, trainer)
+    trained = trainer_parameters(placed.net, trainer)
     if state:
         if not trainer._optimizer.momentum:
             raise ModelError('the state has velocities, but the trainer has no momentum')
         check_state(state, {name: each.shape for name, (each, _) in trained.items()})
     if not trainer._kv_initialized:
-        with semantics(bool(made_in(net))):
+        with semantics(bool(made_in(placed.net))):
             trainer._init_kvstore()
     for updater in updaters(trainer):
         for name, (parameter, index) in trained.items():

@@ -13,12 +13,13 @@ from d2l_ft.errors import ModelError
 from d2l_ft.optim.recipe import Recipe, check_reduction
 from d2l_ft_mxnet.model import blocks, body_parameters, head
 from d2l_ft_mxnet.placement import (
+    Placed,
     average_statistics,
+    check_placed,
     contexts,
     dtype,
     marked,
     parameters,
-    precision_of,
     run,
     run_checked,
     symbol,
@@ -30,17 +31,17 @@ from d2l_ft_mxnet.state import to_array
 Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
 
 
-def build_trainer(net: Block, recipe: Recipe) -> gluon.Trainer:
+def build_trainer(placed: Placed, recipe: Recipe) -> gluon.Trainer:
     """Return SGD over the trainable parameters, with the head's ``lr_mult`` set.
 
     The multipliers of all other parameters are set to 1. Weight decay applies to every
     parameter, as Gluon has it.
 
     Raises:
-        ModelError: A group is empty while the multiplier needs two, a parameter is in both, or
-            the net is not initialised.
+        ModelError: A group is empty while the multiplier needs two, or a parameter is in both.
     """
-    contexts(net)
+    net = placed.net
+    check_placed(placed)
     everything = {id(each): each for each in parameters(net).values()}
     top = [] if recipe.head_lr_mult == 1 else head_group(net)
     trained = trainable(list(everything.values()))
@@ -88,12 +89,12 @@ def trainable(group: list[Parameter]) -> list[Parameter]:
 
 
 def train_step(
-    net: Block, trainer: gluon.Trainer, batch: Any, loss: Any = None, reduction: str = 'mean'
+    placed: Placed, trainer: gluon.Trainer, batch: Any, loss: Any = None, reduction: str = 'mean'
 ) -> Sums:
     """Take one step on every context of the net, and wait for nothing.
 
     Args:
-        net: A placed net, or a net that lies on one context.
+        placed: From ``place``.
         trainer: From ``build_trainer``, or any Gluon trainer of the net's parameters.
         batch: (batch, 3, height, width) images and (batch,) integer labels.
         loss: A Gluon loss that gives one value per example; None is softmax cross-entropy.
@@ -104,36 +105,36 @@ def train_step(
         Sums of this batch before the step, on the first context.
 
     Raises:
-        ModelError: Unknown reduction, the net was placed after its trainer was built, or the
-            loss does not give one value per example.
+        ModelError: Unknown reduction, the net was placed after its trainer was built or changed
+            after it was placed, or the loss does not give one value per example.
     """
-    places = check_step(net, trainer, reduction)
+    check_step(placed, trainer, reduction)
+    net = placed.net
     with semantics(of(net)):
         split, outputs, losses = shares(net, batch), [], []
         with autograd.record():
             for images, labels in split:
-                outputs.append(run(net, images))
+                outputs.append(run(placed, images))
                 losses.append(example_losses(loss, outputs[-1], labels))
         autograd.backward(losses)
     with semantics(bool(made_in(net))):
-        clear_idle(trainer, places[len(split) :])
+        clear_idle(trainer, placed.devices[len(split) :])
         trainer._optimizer.allow_np_array = True  # of a net that was made in the other semantics
         examples = len(batch[1])
         trainer.step(1 if reduction == 'sum' else examples, ignore_stale_grad=reduction == 'book')
     return sums(losses, outputs, split)
 
 
-def check_step(net: Block, trainer: gluon.Trainer, reduction: str) -> list[mx.Context]:
-    """Return the contexts of a step.
+def check_step(placed: Placed, trainer: gluon.Trainer, reduction: str) -> None:
+    """Refuse a step that cannot be taken.
 
     Raises:
-        ModelError: Unknown reduction, or the trainer is for other contexts.
+        ModelError: Unknown reduction, a net that was changed, or a trainer for other contexts.
     """
     check_reduction(reduction)
-    places = contexts(net)
-    if trainer._contexts != places:
+    check_placed(placed)
+    if trainer._contexts != placed.devices:
         raise ModelError('the net was placed after its trainer was built: build the trainer again')
-    return places
 
 
 def shares(net: Block, batch: Any) -> list[Share]:
@@ -203,19 +204,21 @@ def total(values: list[mx.nd.NDArray]) -> Any:
     return mx.nd.add_n(*(each.as_in_context(first) for each in values)).as_np_ndarray()
 
 
-def evaluate(net: Block, loader: Any) -> Sums:
+def evaluate(placed: Placed, loader: Any) -> Sums:
     """Return the sums of cross-entropy and hits over a loader, in eval mode.
 
     Running statistics are the mean over the contexts, as in ``get_state``. It waits for the
     result: an error of MXNet that nobody waits for goes unnoticed.
     """
+    net = placed.net
+    check_placed(placed)
     average_statistics(net)
     zero = mx.nd.zeros((1,), contexts(net)[0]).as_np_ndarray()
     loss, correct, examples = zero, zero, 0
     for batch in loader:
         with autograd.pause(), semantics(of(net)):
             split = shares(net, batch)
-            outputs = [run_checked(net, images) for images, _ in split]
+            outputs = [run_checked(placed, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
             losses = [example_losses(None, output, labels) for output, (_, labels) in pairs]
             part = sums(losses, outputs, split)
@@ -226,7 +229,7 @@ def evaluate(net: Block, loader: Any) -> Sums:
     return Sums(loss, correct, examples)
 
 
-def features(net: Block, loader: Any) -> NDArray[Any]:
+def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return what the head sees of every image of a loader, in eval mode.
 
     Returns:
@@ -235,6 +238,8 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     Raises:
         ModelError: The net has dropout, or does not end with a Dense layer.
     """
+    net = placed.net
+    check_placed(placed)
     if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
         raise ModelError(
             'the net has dropout, so what its head sees is random: leave out --cache-features'
@@ -243,10 +248,9 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
     seen_by_head = outputs.get_children()[0]
-    precision = precision_of(net)
     if getattr(net, 'd2l_arch', None) is not None:
-        seen_by_head = marked(seen_by_head, precision == 'bfloat16')
-    body = traced(seen_by_head, images, net, precision)
+        seen_by_head = marked(seen_by_head, placed.precision == 'bfloat16')
+    body = traced(seen_by_head, images, net, placed.precision)
     average_statistics(net)
     found = []
     for batch in loader:
@@ -256,9 +260,11 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     return np.concatenate(found)
 
 
-def logits(net: Block, batch: Any) -> NDArray[Any]:
+def logits(placed: Placed, batch: Any) -> NDArray[Any]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
+    net = placed.net
+    check_placed(placed)
     average_statistics(net)
     with autograd.pause(), semantics(of(net)):
-        outputs = [run_checked(net, images) for images, _ in shares(net, batch)]
+        outputs = [run_checked(placed, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])

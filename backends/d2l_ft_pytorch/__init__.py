@@ -2,7 +2,7 @@
 
 from d2l_ft_pytorch.data import loader, to_batch
 from d2l_ft_pytorch.model import build_net, freeze, head
-from d2l_ft_pytorch.placement import devices, place, restore_threads, seed, threads
+from d2l_ft_pytorch.placement import Placed, devices, place, restore_threads, seed, threads
 from d2l_ft_pytorch.state import (
     get_state,
     get_trainer_state,
@@ -27,6 +27,7 @@ restore_threads()
 __all__ = [
     'FRAMEWORK',
     'NAME',
+    'Placed',
     'build_net',
     'build_trainer',
     'devices',

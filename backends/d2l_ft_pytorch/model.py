@@ -13,7 +13,7 @@ from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import merge_source
-from d2l_ft_pytorch.state import float_tensors, set_state
+from d2l_ft_pytorch.state import float_tensors, write_state
 
 HEAD_PLACES = ('fc', 'output', 'classifier', 'heads', 'head')
 """Attributes under which torchvision, timm and this package keep the output layer."""
@@ -108,7 +108,7 @@ def build_net(
     for buffer in net.buffers():
         buffer.zero_()
     shapes = {name: tuple(tensor.shape) for name, tensor in float_tensors(net).items()}
-    set_state(net, merge_source(arch, initial_state(arch, shapes, seed), source))
+    write_state([net], merge_source(arch, initial_state(arch, shapes, seed), source))
     return net
 
 
@@ -165,7 +165,8 @@ def freeze(net: nn.Module) -> None:
     """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode.
 
     Nothing but ``requires_grad`` is set; ``train_mode`` derives BatchNorm's mode from it. Dropout
-    stays active in training, as it belongs to what the head learns from.
+    stays active in training, as it belongs to what the head learns from. It takes the net, as
+    replicas get what is trainable from the net at each step.
     """
     for parameter in body_parameters(net):
         parameter.requires_grad_(False)

@@ -5,8 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -19,23 +18,23 @@ BFLOAT16_GPU = (8, 0)
 """Compute capability of the first GPUs with bfloat16 units."""
 
 
-@dataclass
-class Placement:
-    """Where and how a net computes; the default is that of a net that was never placed.
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A net, where it computes and how; ``place`` makes it.
 
     Attributes:
-        copies: The replicas beside the net itself, which is the first.
+        net: The net itself, which is the first replica.
+        copies: The other replicas, one for each further device.
+        devices: Where the replicas lie.
         precision: 'float32' or 'bfloat16'.
         memory_format: Layout of images and kernels.
     """
 
-    copies: list[nn.Module] = field(default_factory=list)
-    precision: str = 'float32'
-    memory_format: torch.memory_format = torch.contiguous_format
-
-
-# Weak, and the value does not hold its key, so a net that is dropped takes its replicas along.
-placements: WeakKeyDictionary[nn.Module, Placement] = WeakKeyDictionary()
+    net: nn.Module
+    copies: list[nn.Module]
+    devices: list[torch.device]
+    precision: str
+    memory_format: torch.memory_format
 
 
 def devices(request: str = 'auto') -> list[torch.device]:
@@ -77,30 +76,27 @@ def seed(value: int) -> None:
 
 def place(
     net: nn.Module,
-    devices: Sequence[torch.device],
+    devices: Sequence[torch.device] | None = None,
     precision: str = 'float32',
     channels_last: bool | None = None,
-) -> str:
-    """Put the net on the first device and a replica of it on each other; return the precision.
+) -> Placed:
+    """Put the net on the first device and a replica of it on each other.
 
     The parameters stay the same objects, so a trainer that was built before stays valid.
 
     Args:
         net: Any module.
-        devices: One or more; the same device may occur twice.
+        devices: One or more; the same device may occur twice. None is where the net lies.
         precision: 'float32' is strict: TF32 is switched off in the process if a GPU takes part.
             'bfloat16' computes under autocast; 'auto' takes it where the hardware has instructions
             for it.
         channels_last: Layout of images and kernels in memory: with the channels last convolutions
             are faster, and sums round otherwise. None is False for 'float32', else True.
 
-    Returns:
-        'float32' or 'bfloat16'.
-
     Raises:
         DeviceError: No device, or an unknown precision.
     """
-    spots = [torch.device(device) for device in devices]
+    spots = [home(net)[0]] if devices is None else [torch.device(device) for device in devices]
     if not spots:
         raise DeviceError('a net needs at least one device: use auto or cpu')
     if precision not in PRECISIONS:
@@ -115,8 +111,7 @@ def place(
     layout = torch.channels_last if last else torch.contiguous_format
     net.to(device=spots[0], memory_format=layout)
     copies = [copy.deepcopy(net).to(device=spot) for spot in spots[1:]]
-    placements[net] = Placement(copies, precision, layout)
-    return precision
+    return Placed(net, copies, spots, precision, layout)
 
 
 @contextmanager
@@ -142,11 +137,6 @@ def computes_bfloat16(device: torch.device) -> bool:
     return has_bfloat16()
 
 
-def placement(net: nn.Module) -> Placement:
-    """Return where a net was placed; a net that never was computes where it lies."""
-    return placements.get(net) or Placement()
-
-
 def home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return the device and dtype of a module, which are those of its first floating tensor."""
     for tensor in (*net.parameters(), *net.buffers()):
@@ -155,37 +145,36 @@ def home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
     return torch.device('cpu'), torch.float32
 
 
-def replicas(net: nn.Module) -> list[nn.Module]:
+def replicas(placed: Placed) -> list[nn.Module]:
     """Return the net and its copies.
 
     Raises:
         ModelError: The net has other parameters than when it was placed.
     """
-    copies = placement(net).copies
-    shapes = [parameter.shape for parameter in net.parameters()]
-    if any([each.shape for each in other.parameters()] != shapes for other in copies):
+    shapes = [parameter.shape for parameter in placed.net.parameters()]
+    if any([each.shape for each in other.parameters()] != shapes for other in placed.copies):
         raise ModelError('the net was changed after it was placed: place it again')
-    return [net, *copies]
+    return [placed.net, *placed.copies]
 
 
 @torch.no_grad()
-def send_parameters(net: nn.Module) -> None:
+def send_parameters(placed: Placed) -> None:
     """Give every copy the net's parameters, and what of them is trainable."""
-    for other in replicas(net)[1:]:
-        for source, target in zip(net.parameters(), other.parameters(), strict=True):
+    for other in replicas(placed)[1:]:
+        for source, target in zip(placed.net.parameters(), other.parameters(), strict=True):
             target.copy_(source, non_blocking=True)
             target.requires_grad_(source.requires_grad)
 
 
 @torch.no_grad()
-def average_statistics(net: nn.Module) -> None:
+def average_statistics(placed: Placed) -> None:
     """Set the running statistics of every replica to their mean.
 
     Each replica moves its own while training. The moving average is linear, so the mean at a
     later time does not depend on when it was taken before. Equal statistics keep their bits.
     """
-    copies = replicas(net)[1:]
-    for name, buffer in net.named_buffers():
+    copies = replicas(placed)[1:]
+    for name, buffer in placed.net.named_buffers():
         others = [other.get_buffer(name) for other in copies]
         if others and buffer.is_floating_point():
             apart = [other.to(buffer.device) - buffer for other in others]

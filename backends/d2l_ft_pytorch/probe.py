@@ -20,8 +20,8 @@ from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft_pytorch.data import open_rgb
 from d2l_ft_pytorch.model import head, train_mode
-from d2l_ft_pytorch.placement import home
-from d2l_ft_pytorch.state import float_tensors, set_state, to_array
+from d2l_ft_pytorch.placement import Placed, home
+from d2l_ft_pytorch.state import float_tensors, to_array, write_state
 from d2l_ft_pytorch.training import GluonSGD, shares
 
 
@@ -171,9 +171,9 @@ def norms(net: nn.Module) -> list[Any]:
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
-def split(net: nn.Module, batch: tuple[Tensor, Tensor]) -> list[NDArray[Any]]:
+def split(placed: Placed, batch: tuple[Tensor, Tensor]) -> list[NDArray[Any]]:
     """Return the images that each device of a placed net takes of a batch."""
-    return [to_array(share) for share in shares(net, batch[0])]
+    return [to_array(share) for share in shares(placed, batch[0])]
 
 
 @contextmanager
@@ -276,7 +276,7 @@ def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State
     net = torchvision.models.resnet18()
     net.fc = nn.Linear(net.fc.in_features, 2)
     net = net.double()
-    set_state(net, state)
+    write_state([net], state)
     lr = recipe.learning_rate
     body = [each for name, each in net.named_parameters() if not name.startswith('fc.')]
     groups = [{'params': body}, {'params': net.fc.parameters(), 'lr': lr * recipe.head_lr_mult}]

@@ -1,7 +1,7 @@
 """Parameters, running statistics and momentum as NumPy arrays under canonical names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.models.state import State, check_state
-from d2l_ft_pytorch.placement import average_statistics, replicas
+from d2l_ft_pytorch.placement import Placed, average_statistics, replicas
 
 SAFE_VERSION = (2, 10)
 """The first PyTorch without a known way to run code from a file of ``weights_only``: 2.5 and older
@@ -45,7 +45,7 @@ def to_tensors(
     return {name: torch.from_numpy(np.array(state[name], order='C')) for name in wanted}
 
 
-def get_state(net: nn.Module) -> State:
+def get_state(placed: Placed) -> State:
     """Return a copy of every parameter and running statistic.
 
     Statistics are the mean over the replicas, which all of them have from here on: a run that
@@ -54,8 +54,8 @@ def get_state(net: nn.Module) -> State:
     Returns:
         Canonical name -> C-order array, float32 (float64 where the net is).
     """
-    average_statistics(net)
-    return {name: to_array(tensor) for name, tensor in float_tensors(net).items()}
+    average_statistics(placed)
+    return {name: to_array(tensor) for name, tensor in float_tensors(placed.net).items()}
 
 
 def read_weights(path: str, arch: str, verified: bool = False) -> State:
@@ -103,15 +103,24 @@ def modern_name(name: str) -> str:
     return re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name)
 
 
-def set_state(net: nn.Module, state: Mapping[str, NDArray[Any]]) -> None:
+def set_state(placed: Placed, state: Mapping[str, NDArray[Any]]) -> None:
     """Set every parameter and running statistic on every device, all or nothing.
 
     Raises:
         ModelError: A name or shape is missing, unknown or different.
     """
-    new = to_tensors(state, float_tensors(net))
+    write_state(replicas(placed), state)
+
+
+def write_state(replicas: Sequence[nn.Module], state: Mapping[str, NDArray[Any]]) -> None:
+    """Set every parameter and running statistic of equal nets, all or nothing.
+
+    Raises:
+        ModelError: A name or shape is missing, unknown or different.
+    """
+    new = to_tensors(state, float_tensors(replicas[0]))
     with torch.no_grad():
-        for replica in replicas(net):
+        for replica in replicas:
             for name, tensor in float_tensors(replica).items():
                 tensor.copy_(new[name])
 
@@ -134,7 +143,7 @@ def trainer_parameters(net: nn.Module, trainer: Any) -> dict[str, tuple[nn.Param
     return {names[id(parameter)]: (parameter, rate) for parameter, rate in rates}
 
 
-def get_trainer_state(net: nn.Module, trainer: Any) -> State:
+def get_trainer_state(placed: Placed, trainer: Any) -> State:
     """Return what the trainer remembers, in Gluon's terms: the velocity of each parameter.
 
     Returns:
@@ -145,7 +154,7 @@ def get_trainer_state(net: nn.Module, trainer: Any) -> State:
     Raises:
         ModelError: The trainer is not SGD, or not of this net.
     """
-    trained = trainer_parameters(net, trainer)
+    trained = trainer_parameters(placed.net, trainer)
     memory = {name: velocity(trainer, *each) for name, each in trained.items()}
     if all(tensor is None for tensor in memory.values()):
         return {}
@@ -162,7 +171,7 @@ def velocity(trainer: torch.optim.SGD, parameter: nn.Parameter, rate: float) -> 
     return kept.get('velocity') if buffer is None else buffer * rate
 
 
-def set_trainer_state(net: nn.Module, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
+def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
     """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
 
     Exact for a trainer of ``build_trainer``; up to rounding for torch's own SGD, whose buffer is
@@ -171,7 +180,7 @@ def set_trainer_state(net: nn.Module, trainer: Any, state: Mapping[str, NDArray[
     Raises:
         ModelError: A name or shape does not fit, or the trainer is not SGD or not of this net.
     """
-    trained = trainer_parameters(net, trainer)
+    trained = trainer_parameters(placed.net, trainer)
     wanted = {name: parameter for name, (parameter, _) in trained.items()}
     new = to_tensors(state, wanted) if state else {}
     own = hasattr(trainer, 'KEEPS_VELOCITY')

@@ -17,10 +17,10 @@ from d2l_ft.errors import ModelError
 from d2l_ft.optim.recipe import Recipe, check_reduction
 from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.placement import (
+    Placed,
     average_statistics,
     home,
     memory_told,
-    placement,
     replicas,
     send_parameters,
 )
@@ -78,7 +78,7 @@ class GluonSGD(torch.optim.SGD):
         return kept
 
 
-def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
     """Return SGD over the trainable parameters, the head in a group of its own.
 
     A frozen body has no group; nor is there a second one where ``head_lr_mult`` is 1.
@@ -86,6 +86,7 @@ def build_trainer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     Raises:
         ModelError: A group is empty while the multiplier needs two, or a parameter is in both.
     """
+    net = placed.net
     if recipe.head_lr_mult == 1:
         everything = trainable(list(net.parameters()))
         if not everything:
@@ -132,7 +133,7 @@ def trainable(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
 
 @memory_told()
 def train_step(
-    net: nn.Module,
+    placed: Placed,
     trainer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -144,7 +145,7 @@ def train_step(
     batch and one backward pass, however the batch was split.
 
     Args:
-        net: A placed net, or a net that lies on one device.
+        placed: From ``place``.
         trainer: From ``build_trainer``, or any optimizer of the net's parameters.
         batch: (batch, 3, height, width) images and (batch,) integer labels.
         loss: A loss that gives one value per example; if it gives one value in all, that counts
@@ -161,42 +162,42 @@ def train_step(
         DeviceError: The memory of a GPU is full.
     """
     check_reduction(reduction)
-    send_parameters(net)
-    for replica in replicas(net):
+    send_parameters(placed)
+    for replica in replicas(placed):
         train_mode(replica)
         replica.zero_grad(set_to_none=True)
     trainer.zero_grad(set_to_none=True)
-    outputs, labels = forward(net, batch)
+    outputs, labels = forward(placed, batch)
     values = loss_values(loss, outputs, labels)
     total = summed_loss(loss, values, len(labels))
     if reduction == 'book':
         values.sum().backward()
     else:
         (mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
-    gather_gradients(net)
+    gather_gradients(placed)
     trainer.step()
     return Sums(total.detach(), hits(outputs, labels), len(labels))
 
 
-def forward(net: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def forward(placed: Placed, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Return (outputs, labels) on the first device; each replica takes a share of the images."""
     images, labels = batch
-    device, _ = home(net)
+    device, _ = home(placed.net)
     outputs = [
-        run(replica, share, placement(net).precision, placement(net).memory_format)
-        for replica, share in zip(replicas(net), shares(net, images), strict=False)
+        run(replica, share, placed.precision, placed.memory_format)
+        for replica, share in zip(replicas(placed), shares(placed, images), strict=False)
     ]
     joined = torch.cat([each.to(device, non_blocking=True) for each in outputs])
     return joined, labels.to(device, torch.int64, non_blocking=True)
 
 
-def shares(net: nn.Module, images: Tensor) -> list[Tensor]:
+def shares(placed: Placed, images: Tensor) -> list[Tensor]:
     """Return each replica's share of the images.
 
     Shares are as even as can be, the larger ones first, as MXNet's ``split_and_load`` has them; a
     batch with fewer examples than replicas leaves some of them out.
     """
-    parts = images.tensor_split(len(replicas(net)))
+    parts = images.tensor_split(len(replicas(placed)))
     return [share for share in parts if len(share)] or [images]
 
 
@@ -293,21 +294,21 @@ def hits(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def gather_gradients(net: nn.Module) -> None:
+def gather_gradients(placed: Placed) -> None:
     """Add the gradients of every copy to the net's."""
-    for other in replicas(net)[1:]:
-        for target, source in zip(net.parameters(), other.parameters(), strict=True):
+    for other in replicas(placed)[1:]:
+        for target, source in zip(placed.net.parameters(), other.parameters(), strict=True):
             if source.grad is not None and target.grad is not None:
                 target.grad += source.grad.to(target.device, non_blocking=True)
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
+def evaluating(placed: Placed) -> Iterator[None]:
     """Put every replica into eval mode without gradients; the net's own modes come back."""
-    send_parameters(net)
-    average_statistics(net)
-    modes = [(module, module.training) for module in net.modules()]
-    for replica in replicas(net):
+    send_parameters(placed)
+    average_statistics(placed)
+    modes = [(module, module.training) for module in placed.net.modules()]
+    for replica in replicas(placed):
         replica.eval()
     try:
         with torch.inference_mode():
@@ -318,16 +319,16 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 @memory_told()
-def evaluate(net: nn.Module, loader: Any) -> Sums:
+def evaluate(placed: Placed, loader: Any) -> Sums:
     """Return the sums of cross-entropy and hits over a loader, in eval mode.
 
     Running statistics are the mean over the replicas, as in ``get_state``.
     """
-    device, _ = home(net)
+    device, _ = home(placed.net)
     loss, correct, examples = torch.zeros((), device=device), torch.zeros((), device=device), 0
-    with evaluating(net):
+    with evaluating(placed):
         for batch in loader:
-            outputs, labels = forward(net, batch)
+            outputs, labels = forward(placed, batch)
             loss = loss + loss_values(None, outputs, labels)
             correct = correct + hits(outputs, labels)
             examples += len(labels)
@@ -335,7 +336,7 @@ def evaluate(net: nn.Module, loader: Any) -> Sums:
 
 
 @memory_told()
-def features(net: nn.Module, loader: Any) -> NDArray[Any]:
+def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return what the head sees of every image of a loader, in eval mode.
 
     Returns:
@@ -344,19 +345,19 @@ def features(net: nn.Module, loader: Any) -> NDArray[Any]:
     Raises:
         ModelError: The net has dropout, or the head's input is no vector.
     """
-    if any(isinstance(each, _DropoutNd) and each.p for each in net.modules()):
+    if any(isinstance(each, _DropoutNd) and each.p for each in placed.net.modules()):
         raise ModelError(
             'the net has dropout, so what its head sees is random: leave out --cache-features'
         )
     seen: list[Tensor] = []
     hooks = [
         head(replica).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        for replica in replicas(net)
+        for replica in replicas(placed)
     ]
     try:
-        with evaluating(net):
+        with evaluating(placed):
             for batch in loader:
-                outputs, _ = forward(net, batch)
+                outputs, _ = forward(placed, batch)
                 seen[-1] = seen[-1] + 0 * outputs.sum().to(seen[-1])  # which overflow marks
     finally:
         for hook in hooks:
@@ -367,8 +368,8 @@ def features(net: nn.Module, loader: Any) -> NDArray[Any]:
 
 
 @memory_told()
-def logits(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:
+def logits(placed: Placed, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
-    with evaluating(net):
-        outputs, _ = forward(net, batch)
+    with evaluating(placed):
+        outputs, _ = forward(placed, batch)
         return to_array(outputs)

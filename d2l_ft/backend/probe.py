@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.registry import module_of
 from d2l_ft.data.transforms import Box
 from d2l_ft.errors import ParityError
@@ -55,7 +55,7 @@ class Probe(Protocol):
         """Return the framework's BatchNorm layers."""
         ...
 
-    def split(self, net: Any, batch: Any) -> list[NDArray[Any]]:
+    def split(self, placed: Placed, batch: Any) -> list[NDArray[Any]]:
         """Return the images that each device of a placed net takes of a batch."""
         ...
 

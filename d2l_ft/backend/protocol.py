@@ -47,6 +47,29 @@ class Loader(Protocol):
         ...
 
 
+class Placed(Protocol):
+    """A net, where it computes and how; ``Backend.place`` makes it.
+
+    ``build_net``, ``freeze`` and ``head`` take a net, as they are about what it is; all that
+    computes with it, or in which its replicas have a part, takes what ``place`` gave.
+    """
+
+    @property
+    def net(self) -> Any:
+        """The framework's own net."""
+        ...
+
+    @property
+    def devices(self) -> Sequence[Any]:
+        """Where it lies, a replica each."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """In which it computes: 'float32' or 'bfloat16'."""
+        ...
+
+
 class Backend(Protocol):
     """A framework's side of the seam; a module with these names satisfies it."""
 
@@ -144,15 +167,18 @@ class Backend(Protocol):
     def place(
         self,
         net: Any,
-        devices: Sequence[Any],
+        devices: Sequence[Any] | None = None,
         precision: str = 'float32',
         channels_last: bool | None = None,
-    ) -> str:
-        """Put the net on the devices, a replica each; return the precision it will use.
+    ) -> Placed:
+        """Put the net on the devices, a replica each.
+
+        Placing a net again ends what was placed before: go on with what the last call gave. The
+        replicas' running statistics are the net's after ``get_state`` or ``evaluate``.
 
         Args:
             net: A net of the framework, ours or the user's.
-            devices: Some of ``devices``.
+            devices: Some of ``devices``; None is where the net lies now.
             precision: 'float32' is strict; 'bfloat16' computes with bfloat16 where it can;
                 'auto' leaves the choice to the backend.
             channels_last: Keep images in memory with the channels last, where the framework
@@ -164,7 +190,7 @@ class Backend(Protocol):
         """
         ...
 
-    def build_trainer(self, net: Any, recipe: Recipe) -> Any:
+    def build_trainer(self, placed: Placed, recipe: Recipe) -> Any:
         """Return SGD over the net's trainable parameters, the head at ``head_lr_mult``.
 
         Raises:
@@ -178,12 +204,12 @@ class Backend(Protocol):
         ...
 
     def train_step(
-        self, net: Any, trainer: Any, batch: Any, loss: Any = None, reduction: str = 'mean'
+        self, placed: Placed, trainer: Any, batch: Any, loss: Any = None, reduction: str = 'mean'
     ) -> Sums:
         """Take one step on every device of the net.
 
         Args:
-            net: A placed net, or a net that lies on one device.
+            placed: From ``place``.
             trainer: From ``build_trainer``, or the framework's own.
             batch: (images, labels) as a loader yields them.
             loss: The framework's loss object that gives one value per example; None is
@@ -197,14 +223,15 @@ class Backend(Protocol):
         """
         ...
 
-    def evaluate(self, net: Any, loader: Any) -> Sums:
+    def evaluate(self, placed: Placed, loader: Any) -> Sums:
         """Return the sums of cross-entropy and hits over a loader, in eval mode.
 
+        Running statistics are the mean over the replicas, which all have from here on.
         The loss is not finite where a value in a net of ``build_net`` was not.
         """
         ...
 
-    def logits(self, net: Any, batch: Any) -> NDArray[Any]:
+    def logits(self, placed: Placed, batch: Any) -> NDArray[Any]:
         """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net).
 
         An example's are not finite where a value in a net of ``build_net`` was not, also behind a
@@ -212,11 +239,11 @@ class Backend(Protocol):
         """
         ...
 
-    def features(self, net: Any, loader: Any) -> NDArray[Any]:
+    def features(self, placed: Placed, loader: Any) -> NDArray[Any]:
         """Return what the head sees of every image of a loader, in eval mode.
 
-        ``place``, ``train_step`` and ``evaluate`` take ``head(net)`` for a net, which batches of
-        features train as the net's own images would.
+        ``place`` takes ``head(net)`` for a net, which batches of features train as the net's own
+        images would.
 
         Returns:
             (images, width of the head's input), float32 (float64 for a float64 net).
@@ -227,11 +254,14 @@ class Backend(Protocol):
         """
         ...
 
-    def get_state(self, net: Any) -> State:
-        """Return a copy of every parameter and running statistic (the mean over replicas)."""
+    def get_state(self, placed: Placed) -> State:
+        """Return a copy of every parameter and running statistic.
+
+        Statistics are the mean over the replicas, which all have from here on.
+        """
         ...
 
-    def set_state(self, net: Any, state: Mapping[str, NDArray[Any]]) -> None:
+    def set_state(self, placed: Placed, state: Mapping[str, NDArray[Any]]) -> None:
         """Set every parameter and running statistic on every device, all or nothing.
 
         Raises:
@@ -239,11 +269,13 @@ class Backend(Protocol):
         """
         ...
 
-    def get_trainer_state(self, net: Any, trainer: Any) -> State:
+    def get_trainer_state(self, placed: Placed, trainer: Any) -> State:
         """Return what the trainer remembers: canonical name -> learning rate x momentum buffer."""
         ...
 
-    def set_trainer_state(self, net: Any, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
+    def set_trainer_state(
+        self, placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]
+    ) -> None:
         """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
 
         Raises:

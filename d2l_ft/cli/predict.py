@@ -73,9 +73,9 @@ def predict(
     rows = []
     if good:
         chosen = get_backend(backend)
-        net = load_net(opened, chosen)
+        placed = load_net(opened, chosen)
         pipeline = Pipeline(opened.config['image_size'])
-        rows = probabilities(chosen, net, good, pipeline, bar=not as_json).tolist()
+        rows = probabilities(chosen, placed, good, pipeline, bar=not as_json).tolist()
     classes = opened.config['classes']
     ranked = {
         path: sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])

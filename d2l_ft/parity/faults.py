@@ -98,7 +98,7 @@ def with_backend(context: Context, **functions: Any) -> Context:
 def with_recipe(context: Context, change: Callable[[Any], Any]) -> Context:
     """Return a context whose trainers are built from a changed recipe."""
     build = context.backend.build_trainer
-    return with_backend(context, build_trainer=lambda net, recipe: build(net, change(recipe)))
+    return with_backend(context, build_trainer=lambda placed, recipe: build(placed, change(recipe)))
 
 
 def with_nets(context: Context, change: Callable[[Any], None]) -> Context:
@@ -155,9 +155,9 @@ def shares_the_other_way(context: Context) -> Iterator[Context]:
     """Give the larger shares to the last devices."""
     split = context.probe.split
 
-    def turned(net: Any, batch: Any) -> Any:
-        sizes = [len(share) for share in split(net, batch)][::-1]
-        return np.split(np.concatenate(split(net, batch)), np.cumsum(sizes)[:-1])
+    def turned(placed: Any, batch: Any) -> Any:
+        sizes = [len(share) for share in split(placed, batch)][::-1]
+        return np.split(np.concatenate(split(placed, batch)), np.cumsum(sizes)[:-1])
 
     probe: Any = SimpleNamespace(**{**vars(context.probe), 'split': turned})
     yield dataclasses.replace(context, probe=probe)
@@ -213,10 +213,10 @@ def stale_weight(context: Context) -> Iterator[Context]:
     """Forget one weight when a state is loaded."""
     get, put = context.backend.get_state, context.backend.set_state
 
-    def forgetful(net: Any, state: Mapping[str, Any]) -> None:
-        kept = get(net)
+    def forgetful(placed: Any, state: Mapping[str, Any]) -> None:
+        kept = get(placed)
         name = 'layer3.0.conv2.weight'
-        put(net, {**state, name: kept[name] + 1e-3 * np.sign(kept[name])})
+        put(placed, {**state, name: kept[name] + 1e-3 * np.sign(kept[name])})
 
     yield with_backend(context, set_state=forgetful)
 
@@ -240,8 +240,8 @@ def evaluation_in_train_mode(context: Context) -> Iterator[Context]:
     """Normalise by the batch when testing."""
     head = 'fc'
 
-    def logits(net: Any, batch: Any) -> Any:
-        return context.probe.feature_maps(net, batch, train=True)[head]
+    def logits(placed: Any, batch: Any) -> Any:
+        return context.probe.feature_maps(placed.net, batch, train=True)[head]
 
     yield with_backend(context, logits=logits)
 
@@ -265,8 +265,8 @@ def loss_summed(context: Context) -> Iterator[Context]:
     """Take the gradient of the sum over the batch."""
     step = context.backend.train_step
 
-    def summed(net: Any, trainer: Any, batch: Any, loss: Any = None, reduction: str = '') -> Any:
-        return step(net, trainer, batch, loss, 'sum')
+    def summed(placed: Any, trainer: Any, batch: Any, loss: Any = None, reduction: str = '') -> Any:
+        return step(placed, trainer, batch, loss, 'sum')
 
     yield with_backend(context, train_step=summed)
 
@@ -313,7 +313,7 @@ def statistics_of_the_other_meaning(context: Context) -> Iterator[Context]:
 @fault('update/resnet18-2/momentum', 'conv1.weight', 'backward')
 def momentum_forgotten(context: Context) -> Iterator[Context]:
     """Begin again without velocity at each change of the rate."""
-    yield with_backend(context, set_trainer_state=lambda net, trainer, state: None)
+    yield with_backend(context, set_trainer_state=lambda placed, trainer, state: None)
 
 
 @fault('trajectory/resnet18-2/losses-strict', 'step 3')
@@ -321,11 +321,11 @@ def step_repeated(context: Context) -> Iterator[Context]:
     """Take every fourth step twice."""
     step, calls = context.backend.train_step, [0]
 
-    def repeated(net: Any, trainer: Any, batch: Any, *args: Any) -> Any:
+    def repeated(placed: Any, trainer: Any, batch: Any, *args: Any) -> Any:
         calls[0] += 1
         if calls[0] % 4 == 0:
-            step(net, trainer, batch, *args)
-        return step(net, trainer, batch, *args)
+            step(placed, trainer, batch, *args)
+        return step(placed, trainer, batch, *args)
 
     yield with_backend(context, train_step=repeated)
 
@@ -374,8 +374,8 @@ def velocity_turned(context: Context) -> Iterator[Context]:
     """Restore velocities with the other framework's sign."""
     put = context.backend.set_trainer_state
 
-    def turned(net: Any, trainer: Any, state: Mapping[str, Any]) -> None:
-        put(net, trainer, {name: -array for name, array in state.items()})
+    def turned(placed: Any, trainer: Any, state: Mapping[str, Any]) -> None:
+        put(placed, trainer, {name: -array for name, array in state.items()})
 
     yield with_backend(context, set_trainer_state=turned)
 
@@ -385,9 +385,9 @@ def replica_left_out(context: Context) -> Iterator[Context]:
     """Train on the first device's share alone."""
     step, split = context.backend.train_step, context.probe.split
 
-    def partial(net: Any, trainer: Any, batch: Any, *args: Any) -> Any:
-        first = len(split(net, batch)[0])
-        return step(net, trainer, (batch[0][:first], batch[1][:first]), *args)
+    def partial(placed: Any, trainer: Any, batch: Any, *args: Any) -> Any:
+        first = len(split(placed, batch)[0])
+        return step(placed, trainer, (batch[0][:first], batch[1][:first]), *args)
 
     yield with_backend(context, train_step=partial)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2l_ft.backend.probe import Probe
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.folder_layout import load_folders, part_folders
 from d2l_ft.data.image_folder import ImageFolder, Sample, scan
 from d2l_ft.data.transforms import Pipeline
@@ -174,13 +174,13 @@ class Context:
 
     def net(
         self, arch: str, classes: int, dtype: str, strict: bool = True, devices: str = 'cpu'
-    ) -> Any:
+    ) -> Placed:
         """Return a placed net with shaken weights, the same numbers in every framework."""
         net = self.backend.build_net(arch, classes, seed=self.plan.seed)
         self.probe.prepare(net, dtype, strict)
-        self.backend.place(net, self.backend.devices(devices), 'float32')
-        self.backend.set_state(net, shaken(self.backend.get_state(net), self.plan.seed))
-        return net
+        placed = self.backend.place(net, self.backend.devices(devices))
+        self.backend.set_state(placed, shaken(self.backend.get_state(placed), self.plan.seed))
+        return placed
 
     def batch(self, classes: int, size: int | None = None, skip: int = 0) -> Any:
         """Return a batch of real pictures; labels go round the classes.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.versions import versions
 from d2l_ft.data.datasets import DataSet, default_cache, load_data
 from d2l_ft.data.image_cache import ImageCache
@@ -141,8 +141,7 @@ class Job:
         backend, settings, data, run, bar, say: As in ``train``.
         devices: Where the nets are placed.
         cache: Keeps images between epochs and nets.
-        net: The net under way, or the last one.
-        precision: In which it computes.
+        placed: The net under way, or the last one.
     """
 
     backend: Backend
@@ -153,23 +152,23 @@ class Job:
     bar: bool
     say: Callable[[str], None]
     cache: ImageCache
-    net: Any = None
-    precision: str = ''
+    placed: Placed | None = None
 
     def train(self, name: str, source: State | None) -> int:
         """Train a net, from its last checkpoint if it has one; return the signal that ended it."""
         backend, settings, run = self.backend, self.settings, self.run
-        self.net = net = self.build(name, source)
+        self.placed = placed = self.build(name, source)
         recipe = settings.recipe(name)
-        trainer = backend.build_trainer(net, recipe)
+        trainer = backend.build_trainer(placed, recipe)
         position = Position()
         if found := run.load(name):
             checkpoint, position = found
-            backend.set_state(net, checkpoint.model)
-            backend.set_trainer_state(net, trainer, checkpoint.trainer)
+            backend.set_state(placed, checkpoint.model)
+            backend.set_trainer_state(placed, trainer, checkpoint.trainer)
         # the twin has no frozen body
         on_features = settings.cache_features and name == 'fine-tuned'
-        trained, train_iter, test_iter = self.on_features() if on_features else self.on_images()
+        kind = self.on_features if on_features else self.on_images
+        trained, train_iter, test_iter = kind(placed)
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
@@ -184,7 +183,7 @@ class Job:
         )  # fmt: skip
 
         def save(position: Position) -> None:
-            state = backend.get_state(net), backend.get_trainer_state(net, trainer)
+            state = backend.get_state(placed), backend.get_trainer_state(placed, trainer)
             run.save(name, *state, position)
 
         def on_epoch(metrics: EpochMetrics) -> None:
@@ -207,26 +206,25 @@ class Job:
             save(fit.position)
         return fit.interrupted
 
-    def build(self, name: str, source: State | None) -> Any:
+    def build(self, name: str, source: State | None) -> Placed:
         """Return a new net on its devices; tell the first time how it computes."""
         settings = self.settings
         net = self.backend.build_net(settings.arch, len(self.data.classes), source, settings.seed)
         if settings.freeze and name == 'fine-tuned':
             self.backend.freeze(net)
-        used = self.backend.place(net, self.devices, settings.precision, settings.channels_last)
-        self.precision = used
+        placed = self.backend.place(net, self.devices, settings.precision, settings.channels_last)
         if not self.run.metrics():
             where = ', '.join(str(device) for device in self.devices)
             threads = self.backend.threads()
-            self.say(f'{self.backend.NAME}, {used}, on {where} with {threads} threads')
-        return net
+            self.say(f'{self.backend.NAME}, {placed.precision}, on {where} with {threads} threads')
+        return placed
 
     def pipeline(self) -> Pipeline:
         """Return what is done to the images of the training part."""
         settings, size = self.settings, self.run.config['image_size']
         return self.data.pipeline(size, settings.seed, settings.augment, settings.views)
 
-    def on_images(self) -> tuple[Any, Any, Any]:
+    def on_images(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
         settings = self.settings
         loaders = self.data.loaders(
@@ -237,7 +235,7 @@ class Job:
             pipeline=self.pipeline(),
             **self.loading(),
         )
-        return self.net, *loaders
+        return placed, *loaders
 
     def loading(self) -> dict[str, Any]:
         """Return the options of loaders: workers, cache and device."""
@@ -248,23 +246,23 @@ class Job:
             'device': self.devices[0] if on_gpu(self.devices) else None,
         }
 
-    def on_features(self) -> tuple[Any, Any, Any]:
+    def on_features(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the head, and loaders of the features of both parts in place of images."""
         settings, backend = self.settings, self.backend
         batch_size = settings.batch_size or self.data.batch_size
-        head, loaders = backend.head(self.net), []
+        loaders: list[Any] = []
         train, test = self.pipeline(), Pipeline(self.run.config['image_size'])
-        how = f'{self.precision}, channels last: {settings.channels_last}'
+        how = f'{placed.precision}, channels last: {settings.channels_last}'
         for part, pipeline in ((self.data.train, train), (self.data.test, test)):
             kept = features(
-                backend, self.net, settings.arch, part.samples, pipeline, how, self.bar,
+                backend, placed, settings.arch, part.samples, pipeline, how, self.bar,
                 **self.loading(),
             )  # fmt: skip
             shuffle = part is self.data.train
             loaders.append(
                 FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.seed)
             )
-        backend.place(head, self.devices, self.precision)
+        head = backend.place(backend.head(placed.net), self.devices, placed.precision)
         self.say('the body is frozen: its features are kept, and epochs train the head on them')
         return head, *loaders
 
@@ -273,10 +271,16 @@ class Job:
         run, data = self.run, self.data
         save_curves(run.path / 'curves.png', run.history())
         # the first net's report gets the twin's curves
-        net = self.net if name == run.best_net() else load_net(run, self.backend)
+        placed = self.placed if name == run.best_net() else None
         pipeline = Pipeline(run.config['image_size'])
         found = evaluate_samples(
-            self.backend, net, data.classes, data.test.samples, pipeline, self.bar, self.cache
+            self.backend,
+            placed or load_net(run, self.backend),
+            data.classes,
+            data.test.samples,
+            pipeline,
+            self.bar,
+            self.cache,
         )
         write_report(
             run.path / 'report.html',

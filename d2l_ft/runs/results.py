@@ -1,8 +1,6 @@
 """What a run has trained: its nets, and how good they are."""
 
-from typing import Any
-
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.datasets import images_to_test, load_data
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.transforms import Pipeline
@@ -15,8 +13,8 @@ from d2l_ft.system.console import listed, listed_only
 from d2l_ft.training.evaluation import Evaluation, evaluate_samples
 
 
-def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
-    """Return a trained net of a run, in either framework.
+def load_net(run: Run, backend: Backend, name: str | None = None) -> Placed:
+    """Return a trained net of a run, in either framework, on every GPU or on the CPU.
 
     Raises:
         CheckpointError: There is no good checkpoint.
@@ -25,9 +23,9 @@ def load_net(run: Run, backend: Backend, name: str | None = None) -> Any:
     if found is None:
         raise CheckpointError(f'{run.path} has no checkpoint of {name}')
     net = backend.build_net(run.config['arch'], len(run.config['classes']))
-    backend.set_state(net, found[0].model)
-    backend.place(net, backend.devices('auto'))
-    return net
+    placed = backend.place(net, backend.devices('auto'))
+    backend.set_state(placed, found[0].model)
+    return placed
 
 
 def evaluate_run(
@@ -65,6 +63,6 @@ def evaluate_run(
         )
     labels = [classes.index(name) for name in part.classes]
     samples = [Sample(each.path, labels[each.label]) for each in part.samples]
-    net = load_net(run, backend)
+    placed = load_net(run, backend)
     pipeline = Pipeline(run.config['image_size'])
-    return evaluate_samples(backend, net, classes, samples, pipeline, bar), which
+    return evaluate_samples(backend, placed, classes, samples, pipeline, bar), which

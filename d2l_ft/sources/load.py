@@ -74,5 +74,5 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = 
             'd2l.load_source reads the rest, to fine-tune from'
         )
     net = backend.build_net(arch, len(weight))
-    backend.set_state(net, state)
+    backend.set_state(backend.place(net), state)
     return net

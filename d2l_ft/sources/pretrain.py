@@ -100,23 +100,23 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     data = DataSet('sample-source', train, test, SAMPLE_SIZE, area=SAMPLE_AREA)
     train_iter, test_iter = data.loaders(backend, SOURCE_BATCH_SIZE)
     net = backend.build_net(arch, len(data.classes))
-    backend.place(net, backend.devices(devices))
-    trainer = backend.build_trainer(net, SOURCE)
+    placed = backend.place(net, backend.devices(devices))
+    trainer = backend.build_trainer(placed, SOURCE)
     fit = Fit(
-        backend, net, trainer, train_iter, None, SOURCE_EPOCHS, name=f'source {arch}', seed=0,
+        backend, placed, trainer, train_iter, None, SOURCE_EPOCHS, name=f'source {arch}', seed=0,
         rate=lambda epoch, _: scheduled('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
         bar=bar,
     )  # fmt: skip
     fit.run()
     if fit.interrupted:
         raise Stopped(fit.interrupted)
-    reached = accuracy(backend.evaluate(net, test_iter))
+    reached = accuracy(backend.evaluate(placed, test_iter))
     tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
     meta = {
         'arch': arch, 'classes': data.classes, 'image_size': SAMPLE_SIZE,
         'trained_with': backend.NAME, 'test_acc': reached,
     }  # fmt: skip
-    return Checkpoint(backend.get_state(net), meta=meta)
+    return Checkpoint(backend.get_state(placed), meta=meta)
 
 
 def stop_once(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.transforms import Pipeline
@@ -72,7 +72,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 def predict(
     backend: Backend,
-    net: Any,
+    placed: Placed,
     paths: Sequence[str],
     pipeline: Pipeline,
     batch_size: int = 64,
@@ -97,7 +97,7 @@ def predict(
         some = paths[first : first + batch_size]
         crops = np.stack([pipeline.crop(path, cache=cache) for path in some])
         batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
-        logits = backend.logits(net, batch)
+        logits = backend.logits(placed, batch)
         for path, good in zip(some, np.isfinite(logits).all(axis=1), strict=True):
             if not good:
                 raise ModelError(
@@ -110,7 +110,7 @@ def predict(
 
 def evaluate_samples(
     backend: Backend,
-    net: Any,
+    placed: Placed,
     classes: list[str],
     samples: list[Sample],
     pipeline: Pipeline,
@@ -119,5 +119,5 @@ def evaluate_samples(
 ) -> Evaluation:
     """Return the predictions of a net for labelled samples."""
     paths = [sample.path for sample in samples]
-    found = predict(backend, net, paths, pipeline, bar=bar, cache=cache)
+    found = predict(backend, placed, paths, pipeline, bar=bar, cache=cache)
     return Evaluation(classes, samples, found)

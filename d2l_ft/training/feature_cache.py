@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from d2l_ft.backend.protocol import Backend
+from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler
 from d2l_ft.data.transforms import Pipeline
@@ -32,26 +32,26 @@ BATCH = 64
 
 def features(
     backend: Backend,
-    net: Any,
+    placed: Placed,
     arch: str,
     samples: Sequence[Sample],
     pipeline: Pipeline,
-    precision: str,
+    how: str,
     bar: bool = True,
     **loading: Any,
 ) -> NDArray[np.float32]:
     """Return the features of every view of the samples, from the disk if they were kept there.
 
     They are kept under a hash of all that they depend on: the bytes of the images in their order,
-    the weights, the pipeline, framework and precision.
+    the weights, the pipeline, framework and how it computes.
 
     Args:
         backend: The framework.
-        net: A placed net whose body is frozen.
+        placed: A net whose body is frozen.
         arch: Its architecture.
         samples: Checked image files.
         pipeline: What makes the crops; one that augments has ``views``.
-        precision: Says how the net computes.
+        how: Says in which precision and layout the net computes.
         bar: Whether to show progress; it needs a terminal too.
         loading: Options of the loader: ``workers``, ``cache``, ``device``.
 
@@ -63,9 +63,9 @@ def features(
         StorageError: The disk is full.
     """
     head = architecture(arch).head + '.'
-    state = backend.get_state(net).items()
+    state = backend.get_state(placed).items()
     body = {name: array for name, array in state if not name.startswith(head)}
-    key = _key([backend.NAME, arch, precision, asdict(pipeline)], body, samples)
+    key = _key([backend.NAME, arch, how, asdict(pipeline)], body, samples)
     path = cache_dir() / 'features' / f'{key}.safetensors'
     if (kept := _read(path, len(samples))) is not None:
         return kept
@@ -74,7 +74,7 @@ def features(
     for view in range(pipeline.views if pipeline.train else 1):
         loader.set_epoch(view)
         batches = tqdm(loader, desc='features', unit='batch', disable=None if bar else True)
-        views.append(backend.features(net, batches))
+        views.append(backend.features(placed, batches))
     found: NDArray[np.float32] = np.stack(views).astype(np.float32)
     if not np.isfinite(found).all():
         raise ModelError('values in the frozen body overflow: train from another --source')

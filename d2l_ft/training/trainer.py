@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from d2l_ft.backend.protocol import Backend, Sums
+from d2l_ft.backend.protocol import Backend, Placed, Sums
 from d2l_ft.errors import WorkerDied
 from d2l_ft.system.signals import Stopped
 from d2l_ft.training.interrupt import Interrupt
@@ -32,7 +32,7 @@ class Fit:
 
     Args:
         backend: The framework.
-        net: A placed net.
+        placed: The net, where it computes.
         trainer: Its trainer.
         train_iter: Batches to train on. One with ``set_epoch`` is told the epoch.
         test_iter: Batches to test on after each epoch; None leaves the test out.
@@ -51,7 +51,7 @@ class Fit:
     def __init__(
         self,
         backend: Backend,
-        net: Any,
+        placed: Placed,
         trainer: Any,
         train_iter: Any,
         test_iter: Any,
@@ -66,7 +66,7 @@ class Fit:
         save_every: int = 0,
         bar: bool = True,
     ) -> None:
-        self.backend, self.net, self.trainer = backend, net, trainer
+        self.backend, self.placed, self.trainer = backend, placed, trainer
         self.train_iter, self.test_iter, self.num_epochs = train_iter, test_iter, num_epochs
         self.name, self.loss, self.reduction = name, loss, reduction
         self.position = position or Position()
@@ -145,7 +145,7 @@ class Fit:
                 if self.rate is not None:
                     self.backend.set_rate(self.trainer, self.rate(here.epoch, here.step))
                 sums = self.backend.train_step(
-                    self.net, self.trainer, batch, self.loss, self.reduction
+                    self.placed, self.trainer, batch, self.loss, self.reduction
                 )
                 unread.append(sums)
                 here.step += 1
@@ -198,7 +198,7 @@ class Fit:
         """
         if self.test_iter is None:
             return math.nan
-        sums = self.backend.evaluate(self.net, interrupt.until(self.test_iter))
+        sums = self.backend.evaluate(self.placed, interrupt.until(self.test_iter))
         return accuracy(sums, self.position.epoch + 1)
 
 

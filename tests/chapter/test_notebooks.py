@@ -45,7 +45,7 @@ def small_sample(framework):
     tasks.write_target(cache_dir() / 'data' / f'sample-v{tasks.VERSION}', train=8, test=4)
     arch = ARCH[framework.NAME]
     net = framework.build_net(arch, len(tasks.SOURCE_CLASSES))
-    save_checkpoint(source_path(arch), Checkpoint(framework.get_state(net)))
+    save_checkpoint(source_path(arch), Checkpoint(framework.get_state(framework.place(net))))
 
 
 def text_of(outputs):
@@ -74,7 +74,7 @@ def test_a_published_notebook_runs_in_a_kernel_that_nobody_prepared(
         assert HEAD[tab].format(len(tasks.SOURCE_CLASSES)) in found['source-head']
         assert 'ImageNet: 934' in found['hotdog-row']
     else:
-        state = framework.get_state(framework.build_net(ARCH[tab], 2))
+        state = framework.get_state(framework.place(framework.build_net(ARCH[tab], 2)))
         names = sorted(each for each in state if each.split('.')[0] in HEADS)
         assert f'changed by training: {", ".join(names)}' in found['frozen']
         assert 'sausage' in found['row']

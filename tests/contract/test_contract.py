@@ -34,10 +34,9 @@ def random_batch(backend, count=4, classes=2, seed=0):
     return backend.to_batch(images.astype(np.float32), labels)
 
 
-def placed(backend, request='cpu', **options):
+def new(backend, request='cpu', **options):
     net = backend.build_net('resnet18', 2, **options)
-    backend.place(net, backend.devices(request))
-    return net
+    return backend.place(net, backend.devices(request))
 
 
 def same(a, b):
@@ -109,43 +108,43 @@ def test_epoch_can_start_in_the_middle(backend, folder):
 
 
 def test_step_moves_the_net_and_counts(backend):
-    net = placed(backend)
-    trainer = backend.build_trainer(net, RECIPE)
-    before = backend.get_state(net)
-    sums = backend.train_step(net, trainer, random_batch(backend))
+    placed = new(backend)
+    trainer = backend.build_trainer(placed, RECIPE)
+    before = backend.get_state(placed)
+    sums = backend.train_step(placed, trainer, random_batch(backend))
     assert isinstance(sums, Sums)
     assert sums.examples == 4
     assert 0 < float(sums.loss) < 100
     assert 0 <= float(sums.correct) <= 4
-    after = backend.get_state(net)
+    after = backend.get_state(placed)
     assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize('count', [1, 2, 5])
 def test_uneven_and_small_batches_on_two_devices(backend, count):
-    net = placed(backend, 'cpu:2')
-    trainer = backend.build_trainer(net, RECIPE)
+    placed = new(backend, 'cpu:2')
+    trainer = backend.build_trainer(placed, RECIPE)
     for _ in range(2):
-        sums = backend.train_step(net, trainer, random_batch(backend, count))
+        sums = backend.train_step(placed, trainer, random_batch(backend, count))
         assert sums.examples == count
         assert np.isfinite(float(sums.loss))
-    assert all(np.isfinite(array).all() for array in backend.get_state(net).values())
+    assert all(np.isfinite(array).all() for array in backend.get_state(placed).values())
 
 
 def test_training_learns(backend):
-    net = placed(backend)
-    trainer = backend.build_trainer(net, Recipe(0.02))
+    placed = new(backend)
+    trainer = backend.build_trainer(placed, Recipe(0.02))
     batch = random_batch(backend, 8)
-    losses = [float(backend.train_step(net, trainer, batch).loss) for _ in range(12)]
+    losses = [float(backend.train_step(placed, trainer, batch).loss) for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_evaluate_agrees_with_logits(backend):
-    net = placed(backend)
+    placed = new(backend)
     batches = [random_batch(backend, count, seed=count) for count in (4, 3)]
-    scores = np.concatenate([backend.logits(net, batch) for batch in batches])
+    scores = np.concatenate([backend.logits(placed, batch) for batch in batches])
     labels = np.concatenate([to_numpy(batch[1]) for batch in batches])
-    sums = backend.evaluate(net, batches)
+    sums = backend.evaluate(placed, batches)
     logs = scores - scores.max(1, keepdims=True)
     logs = logs - np.log(np.exp(logs).sum(1, keepdims=True))
     assert scores.shape == (7, 2)
@@ -154,8 +153,8 @@ def test_evaluate_agrees_with_logits(backend):
 
 
 def test_state_round_trip_and_all_or_nothing(backend):
-    net, other = placed(backend, seed=1), placed(backend, seed=2)
-    state = backend.get_state(net)
+    placed, other = new(backend, seed=1), new(backend, seed=2)
+    state = backend.get_state(placed)
     assert not same(state, backend.get_state(other))
     backend.set_state(other, state)
     assert same(state, backend.get_state(other))
@@ -167,25 +166,25 @@ def test_state_round_trip_and_all_or_nothing(backend):
 
 
 def test_state_is_a_copy(backend):
-    net = placed(backend)
-    state = backend.get_state(net)
+    placed = new(backend)
+    state = backend.get_state(placed)
     kept = {name: array.copy() for name, array in state.items()}
-    backend.train_step(net, backend.build_trainer(net, RECIPE), random_batch(backend))
+    backend.train_step(placed, backend.build_trainer(placed, RECIPE), random_batch(backend))
     assert same(state, kept)
 
 
 def test_source_is_copied_and_the_head_is_new(backend):
-    source = {name: array + 0.01 for name, array in
-              backend.get_state(backend.build_net('resnet18', 10, seed=1)).items()}  # fmt: skip
+    wide = backend.place(backend.build_net('resnet18', 10, seed=1))
+    source = {name: array + 0.01 for name, array in backend.get_state(wide).items()}
     kept = {name: array.copy() for name, array in source.items()}
-    net = placed(backend, source=source)
-    state = backend.get_state(net)
+    placed = new(backend, source=source)
+    state = backend.get_state(placed)
     body = [name for name in state if not name.startswith('fc.')]
     assert body
     assert all(np.array_equal(state[name], source[name]) for name in body)
     assert state['fc.weight'].shape[0] == 2
     assert not state['fc.bias'].any()
-    backend.train_step(net, backend.build_trainer(net, RECIPE), random_batch(backend))
+    backend.train_step(placed, backend.build_trainer(placed, RECIPE), random_batch(backend))
     assert same(source, kept)
     with pytest.raises(ModelError):
         backend.build_net('resnet18', 2, {'fc.weight': source['fc.weight']})
@@ -194,25 +193,25 @@ def test_source_is_copied_and_the_head_is_new(backend):
 def test_frozen_body_keeps_its_bits(backend):
     net = backend.build_net('resnet18', 2)
     backend.freeze(net)
-    backend.place(net, backend.devices('cpu'))
-    before = backend.get_state(net)
-    trainer = backend.build_trainer(net, RECIPE)
+    placed = backend.place(net, backend.devices('cpu'))
+    before = backend.get_state(placed)
+    trainer = backend.build_trainer(placed, RECIPE)
     for _ in range(2):
-        backend.train_step(net, trainer, random_batch(backend))
-    after = backend.get_state(net)
+        backend.train_step(placed, trainer, random_batch(backend))
+    after = backend.get_state(placed)
     moved = {name for name in after if not np.array_equal(before[name], after[name])}
     assert moved == {'fc.weight', 'fc.bias'}
 
 
 def test_resume_is_exact(backend):
-    whole = placed(backend)
+    whole = new(backend)
     trainer = backend.build_trainer(whole, RECIPE)
     batches = [random_batch(backend, seed=number) for number in range(4)]
     for batch in batches[:2]:
         backend.train_step(whole, trainer, batch)
     state, memory = backend.get_state(whole), backend.get_trainer_state(whole, trainer)
     assert memory
-    again = placed(backend, seed=5)
+    again = new(backend, seed=5)
     second = backend.build_trainer(again, RECIPE)
     backend.set_state(again, state)
     backend.set_trainer_state(again, second, memory)
@@ -226,31 +225,31 @@ def test_a_new_rate_is_that_of_a_new_trainer_with_the_old_memory(backend):
     """To the bit, and for the head's multiple too."""
     states = []
     for renew in (False, True):
-        net = placed(backend)
-        trainer = backend.build_trainer(net, RECIPE)
+        placed = new(backend)
+        trainer = backend.build_trainer(placed, RECIPE)
         for number, rate in enumerate((0.01, 0.003, 0.0007)):
             if renew:
-                memory = backend.get_trainer_state(net, trainer)
-                trainer = backend.build_trainer(net, RECIPE.at_rate(rate))
-                backend.set_trainer_state(net, trainer, memory)
+                memory = backend.get_trainer_state(placed, trainer)
+                trainer = backend.build_trainer(placed, RECIPE.at_rate(rate))
+                backend.set_trainer_state(placed, trainer, memory)
             else:
                 backend.set_rate(trainer, rate)
-            backend.train_step(net, trainer, random_batch(backend, seed=number))
-        states.append(backend.get_state(net))
+            backend.train_step(placed, trainer, random_batch(backend, seed=number))
+        states.append(backend.get_state(placed))
     assert same(*states)
-    net = placed(backend)
-    trainer = backend.build_trainer(net, RECIPE)
+    placed = new(backend)
+    trainer = backend.build_trainer(placed, RECIPE)
     for number in range(3):
-        backend.train_step(net, trainer, random_batch(backend, seed=number))
-    assert not same(states[0], backend.get_state(net))
+        backend.train_step(placed, trainer, random_batch(backend, seed=number))
+    assert not same(states[0], backend.get_state(placed))
 
 
 def test_no_momentum_means_no_memory(backend):
-    net = placed(backend)
-    trainer = backend.build_trainer(net, Recipe(0.01))
-    backend.train_step(net, trainer, random_batch(backend))
-    assert backend.get_trainer_state(net, trainer) == {}
-    backend.set_trainer_state(net, trainer, {})
+    placed = new(backend)
+    trainer = backend.build_trainer(placed, Recipe(0.01))
+    backend.train_step(placed, trainer, random_batch(backend))
+    assert backend.get_trainer_state(placed, trainer) == {}
+    backend.set_trainer_state(placed, trainer, {})
 
 
 def test_sum_is_the_mean_at_another_rate(backend):
@@ -258,10 +257,10 @@ def test_sum_is_the_mean_at_another_rate(backend):
     recipe = Recipe(0.001, weight_decay=0.04, reduction='sum')
     states = []
     for each in (recipe, recipe.in_mean_terms(4)):
-        net = placed(backend)
-        trainer = backend.build_trainer(net, each)
-        backend.train_step(net, trainer, batch, None, each.reduction)
-        states.append(backend.get_state(net))
+        placed = new(backend)
+        trainer = backend.build_trainer(placed, each)
+        backend.train_step(placed, trainer, batch, None, each.reduction)
+        states.append(backend.get_state(placed))
     for name, array in states[0].items():
         assert np.allclose(array, states[1][name], atol=2e-4), name
 
@@ -276,8 +275,29 @@ def test_head_is_the_frameworks_layer(backend):
 
 def test_precision(backend):
     net = backend.build_net('resnet18', 2)
-    assert backend.place(net, backend.devices('cpu'), 'float32') == 'float32'
-    assert backend.place(net, backend.devices('cpu'), 'auto') in ('float32', 'bfloat16')
+    for precision in ('float32', 'auto'):
+        placed = backend.place(net, backend.devices('cpu'), precision)
+        assert placed.net is net
+        assert list(placed.devices) == backend.devices('cpu')
+        assert placed.precision in ('float32', 'bfloat16' if precision == 'auto' else 'float32')
+
+
+def test_a_net_is_placed_where_it_lies(backend):
+    placed = backend.place(backend.build_net('resnet18', 2))
+    assert list(placed.devices) == backend.devices('cpu')
+    assert placed.precision == 'float32'
+
+
+def test_another_placing_changes_no_state(backend):
+    one = new(backend, 'cpu:2')
+    for count in (4, 3):
+        backend.train_step(one, backend.build_trainer(one, RECIPE), random_batch(backend, count))
+    state = backend.get_state(one)
+    again = backend.place(one.net, backend.devices('cpu'))
+    assert same(backend.get_state(again), state)
+    batch = random_batch(backend)
+    backend.train_step(again, backend.build_trainer(again, RECIPE), batch)
+    assert not same(backend.get_state(again), state)
 
 
 @pytest.mark.skipif(not has_bfloat16(), reason='this processor has no instructions for bfloat16')

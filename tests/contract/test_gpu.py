@@ -30,16 +30,16 @@ def trained(backend, devices, precision='float32', double=False, channels_last=N
     net = backend.build_net('resnet18', 3)
     if double:
         net.double()
-    backend.place(net, devices, precision, channels_last)
-    trainer = backend.build_trainer(net, Recipe(1e-4, momentum=0.9, weight_decay=1e-3))
+    placed = backend.place(net, devices, precision, channels_last)
+    trainer = backend.build_trainer(placed, Recipe(1e-4, momentum=0.9, weight_decay=1e-3))
     rng = np.random.default_rng(0)
     images = rng.normal(size=(6, 3, 64, 64))
     batch = backend.to_batch(images.astype('float32'), np.arange(6) % 3)
     if double:
         batch = torch.from_numpy(images), batch[1]
-    losses = [float(backend.train_step(net, trainer, batch).loss) for _ in range(3)]
-    state = {name: np.asarray(value) for name, value in backend.get_state(net).items()}
-    return state, backend.get_trainer_state(net, trainer), losses, backend.logits(net, batch)
+    losses = [float(backend.train_step(placed, trainer, batch).loss) for _ in range(3)]
+    state = {name: np.asarray(value) for name, value in backend.get_state(placed).items()}
+    return state, backend.get_trainer_state(placed, trainer), losses, backend.logits(placed, batch)
 
 
 def distance(a, b):
@@ -90,7 +90,7 @@ def test_two_replicas_are_one_state():
 def test_bfloat16_is_taken_and_close():
     backend = get_backend('pytorch')
     net = backend.build_net('resnet18', 3)
-    assert backend.place(net, [GPU], 'auto') == 'bfloat16'
+    assert backend.place(net, [GPU], 'auto').precision == 'bfloat16'
     half, whole = (trained(backend, [GPU], precision) for precision in ('bfloat16', 'float32'))
     np.testing.assert_allclose(half[2], whole[2], rtol=0.1)
     assert half[3].dtype == np.float32
@@ -99,19 +99,19 @@ def test_bfloat16_is_taken_and_close():
 def test_full_memory_is_one_line():
     backend = get_backend('pytorch')
     net = backend.build_net('resnet18', 3)
-    backend.place(net, [GPU])
+    placed = backend.place(net, [GPU])
     free = torch.cuda.mem_get_info()[0]
     taken = torch.empty(free - (200 << 20), dtype=torch.uint8, device=GPU)
-    trainer = backend.build_trainer(net, Recipe(0.01))
+    trainer = backend.build_trainer(placed, Recipe(0.01))
     batch = backend.to_batch(np.zeros((64, 3, 224, 224), np.float32), np.zeros(64, int))
-    before = {name: np.array(value) for name, value in backend.get_state(net).items()}
+    before = {name: np.array(value) for name, value in backend.get_state(placed).items()}
     with pytest.raises(DeviceError, match='smaller batch size') as caught:
-        backend.train_step(net, trainer, batch)
+        backend.train_step(placed, trainer, batch)
     with pytest.raises(DeviceError, match='smaller batch size'):
-        backend.logits(net, batch)
+        backend.logits(placed, batch)
     del taken, caught
     torch.cuda.empty_cache()
-    after = backend.get_state(net)
+    after = backend.get_state(placed)
     weights = [name for name in before if 'running' not in name]
     assert all(np.array_equal(before[name], after[name]) for name in weights)
 

@@ -44,34 +44,33 @@ def test_free_memory(monkeypatch, tmp_path):
 def frozen(backend, seed=0):
     net = backend.build_net('resnet18', 2, seed=seed)
     backend.freeze(net)
-    backend.place(net, backend.devices('cpu'))
-    return net
+    return backend.place(net, backend.devices('cpu'))
 
 
 def test_the_head_makes_logits_of_features(backend, folder):
-    samples, net = load_folders(folder)[0].samples[:7], frozen(backend)
-    found = backend.features(net, backend.loader(samples, Pipeline(SIZE), 3))
+    samples, placed = load_folders(folder)[0].samples[:7], frozen(backend)
+    found = backend.features(placed, backend.loader(samples, Pipeline(SIZE), 3))
     assert found.shape[0] == 7
     assert found.dtype == np.float32
-    head = backend.head(net)
+    head = backend.place(backend.head(placed.net))
     batch = backend.to_batch(found, np.zeros(7, dtype=np.int64))
     (whole,) = list(backend.loader(samples, Pipeline(SIZE), 7))
-    expected = backend.logits(net, whole)
+    expected = backend.logits(placed, whole)
     np.testing.assert_allclose(backend.logits(head, batch), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_features_on_two_devices(framework, folder):
-    samples, net = load_folders(folder)[0].samples[:5], frozen(framework)
-    one = framework.features(net, framework.loader(samples, Pipeline(SIZE), 5))
-    framework.place(net, framework.devices('cpu:2'))
-    two = framework.features(net, framework.loader(samples, Pipeline(SIZE), 5))
+    samples, placed = load_folders(folder)[0].samples[:5], frozen(framework)
+    one = framework.features(placed, framework.loader(samples, Pipeline(SIZE), 5))
+    placed = framework.place(placed.net, framework.devices('cpu:2'))
+    two = framework.features(placed, framework.loader(samples, Pipeline(SIZE), 5))
     np.testing.assert_allclose(two, one, atol=1e-5, rtol=1e-5)
 
 
 def test_nets_whose_features_cannot_be_kept(framework):
     for arch in ('mobilenet_v2', 'squeezenet1_1'):
         with pytest.raises(ModelError, match='dropout'):
-            framework.features(framework.build_net(arch, 2), [])
+            framework.features(framework.place(framework.build_net(arch, 2)), [])
 
 
 def settings(folder, **changes):
@@ -86,7 +85,7 @@ def settings(folder, **changes):
 def test_a_head_trained_on_features_is_the_same(framework, folder, tmp_path, kind):
     from safetensors.numpy import save_file
 
-    source = framework.get_state(framework.build_net('resnet18', 5, seed=8))
+    source = framework.get_state(framework.place(framework.build_net('resnet18', 5, seed=8)))
     save_file(source, str(folder / 'source.safetensors'))
     found, said = [], []
     for name, options in (('plain', {}), ('kept', {'cache_features': True})):
@@ -108,7 +107,7 @@ def test_a_head_trained_on_features_is_the_same(framework, folder, tmp_path, kin
 def test_a_resumed_run_reads_its_features_from_the_disk(framework, folder, tmp_path, monkeypatch):
     from safetensors.numpy import save_file
 
-    save_file(framework.get_state(framework.build_net('resnet18', 5)),
+    save_file(framework.get_state(framework.place(framework.build_net('resnet18', 5))),
               str(folder / 'source.safetensors'))  # fmt: skip
     chosen = settings(folder, views=2, cache_features=True)
     train(framework, chosen, tmp_path / 'run', bar=False, say=str)
@@ -126,7 +125,7 @@ def test_a_resumed_run_reads_its_features_from_the_disk(framework, folder, tmp_p
 def test_a_training_does_not_depend_on_who_loads(framework, folder, tmp_path, monkeypatch, kind):
     from safetensors.numpy import save_file
 
-    save_file(framework.get_state(framework.build_net('resnet18', 5)),
+    save_file(framework.get_state(framework.place(framework.build_net('resnet18', 5))),
               str(folder / 'source.safetensors'))  # fmt: skip
     found = []
     for name, options, as_on_gpu in (
@@ -154,12 +153,12 @@ def count_passes(backend, monkeypatch):
 
 
 def test_features_are_kept_under_all_that_they_depend_on(backend, folder, tmp_path, monkeypatch):
-    samples, net = load_folders(folder)[0].samples, frozen(backend)
+    samples, placed = load_folders(folder)[0].samples, frozen(backend)
     passes, pipeline = count_passes(backend, monkeypatch), Pipeline(SIZE, train=True, views=2)
 
-    def passed(net=net, samples=samples, pipeline=pipeline, how='float32'):
+    def passed(samples=samples, pipeline=pipeline, how='float32'):
         before = len(passes)
-        found = features(backend, net, 'resnet18', samples, pipeline, how, bar=False)
+        found = features(backend, placed, 'resnet18', samples, pipeline, how, bar=False)
         views = pipeline.views if pipeline.train else 1
         assert found.shape[:2] == (views, len(samples))
         return len(passes) - before
@@ -175,22 +174,22 @@ def test_features_are_kept_under_all_that_they_depend_on(backend, folder, tmp_pa
     assert passed(samples=load_folders(elsewhere)[0].samples) == 0  # the content counts
     shutil.copy(samples[1].path, load_folders(elsewhere)[0].samples[0].path)
     assert passed(samples=load_folders(elsewhere)[0].samples) == 2
-    state = backend.get_state(net)
+    state = backend.get_state(placed)
     head, body = 'fc.bias', next(name for name in state if not name.startswith('fc.'))
-    backend.set_state(net, state | {head: state[head] + 1})
+    backend.set_state(placed, state | {head: state[head] + 1})
     assert passed() == 0  # the head is what is trained
-    backend.set_state(net, state | {body: state[body] + 1})
+    backend.set_state(placed, state | {body: state[body] + 1})
     assert passed() == 2
 
 
 @pytest.mark.parametrize('damage', [lambda data: data[:-9], lambda data: data[:-1] + b'x', None])
 def test_damaged_features_are_computed_again(backend, folder, tmp_path, monkeypatch, damage):
-    samples, net = load_folders(folder)[0].samples, frozen(backend)
-    first = features(backend, net, 'resnet18', samples, Pipeline(SIZE), 'float32', bar=False)
+    samples, placed = load_folders(folder)[0].samples, frozen(backend)
+    first = features(backend, placed, 'resnet18', samples, Pipeline(SIZE), 'float32', bar=False)
     (kept,) = (tmp_path / 'cache/features').glob('*.safetensors')
     kept.write_bytes(damage(kept.read_bytes()) if damage else b'')
     passes = count_passes(backend, monkeypatch)
-    again = features(backend, net, 'resnet18', samples, Pipeline(SIZE), 'float32', bar=False)
+    again = features(backend, placed, 'resnet18', samples, Pipeline(SIZE), 'float32', bar=False)
     assert len(passes) == 1
     np.testing.assert_array_equal(again, first)
 
@@ -320,6 +319,6 @@ def test_a_gluon_net_that_does_not_end_with_its_head_is_refused():
         net.hybridize()
         net(images)
     batches = [(images, mx.nd.zeros(2))]
-    assert backend.features(nets[0], batches).shape == (2, 4)
+    assert backend.features(backend.place(nets[0]), batches).shape == (2, 4)
     with pytest.raises(ModelError, match='does not end with a Dense'):
-        backend.features(nets[1], batches)
+        backend.features(backend.place(nets[1]), batches)

@@ -30,9 +30,9 @@ def test_same_name_is_the_same_function(arch):
     scores, states = [], []
     for backend in (MXNET, PYTORCH):
         net = backend.build_net(arch, 3, seed=4)
-        backend.place(net, backend.devices('cpu'))
-        states.append(backend.get_state(net))
-        scores.append(backend.logits(net, backend.to_batch(images, np.zeros(2, np.int64))))
+        placed = backend.place(net, backend.devices('cpu'))
+        states.append(backend.get_state(placed))
+        scores.append(backend.logits(placed, backend.to_batch(images, np.zeros(2, np.int64))))
     assert states[0].keys() == states[1].keys()
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
     assert distance(*scores) < 1e-5  # float32 rounding; measured up to 1.2e-6
@@ -60,10 +60,10 @@ def test_one_step_agrees():
     states = []
     for backend in (MXNET, PYTORCH):
         net = backend.build_net('resnet18', 2)
-        backend.place(net, backend.devices('cpu'))
-        trainer = backend.build_trainer(net, d2l.Recipe(0.01, momentum=0.9))
-        backend.train_step(net, trainer, backend.to_batch(images, np.arange(6) % 2))
-        states.append(backend.get_state(net))
+        placed = backend.place(net, backend.devices('cpu'))
+        trainer = backend.build_trainer(placed, d2l.Recipe(0.01, momentum=0.9))
+        backend.train_step(placed, trainer, backend.to_batch(images, np.arange(6) % 2))
+        states.append(backend.get_state(placed))
     for name, array in states[0].items():
         if 'running_var' not in name:  # biased in MXNet, unbiased in PyTorch
             assert np.allclose(array, states[1][name], atol=2e-3), name
@@ -124,11 +124,11 @@ def test_train_fine_tuning(folder, capsys):
 
 
 def test_a_pretrained_net_has_the_sources_head(tmp_path):
-    state = PYTORCH.get_state(PYTORCH.build_net('resnet18', 5, seed=3))
+    state = PYTORCH.get_state(PYTORCH.place(PYTORCH.build_net('resnet18', 5, seed=3)))
     path = tmp_path / 'source.safetensors'
     save_checkpoint(path, Checkpoint(state, meta={'arch': 'resnet18'}))
     for backend in (MXNET, PYTORCH):
-        found = backend.get_state(d2l.pretrained_net('resnet18', str(path), backend))
+        found = backend.get_state(backend.place(d2l.pretrained_net('resnet18', str(path), backend)))
         assert found['fc.weight'].shape == (5, 512)
         assert all((found[name] == array).all() for name, array in state.items())
         with pytest.raises(D2LFTError, match="'none' is no model"):
@@ -144,7 +144,7 @@ def test_as_printed_is_the_books_pytorch_step(count):
     images = np.random.default_rng(0).normal(size=(count, 3, 64, 64)).astype(np.float32)
     batch = PYTORCH.to_batch(images, np.arange(count) % 2)
     recipe = d2l.as_printed('pytorch')
-    ours = PYTORCH.build_net('resnet18', 2)
+    ours = PYTORCH.place(PYTORCH.build_net('resnet18', 2))
     trainer = PYTORCH.build_trainer(ours, recipe)
     PYTORCH.train_step(ours, trainer, batch, None, recipe.reduction)
 
@@ -155,11 +155,11 @@ def test_as_printed_is_the_books_pytorch_step(count):
     net.train()
     nn.CrossEntropyLoss(reduction='none')(net(batch[0]), batch[1]).sum().backward()
     printed.step()
-    states = PYTORCH.get_state(ours), PYTORCH.get_state(net)
+    states = PYTORCH.get_state(ours), PYTORCH.get_state(PYTORCH.place(net))
     for name, array in states[0].items():
         assert np.allclose(array, states[1][name], rtol=1e-5, atol=1e-7), name
-    assert not np.array_equal(states[0]['fc.weight'], PYTORCH.get_state(
-        PYTORCH.build_net('resnet18', 2))['fc.weight'])  # fmt: skip
+    start = PYTORCH.get_state(PYTORCH.place(PYTORCH.build_net('resnet18', 2)))
+    assert not np.array_equal(states[0]['fc.weight'], start['fc.weight'])
 
 
 @pytest.mark.parametrize('count', [4, 3])
@@ -170,9 +170,8 @@ def test_as_printed_is_the_books_mxnet_step(count):
     images = np.random.default_rng(0).normal(size=(count, 3, 64, 64)).astype(np.float32)
     batch = MXNET.to_batch(images, np.arange(count) % 2)
     recipe = d2l.as_printed('mxnet')
-    ours, net = (MXNET.build_net('resnet18_v2', 2) for _ in range(2))
-    for each in (ours, net):
-        MXNET.place(each, MXNET.devices('cpu'))
+    ours, other = (MXNET.place(MXNET.build_net('resnet18_v2', 2)) for _ in range(2))
+    net = other.net
     MXNET.train_step(ours, MXNET.build_trainer(ours, recipe), batch, None, recipe.reduction)
 
     for each in net.output.collect_params().values():
@@ -182,6 +181,6 @@ def test_as_printed_is_the_books_mxnet_step(count):
         loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(batch[0]), batch[1])
     loss.backward()
     printed.step(count)
-    states = MXNET.get_state(ours), MXNET.get_state(net)
+    states = MXNET.get_state(ours), MXNET.get_state(other)
     for name, array in states[0].items():
         assert np.allclose(array, states[1][name], rtol=1e-5, atol=1e-7), name

@@ -251,10 +251,10 @@ def test_the_books_loop_drives_our_net_loader_and_trainer(name, tmp_path, monkey
         for loop in (book.train_ch13, d2l.train_ch13):
             net = backend.build_net('resnet18', 2, seed=1)
             devices = backend.devices('cpu')
-            backend.place(net, devices)
+            placed = backend.place(net, devices)
             # the mean, as the book's MXNet tab takes it; its PyTorch tab sums
             rate = 0.01 if name == 'mxnet' else 0.01 / 4
-            trainer = backend.build_trainer(net, Recipe(rate, weight_decay=0))
+            trainer = backend.build_trainer(placed, Recipe(rate, weight_decay=0))
             loaders = [backend.loader(part.samples, d2l.Pipeline(64), 4) for part in (train, test)]
             loss = (
                 book.gluon.loss.SoftmaxCrossEntropyLoss()
@@ -263,7 +263,7 @@ def test_the_books_loop_drives_our_net_loader_and_trainer(name, tmp_path, monkey
             )
             more = {} if loop is book.train_ch13 else {'reduction': 'book'}
             loop(net, *loaders, loss, trainer, 2, devices, **more)
-            states.append(backend.get_state(net))
+            states.append(backend.get_state(placed))
             words = capsys.readouterr().out
             assert words.startswith('loss ')
     finally:
@@ -295,8 +295,8 @@ def test_resnet18_is_the_books(name, monkeypatch):
         else:
             theirs = book.resnet18(10, 3)
             ours = d2l.resnet18(10, 3, backend=backend)
-        state = backend.get_state(theirs)
-        backend.set_state(ours, state)
+        theirs, ours = backend.place(theirs), backend.place(ours)
+        backend.set_state(ours, backend.get_state(theirs))
         batch = backend.to_batch(images, labels)
         wanted = backend.logits(theirs, batch)
         np.testing.assert_allclose(backend.logits(ours, batch), wanted, rtol=1e-5, atol=1e-6)
@@ -319,7 +319,7 @@ def test_default_channels_of_resnet18(framework):
         net(framework.to_batch(np.zeros((1, 5, 28, 28), 'float32'), np.zeros(1, int))[0])
         return
     batch = framework.to_batch(np.zeros((2, 1, 28, 28), 'float32'), np.zeros(2, int))
-    assert framework.logits(net, batch).shape == (2, 3)
+    assert framework.logits(framework.place(net), batch).shape == (2, 3)
 
 
 def test_the_book_api_is_whole():

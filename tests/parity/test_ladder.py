@@ -28,7 +28,7 @@ def plan(tmp_path_factory):
 
     root = write_target(tmp_path_factory.mktemp('parity') / 'drawn', train=24, test=12)
     backend = d2l_ft.get_backend('pytorch')
-    state = shaken(backend.get_state(backend.build_net('resnet18', 3)), 5)
+    state = shaken(backend.get_state(backend.place(backend.build_net('resnet18', 3))), 5)
     source = root.parent / 'source.safetensors'
     save_checkpoint(source, Checkpoint(state, meta={'arch': 'resnet18'}))
     return Plan(str(root), rungs=tuple(RUNGS), source=str(source))

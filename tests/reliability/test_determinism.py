@@ -26,10 +26,10 @@ def trained(backend, monkeypatch, out, folder, **options):
     """Train; return a hash of each batch, and the run's metrics and weights."""
     seen, step = [], backend.train_step
 
-    def noted(net, trainer, batch, *rest):
+    def noted(placed, trainer, batch, *rest):
         arrays = [each.asnumpy() if hasattr(each, 'asnumpy') else each.numpy() for each in batch]
         seen.append(hashlib.sha256(b''.join(each.tobytes() for each in arrays)).hexdigest())
-        return step(net, trainer, batch, *rest)
+        return step(placed, trainer, batch, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(backend, 'train_step', noted)

@@ -77,7 +77,7 @@ class Scene:
         if '--source' not in CASES[case]:
             arch = CASES[case][1]
             source = root / 'source.safetensors'
-            state = backend.get_state(backend.build_net(arch, 5, seed=7))
+            state = backend.get_state(backend.place(backend.build_net(arch, 5, seed=7)))
             save_checkpoint(source, Checkpoint(state, meta={'arch': arch}))
             self.options += ['--source', source]
         whole, log = root / 'whole', root / 'whole.log'
@@ -212,7 +212,8 @@ def test_resumed_on_the_other_framework(first, second, body, tmp_path, figure):
     """
     folder = make_folder(tmp_path / 'photos', train=24, test=8)
     source = tmp_path / 'source.safetensors'
-    state = get_backend(first).get_state(get_backend(first).build_net('resnet18', 5, seed=7))
+    wrote = get_backend(first)
+    state = wrote.get_state(wrote.place(wrote.build_net('resnet18', 5, seed=7)))
     save_checkpoint(source, Checkpoint(state, meta={'arch': 'resnet18'}))
     options = ['--data', folder, *SMALL, '--arch', 'resnet18', '--source', source, '--momentum',
                0.5, '--schedule', 'cosine', '--batch-size', 16]  # fmt: skip

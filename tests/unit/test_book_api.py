@@ -47,9 +47,9 @@ def users_loss(backend, reduction='none'):
 def moved(backend, trainer_of, loss=None, **options):
     """Return by how much one call of train_ch13 moves the head, and what it prints."""
     net = backend.build_net('resnet18', 2, seed=1)
-    before = backend.get_state(net)['fc.weight']
+    before = backend.get_state(backend.place(net))['fc.weight']
     d2l.train_ch13(net, [batch_of(backend)], None, loss, trainer_of(net), 1, **options)
-    return backend.get_state(net)['fc.weight'] - before
+    return backend.get_state(backend.place(net))['fc.weight'] - before
 
 
 def test_a_readers_trainer_takes_the_books_step(framework, capsys):
@@ -96,7 +96,7 @@ def test_the_books_step_sums_what_a_loss_of_pytorch_gives(reduction):
 def test_a_trainer_of_ours_carries_its_meaning(backend):
     net = backend.build_net('resnet18', 2)
     for recipe in (Recipe(0.01), Recipe(0.01, reduction='sum'), Recipe(0.01, head_lr_mult=1)):
-        trainer = backend.build_trainer(net, recipe)
+        trainer = backend.build_trainer(backend.place(net), recipe)
         assert reduction_of(trainer, None) == recipe.reduction
         assert reduction_of(trainer, 'book') == 'book'
     assert reduction_of(object(), None) == 'book'
@@ -105,7 +105,7 @@ def test_a_trainer_of_ours_carries_its_meaning(backend):
 def test_the_printed_recipe_is_the_readers_trainer(framework):
     printed = as_printed(framework.NAME)
     recipe = Recipe(1.0, 1.0, 0.0, reduction=printed.reduction)
-    ours = moved(framework, lambda net: framework.build_trainer(net, recipe))
+    ours = moved(framework, lambda net: framework.build_trainer(framework.place(net), recipe))
     theirs = moved(framework, lambda net: users_trainer(framework, net, 1.0))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-8)
 
@@ -121,18 +121,17 @@ def test_what_is_said_of_a_step(framework):
 
 def test_an_unknown_reduction_is_refused(framework):
     net = framework.build_net('squeezenet1_1', 2)
+    trainer = framework.build_trainer(framework.place(net), Recipe(0.1))
     with pytest.raises(ModelError, match="'mean', 'sum' or 'book', not 'none'"):
         d2l.train_ch13(
-            net, [batch_of(framework)], None, None, framework.build_trainer(net, Recipe(0.1)), 1,
-            reduction='none', quiet=True,
-        )  # fmt: skip
+            net, [batch_of(framework)], None, None, trainer, 1, reduction='none', quiet=True
+        )
 
 
 def test_one_batch_and_accuracy(framework):
     net, (X, y) = framework.build_net('resnet18', 2, seed=1), batch_of(framework)
     devices, losses = framework.devices('cpu:2'), []
-    framework.place(net, devices)  # before the trainer: Gluon's keeps the devices that it finds
-    trainer = framework.build_trainer(net, Recipe(0.001))
+    trainer = framework.build_trainer(framework.place(net, devices), Recipe(0.001))
     for _ in range(8):
         loss, hits = d2l.train_batch_ch13(net, X, y, users_loss(framework), trainer, devices)
         losses.append(float(loss))
@@ -140,7 +139,7 @@ def test_one_batch_and_accuracy(framework):
     assert losses[-1] < losses[0]
     share = d2l.evaluate_accuracy_gpus(net, [(X, y), (X, y)])
     assert share == d2l.evaluate_accuracy_gpu(net, [(X, y)], framework.devices('cpu')[0])
-    wanted = framework.logits(net, (X, y)).argmax(1) == np.arange(6) % 2
+    wanted = framework.logits(framework.place(net), (X, y)).argmax(1) == np.arange(6) % 2
     assert share == pytest.approx(wanted.mean())
 
 
@@ -164,8 +163,9 @@ def test_timer():
 
 def test_accumulator(backend):
     metric = d2l.Accumulator(2)
-    net = backend.build_net('squeezenet1_1', 2)
-    sums = backend.train_step(net, backend.build_trainer(net, Recipe(0.01)), batch_of(backend))
+    placed = backend.place(backend.build_net('squeezenet1_1', 2))
+    trainer = backend.build_trainer(placed, Recipe(0.01))
+    sums = backend.train_step(placed, trainer, batch_of(backend))
     metric.add(sums.loss, sums.examples)  # a scalar of the framework
     metric.add(1, 2.5)
     assert metric[0] == pytest.approx(float(sums.loss) + 1)

@@ -66,7 +66,8 @@ def test_the_smallest_side_on_which_one_image_trains(arch):
         net = backend.build_net(arch, 2)
         images = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
         try:
-            backend.train_step(net, backend.build_trainer(net, recipe),
+            placed = backend.place(net)
+            backend.train_step(placed, backend.build_trainer(placed, recipe),
                                backend.to_batch(images, np.zeros(1, np.int64)))  # fmt: skip
         except ModelError:
             return False

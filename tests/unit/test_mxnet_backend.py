@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import weakref
 
 import d2l_ft_mxnet as backend
 import d2l_ft_mxnet.data
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from d2l_ft_mxnet.placement import contexts, parameters, twins
+from d2l_ft_mxnet.placement import contexts, parameters
 from d2l_ft_pytorch.model import ResNet18V2
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
@@ -65,11 +66,12 @@ def tiny(norm: bool = False, places=None, dtype: str = 'float64'):
     net.initialize(ctx=mx.cpu(0))
     net.cast(dtype)
     draws = np.random.default_rng(3)
-    state = backend.get_state(net)
+    placed = backend.place(net)
+    state = backend.get_state(placed)
     for name, array in state.items():
         if 'running' not in name:
             array[...] = draws.normal(0, 0.5, array.shape)
-    backend.set_state(net, state)
+    backend.set_state(placed, state)
     net.hybridize(static_alloc=True)
     backend.place(net, places or [mx.cpu(0)])
     return net
@@ -143,10 +145,10 @@ def test_signatures_are_those_of_the_protocol():
 def test_same_function_as_torchvision_with_either_head(arch):
     spec = ARCHITECTURES[arch]
     large = backend.build_net(arch, 10, seed=1)
-    source = shaken(backend.get_state(large))
-    backend.set_state(large, source)
+    source = shaken(backend.get_state(backend.place(large)))
+    backend.set_state(backend.place(large), source)
     small = backend.build_net(arch, 2, source, seed=0)
-    state = backend.get_state(small)
+    state = backend.get_state(backend.place(small))
     for name, array in state.items():
         if is_head(name, spec.head):
             assert array.shape[0] == 2
@@ -161,7 +163,8 @@ def test_same_function_as_torchvision_with_either_head(arch):
         theirs = torch_net(arch, classes, values)
         for size in (spec.smallest, 75):
             images, labels = numpy_batch(2, size, dtype='float32')
-            ours = backend.logits(net, backend.to_batch(images, labels))
+            placed = backend.place(net)
+            ours = backend.logits(placed, backend.to_batch(images, labels))
             with torch.inference_mode():
                 wanted = theirs(torch.from_numpy(images)).numpy()
             assert ours.dtype == np.float32
@@ -171,11 +174,12 @@ def test_same_function_as_torchvision_with_either_head(arch):
 def test_same_function_in_float64():
     net = backend.build_net('resnet18', 3, seed=1)
     net.cast('float64')
-    state = shaken(backend.get_state(net))
+    placed = backend.place(net)
+    state = shaken(backend.get_state(placed))
     assert {array.dtype for array in state.values()} == {np.dtype('float64')}
-    backend.set_state(net, state)
+    backend.set_state(placed, state)
     images, labels = numpy_batch(2, 64)
-    ours = backend.logits(net, backend.to_batch(images, labels))
+    ours = backend.logits(placed, backend.to_batch(images, labels))
     with torch.inference_mode():
         wanted = torch_net('resnet18', 3, state)(torch.from_numpy(images)).numpy()
     assert ours.dtype == np.float64
@@ -184,10 +188,12 @@ def test_same_function_in_float64():
 
 @pytest.mark.parametrize('arch', ['resnet18', 'resnet18_v2', 'squeezenet1_1'])
 def test_both_frameworks_start_from_the_same_numbers(arch):
-    ours = backend.get_state(backend.build_net(arch, 2, seed=5))
-    theirs = d2l_ft_pytorch.get_state(d2l_ft_pytorch.build_net(arch, 2, seed=5))
+    ours = backend.get_state(backend.place(backend.build_net(arch, 2, seed=5)))
+    theirs = d2l_ft_pytorch.get_state(
+        d2l_ft_pytorch.place(d2l_ft_pytorch.build_net(arch, 2, seed=5))
+    )
     assert equal_states(ours, theirs)
-    other = backend.get_state(backend.build_net(arch, 2, seed=6))
+    other = backend.get_state(backend.place(backend.build_net(arch, 2, seed=6)))
     assert not equal_states(ours, other)
 
 
@@ -195,23 +201,26 @@ def test_the_head_does_not_depend_on_the_source_and_no_generator_moves():
     mx.random.seed(7)
     wanted = mx.nd.random.uniform(shape=(3,)).asnumpy()
     mx.random.seed(7)
-    source = backend.get_state(backend.build_net('resnet18_v2', 5, seed=9))
-    with_source = backend.get_state(backend.build_net('resnet18_v2', 2, source, seed=1))
-    without = backend.get_state(backend.build_net('resnet18_v2', 2, seed=1))
+    source = backend.get_state(backend.place(backend.build_net('resnet18_v2', 5, seed=9)))
+    with_source = backend.get_state(
+        backend.place(backend.build_net('resnet18_v2', 2, source, seed=1))
+    )
+    without = backend.get_state(backend.place(backend.build_net('resnet18_v2', 2, seed=1)))
     assert np.array_equal(with_source['output.weight'], without['output.weight'])
     assert not np.array_equal(with_source['features.1.weight'], without['features.1.weight'])
     np.testing.assert_array_equal(mx.nd.random.uniform(shape=(3,)).asnumpy(), wanted)
 
 
 def test_source_is_copied_not_shared():
-    source = backend.get_state(backend.build_net('squeezenet1_1', 2))
+    source = backend.get_state(backend.place(backend.build_net('squeezenet1_1', 2)))
     kept = {name: array.copy() for name, array in source.items()}
     for array in source.values():
         array.flags.writeable = False
     net = backend.build_net('squeezenet1_1', 2, source)
-    backend.train_step(net, backend.build_trainer(net, Recipe(0.1)), random_batch())
+    placed = backend.place(net)
+    backend.train_step(placed, backend.build_trainer(placed, Recipe(0.1)), random_batch())
     assert not np.array_equal(
-        backend.get_state(net)['features.0.weight'], kept['features.0.weight']
+        backend.get_state(placed)['features.0.weight'], kept['features.0.weight']
     )
     assert equal_states(source, kept)
 
@@ -220,13 +229,16 @@ def test_a_users_zoo_net_has_the_canonical_state(arrays):
     zoo = gluon.model_zoo.vision.resnet18_v2(classes=2)
     zoo.initialize()
     with pytest.raises(ModelError, match='run a batch through the net first'):
-        backend.get_state(zoo)
+        backend.get_state(backend.place(zoo))
     zoo(arrays.zeros((1, 3, 32, 32)))
     net = backend.build_net('resnet18_v2', 2)
-    backend.set_state(zoo, shaken(backend.get_state(net)))
-    backend.set_state(net, backend.get_state(zoo))
+    placed, theirs = backend.place(net), backend.place(zoo)
+    backend.set_state(theirs, shaken(backend.get_state(placed)))
+    backend.set_state(placed, backend.get_state(theirs))
     batch = random_batch(dtype='float32')
-    np.testing.assert_allclose(backend.logits(zoo, batch), backend.logits(net, batch), rtol=1e-5)
+    np.testing.assert_allclose(
+        backend.logits(theirs, batch), backend.logits(placed, batch), rtol=1e-5
+    )
     assert backend.head(zoo) is zoo.output
 
 
@@ -237,7 +249,7 @@ def test_a_users_zoo_net_has_the_canonical_state(arrays):
         (lambda: backend.build_net('resnet18', 0), 'at least one class'),
         (lambda: backend.build_net('resnet18_v2', 2, {}), 'the source is no resnet18_v2'),
         (lambda: backend.head(nn.Dense(2)), 'Dense has no output layer that is known'),
-        (lambda: backend.get_state(nn.Dense(2, in_units=3)), r'call net\.initialize\(\) first'),
+        (lambda: backend.place(nn.Dense(2, in_units=3)), r'call net\.initialize\(\) first'),
         (lambda: backend.place(nn.Dense(2, in_units=3), TWO), r'call net\.initialize\(\) first'),
     ],
 )
@@ -263,15 +275,19 @@ def test_devices():
 
 def test_place():
     net = tiny()
-    assert backend.place(net, TWO, 'auto') == 'float32'
-    assert contexts(net) == TWO
+    placed = backend.place(net, TWO, 'auto')
+    assert (placed.net, placed.devices, placed.precision) == (net, TWO, 'float32')
+    assert contexts(net) == backend.place(net).devices == TWO
     for places, precision in (([], 'auto'), (TWO, 'int8'), (TWO[:1] * 2, 'auto')):
         with pytest.raises(DeviceError):
             backend.place(net, places, precision)
-    before = backend.get_state(net)
-    backend.place(net, TWO[:1])
+    before = backend.get_state(placed)
+    again = backend.place(net, TWO[:1])
     assert contexts(net) == TWO[:1]
-    assert equal_states(before, backend.get_state(net))
+    with pytest.raises(ModelError, match='place it again'):
+        backend.logits(placed, random_batch())
+    placed = again
+    assert equal_states(before, backend.get_state(placed))
 
 
 BFLOAT16 = pytest.mark.skipif(
@@ -283,16 +299,18 @@ BFLOAT16 = pytest.mark.skipif(
 @pytest.mark.parametrize('arch', list(ARCHITECTURES))
 def test_bfloat16_is_near_float32_and_float32_again_is_exact(arch):
     net = backend.build_net(arch, 10)
-    backend.set_state(net, shaken(backend.get_state(net)))
+    placed = backend.place(net)
+    backend.set_state(placed, shaken(backend.get_state(placed)))
     batch = random_batch(2, ARCHITECTURES[arch].smallest, dtype='float32')
-    strict = backend.logits(net, batch)
-    assert backend.place(net, TWO[:1], 'bfloat16') == 'bfloat16'
-    rough = backend.logits(net, batch)
+    strict = backend.logits(placed, batch)
+    placed = backend.place(net, TWO[:1], 'bfloat16')
+    assert placed.precision == 'bfloat16'
+    rough = backend.logits(placed, batch)
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - strict).max() < 0.05 * np.abs(strict).max()
-    assert backend.evaluate(net, [batch]).examples == 2
-    assert backend.place(net, TWO[:1]) == 'float32'
-    np.testing.assert_array_equal(backend.logits(net, batch), strict)
+    assert backend.evaluate(placed, [batch]).examples == 2
+    placed = backend.place(net, TWO[:1])
+    np.testing.assert_array_equal(backend.logits(placed, batch), strict)
 
 
 @BFLOAT16
@@ -301,11 +319,11 @@ def test_a_step_in_bfloat16_moves_the_nets_own_parameters(places):
     batch, states, losses = random_batch(4, 64, dtype='float32'), [], []
     for precision in ('float32', 'bfloat16'):
         net = backend.build_net('resnet18', 2)
-        backend.place(net, places, precision)
-        trainer = backend.build_trainer(net, Recipe(0.001, 10, 0.001))
-        before = backend.get_state(net)
-        losses.append(float(backend.train_step(net, trainer, batch).loss))
-        states.append(backend.get_state(net))
+        placed = backend.place(net, places, precision)
+        trainer = backend.build_trainer(placed, Recipe(0.001, 10, 0.001))
+        before = backend.get_state(placed)
+        losses.append(float(backend.train_step(placed, trainer, batch).loss))
+        states.append(backend.get_state(placed))
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     assert losses[1] != losses[0]
     for name, array in states[0].items():
@@ -317,39 +335,39 @@ def test_a_step_in_bfloat16_moves_the_nets_own_parameters(places):
 
 
 @BFLOAT16
-def test_a_body_frozen_after_it_was_placed_in_bfloat16_stays():
+def test_a_frozen_body_in_bfloat16_stays():
     net, batch = backend.build_net('resnet18', 2), random_batch(4, 64, dtype='float32')
-    backend.place(net, TWO[:1], 'bfloat16')
+    placed = backend.place(net, TWO[:1], 'bfloat16')
     backend.freeze(net)
-    trainer, before = backend.build_trainer(net, Recipe(0.1)), backend.get_state(net)
-    tested = float(backend.evaluate(net, [batch]).loss)
+    with pytest.raises(ModelError, match='place it again'):
+        backend.build_trainer(placed, Recipe(0.1))
+    placed = backend.place(net, TWO[:1], 'bfloat16')
+    trainer, before = backend.build_trainer(placed, Recipe(0.1)), backend.get_state(placed)
+    tested = float(backend.evaluate(placed, [batch]).loss)
     # with the statistics of the batch it would be another
-    assert float(backend.train_step(net, trainer, batch).loss) == pytest.approx(tested, rel=1e-3)
-    for name, array in backend.get_state(net).items():
+    assert float(backend.train_step(placed, trainer, batch).loss) == pytest.approx(tested, rel=1e-3)
+    for name, array in backend.get_state(placed).items():
         assert np.array_equal(array, before[name]) != is_head(name, 'fc'), name
-    seen = backend.features(net, [batch])
-    head = backend.head(net)
-    backend.place(head, TWO[:1], 'bfloat16')
+    seen = backend.features(placed, [batch])
+    head = backend.place(backend.head(net), TWO[:1], 'bfloat16')
     again = backend.logits(head, backend.to_batch(seen, np.zeros(4, np.int32)))
-    np.testing.assert_allclose(again, backend.logits(net, batch), atol=1e-6)
+    np.testing.assert_allclose(again, backend.logits(placed, batch), atol=1e-6)
 
 
 @BFLOAT16
 def test_a_net_that_changed_or_is_dropped_after_it_was_placed_in_bfloat16():
     net, batch = tiny(dtype='float32'), random_batch(dtype='float32')
-    gc.collect()
-    count = len(twins)
-    backend.place(net, TWO[:1], 'bfloat16')
-    assert len(twins) == count + 1
+    placed = backend.place(net, TWO[:1], 'bfloat16')
     net.fc = nn.Dense(3, in_units=4)
     net.fc.initialize()
     with pytest.raises(ModelError, match='place it again'):
-        backend.logits(net, batch)
-    backend.place(net, TWO[:1], 'bfloat16')
-    assert backend.logits(net, batch).shape == (4, 3)
-    del net
+        backend.logits(placed, batch)
+    placed = backend.place(net, TWO[:1], 'bfloat16')
+    assert backend.logits(placed, batch).shape == (4, 3)
+    kept = weakref.ref(net)
+    del net, placed
     gc.collect()
-    assert len(twins) == count
+    assert kept() is None
 
 
 def test_what_cannot_compute_in_bfloat16_is_told(monkeypatch):
@@ -452,11 +470,14 @@ def gradients(net, batch):
 def test_a_step_is_the_recipe(reduction):
     recipe = Recipe(0.125, head_lr_mult=10, weight_decay=0.5)
     net, batch = tiny(), random_batch(5, classes=3)
-    before, slope = backend.get_state(net), gradients(net, batch)
-    wanted_loss = -np.log(softmax(backend.logits(net, batch)))[range(5), batch[1].asnumpy()].sum()
-    hits = (backend.logits(net, batch).argmax(1) == batch[1].asnumpy()).sum()
-    sums = backend.train_step(net, backend.build_trainer(net, recipe), batch, None, reduction)
-    after = backend.get_state(net)
+    placed = backend.place(net)
+    before, slope = backend.get_state(placed), gradients(net, batch)
+    wanted_loss = -np.log(softmax(backend.logits(placed, batch)))[
+        range(5), batch[1].asnumpy()
+    ].sum()
+    hits = (backend.logits(placed, batch).argmax(1) == batch[1].asnumpy()).sum()
+    sums = backend.train_step(placed, backend.build_trainer(placed, recipe), batch, None, reduction)
+    after = backend.get_state(placed)
     factor = 5 if reduction == 'sum' else 1
     for name, weight in before.items():
         rate = 0.125 * (10 if is_head(name, 'fc') else 1)
@@ -475,10 +496,11 @@ def test_the_heads_step_is_ten_times_that_of_equal_gradients():
     steps = {}
     for multiplier in (1, 10):
         net = tiny()
-        before = backend.get_state(net)
+        placed = backend.place(net)
+        before = backend.get_state(placed)
         recipe = Recipe(0.125, head_lr_mult=multiplier, weight_decay=0)
-        backend.train_step(net, backend.build_trainer(net, recipe), random_batch(classes=3))
-        after = backend.get_state(net)
+        backend.train_step(placed, backend.build_trainer(placed, recipe), random_batch(classes=3))
+        after = backend.get_state(placed)
         steps[multiplier] = {name: after[name] - before[name] for name in before}
     for name, step in steps[1].items():
         factor = 10 if is_head(name, 'fc') else 1
@@ -492,12 +514,15 @@ def test_two_contexts_take_the_steps_of_one(sizes, momentum):
     ended = []
     for places in (TWO[:1], TWO):
         net = tiny(places=places)
-        trainer = backend.build_trainer(net, recipe)
+        placed = backend.place(net)
+        trainer = backend.build_trainer(placed, recipe)
         losses = [
-            float(backend.train_step(net, trainer, random_batch(size, classes=3)).loss)
+            float(backend.train_step(placed, trainer, random_batch(size, classes=3)).loss)
             for size in sizes
         ]
-        ended.append((losses, backend.get_state(net), backend.get_trainer_state(net, trainer)))
+        ended.append(
+            (losses, backend.get_state(placed), backend.get_trainer_state(placed, trainer))
+        )
         for parameter in parameters(net).values():
             first, *others = (each.asnumpy() for each in parameter.list_data())
             assert all(np.array_equal(first, other) for other in others)
@@ -514,30 +539,31 @@ def test_frozen_resnet_on_two_contexts_takes_the_step_of_one():
     for places in (TWO[:1], TWO):
         net = backend.build_net('resnet18_v2', 2, seed=1)
         net.cast('float64')
-        backend.place(net, places)
+        placed = backend.place(net, places)
         backend.freeze(net)
-        trainer = backend.build_trainer(net, Recipe(0.1))
-        backend.train_step(net, trainer, random_batch(5))
-        ended.append(backend.get_state(net))
+        trainer = backend.build_trainer(placed, Recipe(0.1))
+        backend.train_step(placed, trainer, random_batch(5))
+        ended.append(backend.get_state(placed))
     for name, array in ended[0].items():
         np.testing.assert_allclose(ended[1][name], array, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def test_statistics_are_the_mean_over_contexts_in_state_and_evaluation():
     net = tiny(norm=True, places=TWO)
-    trainer = backend.build_trainer(net, Recipe(0.1))
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, Recipe(0.1))
     for size in (4, 5):
-        backend.train_step(net, trainer, random_batch(size, classes=3))
+        backend.train_step(placed, trainer, random_batch(size, classes=3))
     each = [data.asnumpy() for data in net.norm.running_mean.list_data()]
     assert not np.array_equal(*each)
     batch = random_batch(5, classes=3)
-    outputs = backend.logits(net, batch)
-    state = backend.get_state(net)
+    outputs = backend.logits(placed, batch)
+    state = backend.get_state(placed)
     np.testing.assert_allclose(state['norm.running_mean'], (each[0] + each[1]) / 2, rtol=1e-14)
-    single = tiny(norm=True)
+    single = backend.place(tiny(norm=True))
     backend.set_state(single, state)
     np.testing.assert_allclose(backend.logits(single, batch), outputs, rtol=1e-12)
-    one, two = (backend.evaluate(each, [batch, random_batch(1)]) for each in (single, net))
+    one, two = (backend.evaluate(each, [batch, random_batch(1)]) for each in (single, placed))
     assert float(one.loss) == pytest.approx(float(two.loss), rel=1e-6)
     assert float(one.correct) == float(two.correct)
     assert one.examples == two.examples == 6
@@ -548,54 +574,57 @@ def test_statistics_are_the_mean_over_contexts_in_state_and_evaluation():
 def test_freeze_leaves_the_bits_of_the_body(arch, warm):
     net = backend.build_net(arch, 2, seed=1)
     batch = random_batch(dtype='float32')
+    placed = backend.place(net)
     if warm:  # a graph that was compiled before must not survive
-        backend.train_step(net, backend.build_trainer(net, Recipe(0.01)), batch)
+        backend.train_step(placed, backend.build_trainer(placed, Recipe(0.01)), batch)
     backend.freeze(net)
-    before = backend.get_state(net)
-    trainer = backend.build_trainer(net, Recipe(0.1, momentum=0.9))
+    before = backend.get_state(placed)
+    trainer = backend.build_trainer(placed, Recipe(0.1, momentum=0.9))
     for _ in range(2):
-        backend.train_step(net, trainer, batch)
-    after = backend.get_state(net)
+        backend.train_step(placed, trainer, batch)
+    after = backend.get_state(placed)
     head = ARCHITECTURES[arch].head
     for name, array in before.items():
         assert np.array_equal(after[name], array) != is_head(name, head), name
-    trained = set(backend.get_trainer_state(net, trainer))
+    trained = set(backend.get_trainer_state(placed, trainer))
     assert trained == {f'{head}.weight', f'{head}.bias'}
 
 
 def test_frozen_training_sees_the_running_statistics_and_the_heads_rate():
     net = tiny(norm=True)
-    backend.set_state(net, shaken(backend.get_state(net)))
+    placed = backend.place(net)
+    backend.set_state(placed, shaken(backend.get_state(placed)))
     batch = random_batch(classes=3)
-    backend.logits(net, batch)  # compiles a graph that freezing must drop
+    backend.logits(placed, batch)  # compiles a graph that freezing must drop
     backend.freeze(net)
-    outputs, before = backend.logits(net, batch), backend.get_state(net)
+    outputs, before = backend.logits(placed, batch), backend.get_state(placed)
     wanted = -np.log(softmax(outputs))[range(4), batch[1].asnumpy()].sum()
     recipe = Recipe(0.125, head_lr_mult=10, weight_decay=0)
-    trainer = backend.build_trainer(net, recipe)
-    sums = backend.train_step(net, trainer, batch)
+    trainer = backend.build_trainer(placed, recipe)
+    sums = backend.train_step(placed, trainer, batch)
     assert float(sums.loss) == pytest.approx(wanted, rel=1e-6)
     errors = softmax(outputs) - np.eye(3)[batch[1].asnumpy()]
-    step = backend.get_state(net)['fc.bias'] - before['fc.bias']
+    step = backend.get_state(placed)['fc.bias'] - before['fc.bias']
     np.testing.assert_allclose(step, -1.25 * errors.mean(0), rtol=1e-6)
 
 
 def test_a_loss_of_the_users():
     net, batch = tiny(), random_batch(classes=3)
-    before = backend.get_state(net)
-    trainer = backend.build_trainer(net, Recipe(0.125, head_lr_mult=1, weight_decay=0))
+    placed = backend.place(net)
+    before = backend.get_state(placed)
+    trainer = backend.build_trainer(placed, Recipe(0.125, head_lr_mult=1, weight_decay=0))
 
     class Twice(gluon.loss.SoftmaxCrossEntropyLoss):
         def hybrid_forward(self, F, *args):
             return 2 * super().hybrid_forward(F, *args)
 
     slope = gradients(net, batch)
-    sums = backend.train_step(net, trainer, batch, Twice())
-    after = backend.get_state(net)
+    sums = backend.train_step(placed, trainer, batch, Twice())
+    after = backend.get_state(placed)
     np.testing.assert_allclose(after['fc.bias'], before['fc.bias'] - 0.25 * slope['fc.bias'])
     assert float(sums.loss) > 0
     with pytest.raises(ModelError, match='for 4 examples'):
-        backend.train_step(net, trainer, batch, lambda outputs, _: outputs)
+        backend.train_step(placed, trainer, batch, lambda outputs, _: outputs)
 
 
 @pytest.mark.parametrize('places', [TWO[:1], TWO])
@@ -603,79 +632,83 @@ def test_resume_is_exact(places):
     recipe = Recipe(0.1, momentum=0.9)
     batches = [random_batch(size, classes=3) for size in (4, 3, 1, 4)]
     net = tiny(norm=True, places=places)
-    trainer = backend.build_trainer(net, recipe)
-    assert backend.get_trainer_state(net, trainer) == {}
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, recipe)
+    assert backend.get_trainer_state(placed, trainer) == {}
     for batch in batches[:2]:
-        backend.train_step(net, trainer, batch)
-    state, memory = backend.get_state(net), backend.get_trainer_state(net, trainer)
+        backend.train_step(placed, trainer, batch)
+    state, memory = backend.get_state(placed), backend.get_trainer_state(placed, trainer)
     assert set(memory) == {name for name in state if 'running' not in name}
     for batch in batches[2:]:
-        backend.train_step(net, trainer, batch)
-    again = tiny(norm=True, places=places)
+        backend.train_step(placed, trainer, batch)
+    again = backend.place(tiny(norm=True, places=places))
     backend.set_state(again, state)
     second = backend.build_trainer(again, recipe)
     backend.set_trainer_state(again, second, memory)
     assert equal_states(backend.get_trainer_state(again, second), memory)
     for batch in batches[2:]:
         backend.train_step(again, second, batch)
-    assert equal_states(backend.get_state(again), backend.get_state(net))
+    assert equal_states(backend.get_state(again), backend.get_state(placed))
     assert equal_states(
-        backend.get_trainer_state(again, second), backend.get_trainer_state(net, trainer)
+        backend.get_trainer_state(again, second), backend.get_trainer_state(placed, trainer)
     )
 
 
 def test_velocity_is_what_the_step_took_and_can_be_forgotten():
     net, batch = tiny(), random_batch(classes=3)
-    trainer = backend.build_trainer(net, Recipe(0.1, momentum=0.9))
-    before = backend.get_state(net)
-    backend.train_step(net, trainer, batch)
-    after, memory = backend.get_state(net), backend.get_trainer_state(net, trainer)
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, Recipe(0.1, momentum=0.9))
+    before = backend.get_state(placed)
+    backend.train_step(placed, trainer, batch)
+    after, memory = backend.get_state(placed), backend.get_trainer_state(placed, trainer)
     for name, velocity in memory.items():
         np.testing.assert_allclose(before[name] - after[name], velocity, rtol=1e-9, atol=1e-12)
-    backend.set_trainer_state(net, trainer, {})
-    assert backend.get_trainer_state(net, trainer) == {}
-    backend.set_state(net, before)
-    backend.train_step(net, trainer, batch)
-    assert equal_states(backend.get_state(net), after)
+    backend.set_trainer_state(placed, trainer, {})
+    assert backend.get_trainer_state(placed, trainer) == {}
+    backend.set_state(placed, before)
+    backend.train_step(placed, trainer, batch)
+    assert equal_states(backend.get_state(placed), after)
 
 
 def test_the_state_of_a_users_trainer_on_the_kvstore():
     net = tiny(places=TWO)
     trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.1, 'momentum': 0.5})
-    backend.train_step(net, trainer, random_batch(classes=3))
-    memory = backend.get_trainer_state(net, trainer)
-    assert set(memory) == set(backend.get_state(net))
+    placed = backend.place(net)
+    backend.train_step(placed, trainer, random_batch(classes=3))
+    memory = backend.get_trainer_state(placed, trainer)
+    assert set(memory) == set(backend.get_state(placed))
     doubled = {name: 2 * array for name, array in memory.items()}
-    backend.set_trainer_state(net, trainer, doubled)
-    assert equal_states(backend.get_trainer_state(net, trainer), doubled)
-    before = backend.get_state(net)
+    backend.set_trainer_state(placed, trainer, doubled)
+    assert equal_states(backend.get_trainer_state(placed, trainer), doubled)
+    before = backend.get_state(placed)
     trainer.set_learning_rate(1e-30)
-    backend.train_step(net, trainer, random_batch(classes=3))
+    backend.train_step(placed, trainer, random_batch(classes=3))
     np.testing.assert_allclose(
-        before['fc.weight'] - backend.get_state(net)['fc.weight'], memory['fc.weight'], rtol=1e-9
+        before['fc.weight'] - backend.get_state(placed)['fc.weight'], memory['fc.weight'], rtol=1e-9
     )
 
 
 def test_trainer_errors():
     net = tiny()
-    trainer = backend.build_trainer(net, Recipe(0.1))
-    velocities = {name: np.zeros_like(array) for name, array in backend.get_state(net).items()}
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, Recipe(0.1))
+    velocities = {name: np.zeros_like(array) for name, array in backend.get_state(placed).items()}
     with pytest.raises(ModelError, match='the trainer has no momentum'):
-        backend.set_trainer_state(net, trainer, velocities)
-    moving = backend.build_trainer(net, Recipe(0.1, momentum=0.9))
+        backend.set_trainer_state(placed, trainer, velocities)
+    moving = backend.build_trainer(placed, Recipe(0.1, momentum=0.9))
     with pytest.raises(ModelError, match=r"the state has no 'conv\.bias'"):
-        backend.set_trainer_state(net, moving, {'conv.weight': velocities['conv.weight']})
+        backend.set_trainer_state(placed, moving, {'conv.weight': velocities['conv.weight']})
     adam = gluon.Trainer(net.collect_params(), 'adam')
     for call in (backend.get_trainer_state, lambda *a: backend.set_trainer_state(*a, {})):
         with pytest.raises(ModelError, match='the state of Adam'):
-            call(net, adam)
+            call(placed, adam)
     with pytest.raises(ModelError, match='not of this net'):
-        backend.get_trainer_state(tiny(), trainer)
+        backend.get_trainer_state(backend.place(tiny()), trainer)
     with pytest.raises(ModelError, match="'mean', 'sum' or 'book'"):
-        backend.train_step(net, trainer, random_batch(classes=3), None, 'none')
-    backend.place(net, TWO)
+        backend.train_step(placed, trainer, random_batch(classes=3), None, 'none')
+    placed = backend.place(net, TWO)
     with pytest.raises(ModelError, match='build the trainer again'):
-        backend.train_step(net, trainer, random_batch(classes=3))
+        backend.train_step(placed, trainer, random_batch(classes=3))
 
 
 def test_groups_that_are_empty_or_overlap_are_refused():
@@ -700,26 +733,27 @@ def test_groups_that_are_empty_or_overlap_are_refused():
         (net, 'the head'),
     ):
         with pytest.raises(ModelError, match=message):
-            backend.build_trainer(each, Recipe(0.1))
-        assert backend.build_trainer(each, Recipe(0.1, head_lr_mult=1))
+            backend.build_trainer(backend.place(each), Recipe(0.1))
+        assert backend.build_trainer(backend.place(each), Recipe(0.1, head_lr_mult=1))
     backend.freeze(net)
     with pytest.raises(ModelError, match='no trainable parameter'):
-        backend.build_trainer(net, Recipe(0.1, head_lr_mult=1))
+        backend.build_trainer(backend.place(net), Recipe(0.1, head_lr_mult=1))
 
 
 def test_set_state_is_all_or_nothing():
     net = tiny(norm=True, places=TWO)
-    before = backend.get_state(net)
+    placed = backend.place(net)
+    before = backend.get_state(placed)
     for change in ({'fc.bias': np.zeros(4)}, {'extra': np.zeros(1)}):
         with pytest.raises(ModelError):
-            backend.set_state(net, {name: array + 1 for name, array in before.items()} | change)
-    assert equal_states(backend.get_state(net), before)
+            backend.set_state(placed, {name: array + 1 for name, array in before.items()} | change)
+    assert equal_states(backend.get_state(placed), before)
     moved = {name: array + 1 for name, array in before.items()}
-    backend.set_state(net, moved)
+    backend.set_state(placed, moved)
     for parameter, name in ((net.fc.bias, 'fc.bias'), (net.norm.gamma, 'norm.weight')):
         assert all(np.array_equal(data.asnumpy(), moved[name]) for data in parameter.list_data())
-    backend.get_state(net)['fc.bias'][:] = 7
-    assert equal_states(backend.get_state(net), moved)
+    backend.get_state(placed)['fc.bias'][:] = 7
+    assert equal_states(backend.get_state(placed), moved)
 
 
 # Batches
@@ -816,8 +850,9 @@ def test_a_killed_worker_is_an_error(samples):
 def test_evaluate_waits_and_sums(samples):
     net = backend.build_net('squeezenet1_1', 2, seed=2)
     loader = backend.loader(samples, Pipeline(32), 3)
-    sums = backend.evaluate(net, loader)
-    outputs = np.concatenate([backend.logits(net, batch) for batch in loader])
+    placed = backend.place(net)
+    sums = backend.evaluate(placed, loader)
+    outputs = np.concatenate([backend.logits(placed, batch) for batch in loader])
     labels = np.array([sample.label for sample in samples])
     wanted = -np.log(softmax(outputs))[range(7), labels].sum()
     assert float(sums.loss) == pytest.approx(wanted, rel=1e-5)

@@ -56,25 +56,28 @@ def experiment(arch, made=False, trained=False, stepped=False, places='cpu', fre
         net = backend.build_net(arch, 2, seed=1)
         if freeze:
             backend.freeze(net)
-        backend.place(net, backend.devices(places))
+        placed = backend.place(net, backend.devices(places))
     with semantics(trained):
-        trainer = backend.build_trainer(net, Recipe(0.01, momentum=0.9))
+        trainer = backend.build_trainer(placed, Recipe(0.01, momentum=0.9))
         batch = backend.to_batch(*arrays(size=size))
     for step in range(3):
         with semantics(stepped if step == 1 else trained):
             backend.seed(step)
-            sums = backend.train_step(net, trainer, batch)
+            sums = backend.train_step(placed, trainer, batch)
             numbers += [float(sums.loss), float(sums.correct)]
-            velocities = backend.get_trainer_state(net, trainer)
-            backend.set_trainer_state(net, trainer, velocities)
-            backend.set_state(net, backend.get_state(net))
-            numbers += [backend.logits(net, batch), float(backend.evaluate(net, [batch]).loss)]
+            velocities = backend.get_trainer_state(placed, trainer)
+            backend.set_trainer_state(placed, trainer, velocities)
+            backend.set_state(placed, backend.get_state(placed))
+            numbers += [
+                backend.logits(placed, batch),
+                float(backend.evaluate(placed, [batch]).loss),
+            ]
             backend.set_rate(trainer, 0.005)
     try:
-        numbers.append(backend.features(net, [batch]))
+        numbers.append(backend.features(placed, [batch]))
     except D2LFTError as error:  # a net whose head sees no vectors, or with dropout
         numbers.append(str(error))
-    return [*numbers, backend.get_state(net), velocities]
+    return [*numbers, backend.get_state(placed), velocities]
 
 
 def same(one, other):
@@ -141,8 +144,8 @@ def test_what_comes_out_has_the_callers_class(arch, folder):
         mx.npx.set_np(numpy, numpy)
         kind = mx.np.ndarray if numpy else mx.nd.NDArray
         net, batch = backend.build_net(arch, 2), backend.to_batch(*arrays())
-        backend.place(net, backend.devices('cpu:2'))
-        backend.train_step(net, backend.build_trainer(net, Recipe(0.01)), batch)
+        placed = backend.place(net, backend.devices('cpu:2'))
+        backend.train_step(placed, backend.build_trainer(placed, Recipe(0.01)), batch)
         assert all(type(each) is kind for each in batch)
         for parameter in net.collect_params().values():
             assert {type(each) for each in parameter.list_data()} == {kind}
@@ -214,11 +217,12 @@ def users_net(numpy):
         net = (Book if numpy else Old)()
         net.initialize(mx.init.Xavier())
         net((mx.np if numpy else mx.nd).zeros((1, 3, 8, 8)))
+    placed = backend.place(net)
     backend.set_state(
-        net,
+        placed,
         {
             name: np.linspace(0.1, 1, array.size, dtype=np.float32).reshape(array.shape)
-            for name, array in backend.get_state(net).items()
+            for name, array in backend.get_state(placed).items()
         },
     )
     return net
@@ -231,15 +235,15 @@ def test_a_users_net_computes_in_the_semantics_that_it_was_made_in(numpy, caller
     net = users_net(numpy)
     results = []
     with semantics(caller):
-        backend.place(net, backend.devices(places))
-        trainer = backend.build_trainer(net, Recipe(0.01, momentum=0.9))
+        placed = backend.place(net, backend.devices(places))
+        trainer = backend.build_trainer(placed, Recipe(0.01, momentum=0.9))
         batch = backend.to_batch(*arrays())
         for loss in (None, gluon.loss.SoftmaxCrossEntropyLoss()):
-            sums = backend.train_step(net, trainer, batch, loss)
-            results += [float(sums.loss), backend.logits(net, batch)]
-            results.append(float(backend.evaluate(net, [batch]).loss))
+            sums = backend.train_step(placed, trainer, batch, loss)
+            results += [float(sums.loss), backend.logits(placed, batch)]
+            results.append(float(backend.evaluate(placed, [batch]).loss))
         backend.freeze(net)
-        results += [backend.get_state(net), backend.get_trainer_state(net, trainer)]
+        results += [backend.get_state(placed), backend.get_trainer_state(placed, trainer)]
     assert made_in(net) is numpy
     wanted = CACHE.setdefault(places, results)
     for one, other in zip(flat(results), flat(wanted), strict=True):
@@ -264,11 +268,12 @@ def test_a_users_trainer_is_driven_in_both(made, numpy):
         trainer = gluon.Trainer(
             net.collect_params(), 'sgd', {'learning_rate': 0.01, 'momentum': 0.9}
         )
-    before = backend.get_state(net)
+    placed = backend.place(net)
+    before = backend.get_state(placed)
     for stepped in (made, not made):
         with semantics(stepped):
-            backend.train_step(net, trainer, backend.to_batch(*arrays()))
-    after = backend.get_state(net)
+            backend.train_step(placed, trainer, backend.to_batch(*arrays()))
+    after = backend.get_state(placed)
     assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -278,10 +283,11 @@ def test_the_probe_sees_the_same(function):
     for numpy in (False, True):
         mx.npx.set_np(numpy, numpy)
         net, batch = backend.build_net('resnet18', 2, seed=1), backend.to_batch(*arrays())
-        trainer = backend.build_trainer(net, Recipe(0.01))
-        backend.train_step(net, trainer, batch)
+        placed = backend.place(net)
+        trainer = backend.build_trainer(placed, Recipe(0.01))
+        backend.train_step(placed, trainer, batch)
         last = trainer if function == 'gradients' else batch
-        result = getattr(probe, function)(net, last)
+        result = getattr(probe, function)(placed if function == 'split' else net, last)
         found.append(result if isinstance(result, dict) else list(result))
     assert same(*found)
 

@@ -37,32 +37,35 @@ def scaled(state, factor, part=''):
 def test_an_overflow_inside_a_net_reaches_its_outputs(framework, arch):
     """MXNet's ReLU makes 0 of not-a-number, so the logits would look like any others."""
     net = framework.build_net(arch, 2, seed=1)
-    batch, start = batch_of(framework), framework.get_state(net)
-    assert np.isfinite(framework.logits(net, batch)).all()
-    framework.set_state(net, scaled(start, 1e30))
-    assert not np.isfinite(framework.logits(net, batch)).any()
+    placed = framework.place(net)
+    batch, start = batch_of(framework), framework.get_state(placed)
+    assert np.isfinite(framework.logits(placed, batch)).all()
+    framework.set_state(placed, scaled(start, 1e30))
+    assert not np.isfinite(framework.logits(placed, batch)).any()
     with pytest.raises(TrainingDiverged, match='test loss'):
-        accuracy(framework.evaluate(net, [batch]))
-    framework.set_state(net, start)
-    assert np.isfinite(framework.logits(net, batch)).all()
+        accuracy(framework.evaluate(placed, [batch]))
+    framework.set_state(placed, start)
+    assert np.isfinite(framework.logits(placed, batch)).all()
 
 
 def test_one_image_that_overflows_leaves_the_others(framework):
     net = framework.build_net('resnet18', 2)
     images = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
-    alone = framework.logits(net, framework.to_batch(images, np.zeros(3, np.int64)))
+    placed = framework.place(net)
+    alone = framework.logits(placed, framework.to_batch(images, np.zeros(3, np.int64)))
     images[1] *= 1e38
-    found = framework.logits(net, framework.to_batch(images, np.zeros(3, np.int64)))
+    found = framework.logits(placed, framework.to_batch(images, np.zeros(3, np.int64)))
     assert np.isfinite(found).all(axis=1).tolist() == [True, False, True]
     assert np.allclose(found[[0, 2]], alone[[0, 2]], atol=1e-5)
 
 
 def test_the_file_whose_outputs_are_no_numbers_is_named(framework, folder):
     net = framework.build_net('resnet18', 2)
-    framework.set_state(net, scaled(framework.get_state(net), 1e30))
+    placed = framework.place(net)
+    framework.set_state(placed, scaled(framework.get_state(placed), 1e30))
     path = str(next((folder / 'test').rglob('*.jpg')))
     with pytest.raises(ModelError, match='no finite numbers') as caught:
-        predict(framework, net, [path], Pipeline(SIZE), bar=False)
+        predict(framework, placed, [path], Pipeline(SIZE), bar=False)
     assert path in str(caught.value)
     assert '\n' not in str(caught.value)
 
@@ -77,7 +80,7 @@ BAD = {
 @pytest.mark.parametrize('kind', BAD)
 def test_a_state_that_no_net_can_use_is_named(framework, kind, tmp_path):
     value, end = BAD[kind]
-    state = framework.get_state(framework.build_net('resnet18', 2))
+    state = framework.get_state(framework.place(framework.build_net('resnet18', 2)))
     assert unusable(state) == ''
     name = [each for each in state if each.endswith(end)][3 if end != 'bias' else 0]
     state[name] = state[name].copy()

@@ -5,13 +5,14 @@ import inspect
 import os
 import signal
 import sys
+import weakref
 from dataclasses import dataclass
 
 import d2l_ft_pytorch as backend
 import numpy as np
 import pytest
 import torch
-from d2l_ft_pytorch.placement import placements, replicas, restore_threads
+from d2l_ft_pytorch.placement import replicas, restore_threads
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -60,11 +61,12 @@ def gradients(net: nn.Module) -> list[np.ndarray]:
 def shaken(net: nn.Module) -> nn.Module:
     """Give the running statistics values that no fresh net has."""
     draws = np.random.default_rng(2)
-    state = backend.get_state(net)
+    placed = backend.place(net)
+    state = backend.get_state(placed)
     for name, array in state.items():
         if 'running' in name:
             array += draws.uniform(0.1, 0.5, array.shape).astype(array.dtype)
-    backend.set_state(net, state)
+    backend.set_state(placed, state)
     return net
 
 
@@ -101,9 +103,10 @@ def test_signatures_are_those_of_the_protocol():
 def test_new_head_on_the_source_body(arch):
     spec = ARCHITECTURES[arch]
     big = backend.build_net(arch, 10, seed=1)
-    source = backend.get_state(big)
+    source = backend.get_state(backend.place(big))
     net = backend.build_net(arch, 2, source, seed=0)
-    state = backend.get_state(net)
+    placed = backend.place(net)
+    state = backend.get_state(placed)
     kind = nn.Conv2d if arch.startswith('squeezenet') else nn.Linear
     for each, classes in ((big, 10), (net, 2)):
         assert type(backend.head(each)) is kind
@@ -117,7 +120,7 @@ def test_new_head_on_the_source_body(arch):
     weight = state[f'{spec.head}.weight']
     assert np.abs(weight).max() > 0
     assert not np.array_equal(weight, source[f'{spec.head}.weight'][:2])
-    out = backend.logits(net, random_batch(1, spec.smallest, dtype='float32'))
+    out = backend.logits(placed, random_batch(1, spec.smallest, dtype='float32'))
     assert out.shape == (1, 2)
     assert out.dtype == np.float32
     assert np.isfinite(out).all()
@@ -126,7 +129,8 @@ def test_new_head_on_the_source_body(arch):
 def test_build_is_a_function_of_the_seed_and_leaves_the_generators_alone():
     before = torch.random.get_rng_state()
     first, again, other = (
-        backend.get_state(backend.build_net('resnet18', 2, seed=seed)) for seed in (3, 3, 4)
+        backend.get_state(backend.place(backend.build_net('resnet18', 2, seed=seed)))
+        for seed in (3, 3, 4)
     )
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(np.array_equal(first[name], again[name]) for name in first)
@@ -138,14 +142,15 @@ def test_build_is_a_function_of_the_seed_and_leaves_the_generators_alone():
 
 
 def test_source_is_copied_not_shared():
-    source = backend.get_state(backend.build_net('squeezenet1_1', 2))
+    source = backend.get_state(backend.place(backend.build_net('squeezenet1_1', 2)))
     kept = {name: array.copy() for name, array in source.items()}
     for array in source.values():
         array.flags.writeable = False
     net = backend.build_net('squeezenet1_1', 2, source)
-    backend.train_step(net, backend.build_trainer(net, Recipe(0.1)), random_batch())
+    placed = backend.place(net)
+    backend.train_step(placed, backend.build_trainer(placed, Recipe(0.1)), random_batch())
     assert not np.array_equal(
-        backend.get_state(net)['features.0.weight'], kept['features.0.weight']
+        backend.get_state(placed)['features.0.weight'], kept['features.0.weight']
     )
     assert all(np.array_equal(source[name], kept[name]) for name in kept)
 
@@ -155,7 +160,8 @@ def test_resnet18_v2_is_gluons(dtype, tolerance):
     import mxnet as mx
 
     net = shaken(backend.build_net('resnet18_v2', 5, seed=2)).to(getattr(torch, dtype))
-    state = backend.get_state(net)
+    placed = backend.place(net)
+    state = backend.get_state(placed)
     gluon = mx.gluon.model_zoo.vision.resnet18_v2(classes=5)
     gluon.initialize()
     gluon.cast(dtype)
@@ -170,7 +176,7 @@ def test_resnet18_v2_is_gluons(dtype, tolerance):
         names.add(name)
     assert names == set(state)
     wanted = gluon(mx.nd.array(images.numpy(), dtype=dtype)).asnumpy()
-    found = backend.logits(net, (images, labels))
+    found = backend.logits(placed, (images, labels))
     assert found.dtype == wanted.dtype == dtype
     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
@@ -189,14 +195,14 @@ def test_head_in_known_places():
 def test_frozen_body_keeps_its_bits(arch):
     net = shaken(backend.build_net(arch, 2))
     backend.freeze(net)
-    backend.place(net, TWO)
-    before = backend.get_state(net)
-    trainer = backend.build_trainer(net, Recipe(0.1, momentum=0.9))
+    placed = backend.place(net, TWO)
+    before = backend.get_state(placed)
+    trainer = backend.build_trainer(placed, Recipe(0.1, momentum=0.9))
     assert len(trainer.param_groups) == 1
     assert trainer.param_groups[0]['lr'] == 0.1 * 10
     for _ in range(2):
-        backend.train_step(net, trainer, random_batch(4))
-    after = backend.get_state(net)
+        backend.train_step(placed, trainer, random_batch(4))
+    after = backend.get_state(placed)
     head = ARCHITECTURES[arch].head
     for name in before:
         assert np.array_equal(before[name], after[name]) != is_head(name, head), name
@@ -205,9 +211,10 @@ def test_frozen_body_keeps_its_bits(arch):
 
 def test_unfrozen_statistics_move():
     net = backend.build_net('resnet18_v2', 2)
-    before = backend.get_state(net)
-    backend.train_step(net, backend.build_trainer(net, Recipe(0.1)), random_batch(4))
-    after = backend.get_state(net)
+    placed = backend.place(net)
+    before = backend.get_state(placed)
+    backend.train_step(placed, backend.build_trainer(placed, Recipe(0.1)), random_batch(4))
+    after = backend.get_state(placed)
     assert not np.array_equal(before['features.0.running_mean'], after['features.0.running_mean'])
 
 
@@ -216,7 +223,8 @@ def test_unfrozen_statistics_move():
 
 def test_head_steps_ten_times_as_far_for_equal_gradients():
     net = tiny()
-    trainer = backend.build_trainer(net, Recipe(0.01, weight_decay=0))
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, Recipe(0.01, weight_decay=0))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -228,7 +236,7 @@ def test_head_steps_ten_times_as_far_for_equal_gradients():
 
 
 def test_one_group_when_the_multiplier_is_one():
-    trainer = backend.build_trainer(tiny(), Recipe(0.01, head_lr_mult=1))
+    trainer = backend.build_trainer(backend.place(tiny()), Recipe(0.01, head_lr_mult=1))
     assert len(trainer.param_groups) == 1
 
 
@@ -236,8 +244,9 @@ def test_one_group_when_the_multiplier_is_one():
 def test_weight_decay_is_added_after_the_mean(momentum):
     net = tiny()
     recipe = Recipe(0.01, head_lr_mult=3, weight_decay=0.25, momentum=momentum)
-    before = backend.get_state(net)
-    backend.train_step(net, backend.build_trainer(net, recipe), random_batch(4))
+    placed = backend.place(net)
+    before = backend.get_state(placed)
+    backend.train_step(placed, backend.build_trainer(placed, recipe), random_batch(4))
     for name, parameter in net.named_parameters():
         rate = 0.01 * 3 if name.startswith('fc.') else 0.01
         wanted = before[name] - rate * (parameter.grad.numpy() + 0.25 * before[name])
@@ -246,7 +255,8 @@ def test_weight_decay_is_added_after_the_mean(momentum):
 
 def test_momentum_after_a_change_of_rate_is_gluons():
     net = tiny()
-    trainer = backend.build_trainer(net, Recipe(0.1, 1, weight_decay=0.01, momentum=0.9))
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, Recipe(0.1, 1, weight_decay=0.01, momentum=0.9))
     weight, draws = net.fc.weight, np.random.default_rng(3)
     w, velocity = weight.detach().numpy().copy(), np.zeros(weight.shape)
     for rate in (0.1, 0.1, 0.01, 0.05):
@@ -257,15 +267,16 @@ def test_momentum_after_a_change_of_rate_is_gluons():
         weight.grad = torch.from_numpy(g)
         trainer.step()
         np.testing.assert_allclose(weight.detach().numpy(), w, rtol=1e-12)
-        kept = backend.get_trainer_state(net, trainer)
+        kept = backend.get_trainer_state(placed, trainer)
         np.testing.assert_allclose(kept['fc.weight'], velocity, rtol=1e-12)
 
 
 def test_sum_is_the_mean_times_the_batch():
     net, batch = tiny(), random_batch(4, classes=3)
     trainer = torch.optim.SGD(net.parameters(), lr=0.0)
-    mean = backend.train_step(net, trainer, batch) and gradients(net)
-    total = backend.train_step(net, trainer, batch, reduction='sum') and gradients(net)
+    placed = backend.place(net)
+    mean = backend.train_step(placed, trainer, batch) and gradients(net)
+    total = backend.train_step(placed, trainer, batch, reduction='sum') and gradients(net)
     for one, other in zip(mean, total, strict=True):
         np.testing.assert_allclose(other, 4 * one, rtol=1e-12)
 
@@ -281,11 +292,11 @@ def test_two_replicas_equal_one_device(arch, count):
         net = tiny() if arch == 'tiny' else shaken(backend.build_net('resnet18', 3)).double()
         if arch != 'tiny':
             backend.freeze(net)
-        backend.place(net, devices)
-        trainer = backend.build_trainer(net, Recipe(0.1, momentum=0.9))
-        sums = [backend.train_step(net, trainer, random_batch(count, classes=3)) for _ in '12']
-        states = [backend.get_state(each) for each in replicas(net)[:1]]
-        found.append((gradients(net), states[0], float(sums[1].loss), sums[1].examples))
+        placed = backend.place(net, devices)
+        trainer = backend.build_trainer(placed, Recipe(0.1, momentum=0.9))
+        sums = [backend.train_step(placed, trainer, random_batch(count, classes=3)) for _ in '12']
+        state = backend.get_state(placed)
+        found.append((gradients(net), state, float(sums[1].loss), sums[1].examples))
     (grads, state, loss, examples), (other_grads, other_state, other_loss, other_examples) = found
     assert examples == other_examples == count
     assert loss == pytest.approx(other_loss, rel=1e-12)
@@ -297,10 +308,10 @@ def test_two_replicas_equal_one_device(arch, count):
 
 def test_shares_are_split_and_loads():
     net, seen = tiny(), []
-    backend.place(net, TWO * 2)
-    for replica in replicas(net):
+    placed = backend.place(net, TWO * 2)
+    for replica in replicas(placed):
         replica.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    backend.logits(net, random_batch(11))
+    backend.logits(placed, random_batch(11))
     assert seen == [3, 3, 3, 2]
 
 
@@ -311,17 +322,17 @@ def test_statistics_of_the_replicas_are_averaged():
         maps = [net.conv(part) for part in parts]
     means = [0.1 * each.mean((0, 2, 3)) for each in maps]
     variances = [0.9 + 0.1 * each.var((0, 2, 3)) for each in maps]
-    backend.place(net, TWO)
-    backend.train_step(net, torch.optim.SGD(net.parameters(), lr=0.0), batch)
-    one, other = (replica.norm.running_mean.clone() for replica in replicas(net))
+    placed = backend.place(net, TWO)
+    backend.train_step(placed, torch.optim.SGD(net.parameters(), lr=0.0), batch)
+    one, other = (replica.norm.running_mean.clone() for replica in replicas(placed))
     assert not torch.equal(one, other)
-    state = backend.get_state(net)
+    state = backend.get_state(placed)
     np.testing.assert_allclose(state['norm.running_mean'], sum(means) / 2, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(state['norm.running_var'], sum(variances) / 2, rtol=1e-12)
-    fresh = tiny(norm=True)
+    fresh = backend.place(tiny(norm=True))
     backend.set_state(fresh, state)
     np.testing.assert_allclose(
-        backend.logits(net, batch), backend.logits(fresh, batch), rtol=1e-12, atol=1e-15
+        backend.logits(placed, batch), backend.logits(fresh, batch), rtol=1e-12, atol=1e-15
     )
 
 
@@ -329,43 +340,50 @@ def test_buffers_that_are_no_statistics_keep_their_bits():
     net = tiny()
     mask = torch.tensor([0.1, -torch.inf, 3.0], dtype=torch.float64)
     net.register_buffer('mask', mask.clone())
-    backend.place(net, TWO + TWO[:1])
-    np.testing.assert_array_equal(backend.get_state(net)['mask'], mask)
+    placed = backend.place(net, TWO + TWO[:1])
+    np.testing.assert_array_equal(backend.get_state(placed)['mask'], mask)
 
 
 def test_placing_again_and_dropping():
     net = backend.build_net('squeezenet1_1', 2)
-    trainer = backend.build_trainer(net, Recipe(0.01, momentum=0.9))
-    assert backend.place(net, TWO, 'auto') in ('float32', 'bfloat16')
+    placed = backend.place(net)
+    trainer = backend.build_trainer(placed, Recipe(0.01, momentum=0.9))
+    placed = backend.place(net, TWO, 'auto')
+    assert placed.precision in ('float32', 'bfloat16')
     assert net.features[0].weight.is_contiguous(memory_format=torch.channels_last)
-    backend.train_step(net, trainer, random_batch())
-    assert backend.place(net, TWO[:1]) == 'float32'
+    backend.train_step(placed, trainer, random_batch())
+    placed = backend.place(net, TWO[:1])
+    assert placed.precision == 'float32'
     assert net.features[0].weight.is_contiguous()
-    before = backend.get_state(net)
-    backend.train_step(net, trainer, random_batch())
+    before = backend.get_state(placed)
+    backend.train_step(placed, trainer, random_batch())
     assert not np.array_equal(
-        before['classifier.1.weight'], backend.get_state(net)['classifier.1.weight']
+        before['classifier.1.weight'], backend.get_state(placed)['classifier.1.weight']
     )
-    count = len(placements)
-    del net, trainer
+    kept = weakref.ref(net)
+    del net, placed, trainer
     gc.collect()
-    assert len(placements) == count - 1
+    assert kept() is None
 
 
 def test_bfloat16_is_near_float32_and_float32_again_is_exact():
     net, batch = backend.build_net('resnet18', 2), random_batch(2, dtype='float32')
-    strict = backend.logits(net, batch)
-    assert backend.place(net, TWO[:1], 'bfloat16') == 'bfloat16'
-    rough = backend.logits(net, batch)
+    placed = backend.place(net)
+    strict = backend.logits(placed, batch)
+    placed = backend.place(net, TWO[:1], 'bfloat16')
+    assert placed.precision == 'bfloat16'
+    rough = backend.logits(placed, batch)
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - strict).max() < 0.05 * np.abs(strict).max()
-    assert backend.place(net, TWO[:1], 'float32', channels_last=True) == 'float32'
+    placed = backend.place(net, TWO[:1], 'float32', channels_last=True)
+    assert placed.precision == 'float32'
     assert net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_allclose(backend.logits(net, batch), strict, atol=1e-5)
-    assert backend.place(net, TWO[:1], 'bfloat16', channels_last=False) == 'bfloat16'
+    np.testing.assert_allclose(backend.logits(placed, batch), strict, atol=1e-5)
+    placed = backend.place(net, TWO[:1], 'bfloat16', channels_last=False)
+    assert placed.precision == 'bfloat16'
     assert net.conv1.weight.is_contiguous()
-    assert backend.place(net, TWO[:1], 'float32') == 'float32'
-    np.testing.assert_array_equal(backend.logits(net, batch), strict)
+    placed = backend.place(net, TWO[:1], 'float32')
+    np.testing.assert_array_equal(backend.logits(placed, batch), strict)
 
 
 # A user's own parts
@@ -380,25 +398,27 @@ def test_own_net_optimizer_and_loss(loss):
     expected = torch.autograd.grad(wanted, list(net.parameters()))
     wanted = float(wanted.detach())
     trainer = torch.optim.Adam(net.parameters(), lr=0.01)
-    before = backend.get_state(net)
-    sums = backend.train_step(net, trainer, batch, loss)
+    placed = backend.place(net)
+    before = backend.get_state(placed)
+    sums = backend.train_step(placed, trainer, batch, loss)
     assert float(sums.loss) == pytest.approx(5 * wanted, rel=1e-12)
     assert not sums.loss.requires_grad
     for one, other in zip(gradients(net), expected, strict=True):
         np.testing.assert_allclose(one, other.numpy(), rtol=1e-10, atol=1e-14)
-    assert not np.array_equal(before['conv.weight'], backend.get_state(net)['conv.weight'])
+    assert not np.array_equal(before['conv.weight'], backend.get_state(placed)['conv.weight'])
 
 
 def test_plain_sgd_state_is_rate_times_buffer():
     net = tiny()
     trainer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    backend.train_step(net, trainer, random_batch())
+    placed = backend.place(net)
+    backend.train_step(placed, trainer, random_batch())
     buffer = trainer.state[net.fc.weight]['momentum_buffer'].clone()
-    state = backend.get_trainer_state(net, trainer)
+    state = backend.get_trainer_state(placed, trainer)
     np.testing.assert_array_equal(state['fc.weight'], 0.1 * buffer.numpy())
-    backend.set_trainer_state(net, trainer, {})
-    assert backend.get_trainer_state(net, trainer) == {}
-    backend.set_trainer_state(net, trainer, state)
+    backend.set_trainer_state(placed, trainer, {})
+    assert backend.get_trainer_state(placed, trainer) == {}
+    backend.set_trainer_state(placed, trainer, state)
     torch.testing.assert_close(trainer.state[net.fc.weight]['momentum_buffer'], buffer)
 
 
@@ -407,34 +427,34 @@ def test_plain_sgd_state_is_rate_times_buffer():
 
 @pytest.mark.parametrize('devices', [TWO[:1], TWO])
 def test_resume_is_exact(devices):
-    def steps(net, trainer, count):
+    def steps(placed, trainer, count):
         for _ in range(count):
-            backend.train_step(net, trainer, random_batch(4, size=64, dtype='float32'))
+            backend.train_step(placed, trainer, random_batch(4, size=64, dtype='float32'))
 
     def begin(seed):
         net = backend.build_net('resnet18_v2', 2, seed=seed)
-        backend.place(net, devices)
-        return net, backend.build_trainer(net, Recipe(0.003, momentum=0.9))
+        placed = backend.place(net, devices)
+        return placed, backend.build_trainer(placed, Recipe(0.003, momentum=0.9))
 
-    net, trainer = begin(0)
-    assert backend.get_trainer_state(net, trainer) == {}
-    steps(net, trainer, 2)
-    state, memory = backend.get_state(net), backend.get_trainer_state(net, trainer)
+    placed, trainer = begin(0)
+    assert backend.get_trainer_state(placed, trainer) == {}
+    steps(placed, trainer, 2)
+    state, memory = backend.get_state(placed), backend.get_trainer_state(placed, trainer)
     assert {array.dtype for array in memory.values()} == {np.dtype(np.float32)}
     other, other_trainer = begin(1)
     backend.set_state(other, state)
     backend.set_trainer_state(other, other_trainer, memory)
-    steps(net, trainer, 2)
+    steps(placed, trainer, 2)
     steps(other, other_trainer, 2)
-    expected, found = backend.get_state(net), backend.get_state(other)
+    expected, found = backend.get_state(placed), backend.get_state(other)
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
 def test_set_state_is_all_or_nothing_on_every_replica():
     net = tiny(norm=True)
-    backend.place(net, TWO)
-    state = backend.get_state(net)
+    placed = backend.place(net, TWO)
+    state = backend.get_state(placed)
     assert state['conv.weight'].dtype == np.float64
     assert set(state) == {
         *('conv.weight', 'conv.bias', 'fc.weight', 'fc.bias'),
@@ -443,24 +463,25 @@ def test_set_state_is_all_or_nothing_on_every_replica():
     bad = {name: array + 1 for name, array in state.items()}
     bad['fc.bias'] = np.zeros(7)
     with pytest.raises(ModelError, match=r'fc\.bias'):
-        backend.set_state(net, bad)
-    assert all(np.array_equal(backend.get_state(net)[name], state[name]) for name in state)
-    backend.set_state(net, {name: array + 1 for name, array in state.items()})
-    for replica in replicas(net):
+        backend.set_state(placed, bad)
+    assert all(np.array_equal(backend.get_state(placed)[name], state[name]) for name in state)
+    backend.set_state(placed, {name: array + 1 for name, array in state.items()})
+    for replica in replicas(placed):
         np.testing.assert_array_equal(replica.norm.running_var, state['norm.running_var'] + 1)
         np.testing.assert_array_equal(replica.fc.weight.detach(), state['fc.weight'] + 1)
 
 
 def test_states_are_c_order_copies_of_any_layout():
     net = backend.build_net('squeezenet1_1', 2)
-    expected = backend.get_state(net)
-    backend.place(net, TWO[:1], 'auto')
-    found = backend.get_state(net)
+    placed = backend.place(net)
+    expected = backend.get_state(placed)
+    placed = backend.place(net, TWO[:1], 'auto')
+    found = backend.get_state(placed)
     for name in expected:
         assert found[name].flags.c_contiguous
         np.testing.assert_array_equal(found[name], expected[name])
     found['features.0.weight'][:] = 0
-    assert backend.get_state(net)['features.0.weight'].any()
+    assert backend.get_state(placed)['features.0.weight'].any()
 
 
 # Evaluation
@@ -468,12 +489,12 @@ def test_states_are_c_order_copies_of_any_layout():
 
 def test_evaluate_sums_over_the_loader_and_restores_modes():
     net = tiny(norm=True)
-    backend.place(net, TWO)
+    placed = backend.place(net, TWO)
     net.train()
     net.norm.eval()
     images, labels = random_batch(5, classes=3)
-    sums = backend.evaluate(net, [(images[:3], labels[:3]), (images[3:], labels[3:])])
-    logits = torch.from_numpy(backend.logits(net, (images, labels)))
+    sums = backend.evaluate(placed, [(images[:3], labels[:3]), (images[3:], labels[3:])])
+    logits = torch.from_numpy(backend.logits(placed, (images, labels)))
     assert sums.examples == 5
     assert float(sums.loss) == pytest.approx(float(F.cross_entropy(logits, labels) * 5), rel=1e-10)
     assert int(sums.correct) == int((logits.argmax(1) == labels).sum())
@@ -622,11 +643,15 @@ def trainer_of(net: nn.Module, kind=torch.optim.SGD):
     return kind(net.parameters(), lr=0.1)
 
 
-def resized() -> nn.Module:
-    net = Tiny()
-    backend.place(net, TWO)
-    net.fc = nn.Linear(4, 9)
-    return net
+def resized() -> backend.Placed:
+    placed = backend.place(Tiny(), TWO)
+    placed.net.fc = nn.Linear(4, 9)
+    return placed
+
+
+def of(function, net: nn.Module, trainer, *args):
+    """Call a function that takes a placed net and its trainer."""
+    return function(backend.place(net), trainer, *args)
 
 
 MODEL_ERRORS = {
@@ -635,21 +660,28 @@ MODEL_ERRORS = {
     'source': lambda: backend.build_net('squeezenet1_1', 2, {'x': np.zeros(1)}),
     'no head': lambda: backend.head(headless()),
     'no head to freeze': lambda: backend.freeze(headless()),
-    'tied groups': lambda: backend.build_trainer(tied(), Recipe(0.1)),
-    'frozen head': lambda: backend.build_trainer(all_frozen(), Recipe(0.1)),
-    'frozen net': lambda: backend.build_trainer(all_frozen(), Recipe(0.1, 1)),
-    'reduction': lambda: backend.train_step(Tiny(), None, random_batch(), reduction='max'),
-    'scalars': lambda: backend.train_step(
-        net := Tiny(), trainer_of(net), random_batch(), lambda outputs, _: outputs
+    'tied groups': lambda: backend.build_trainer(backend.place(tied()), Recipe(0.1)),
+    'frozen head': lambda: backend.build_trainer(backend.place(all_frozen()), Recipe(0.1)),
+    'frozen net': lambda: backend.build_trainer(backend.place(all_frozen()), Recipe(0.1, 1)),
+    'reduction': lambda: of(backend.train_step, Tiny(), None, random_batch(), None, 'max'),
+    'scalars': lambda: of(
+        backend.train_step,
+        net := Tiny(),
+        trainer_of(net),
+        random_batch(),
+        lambda outputs, _: outputs,
     ),
     'changed net': lambda: backend.logits(resized(), random_batch()),
-    'one value': lambda: backend.train_step(
-        net := backend.build_net('resnet18', 2), trainer_of(net), random_batch(1)
+    'one value': lambda: of(
+        backend.train_step,
+        net := backend.build_net('resnet18', 2),
+        trainer_of(net),
+        random_batch(1),
     ),
-    'Adam': lambda: backend.get_trainer_state(net := Tiny(), trainer_of(net, torch.optim.Adam)),
-    'other net': lambda: backend.get_trainer_state(Tiny(), trainer_of(Tiny())),
-    'trainer state': lambda: backend.set_trainer_state(
-        net := Tiny(), trainer_of(net), {'fc.weight': np.zeros((3, 4))}
+    'Adam': lambda: of(backend.get_trainer_state, net := Tiny(), trainer_of(net, torch.optim.Adam)),
+    'other net': lambda: of(backend.get_trainer_state, Tiny(), trainer_of(Tiny())),
+    'trainer state': lambda: of(
+        backend.set_trainer_state, net := Tiny(), trainer_of(net), {'fc.weight': np.zeros((3, 4))}
     ),
 }
 

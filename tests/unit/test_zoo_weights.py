@@ -63,6 +63,9 @@ def test_a_head_of_another_kind_is_left_out_and_named(tmp_path):
     mx.nd.save(path, arrays)
     state = d2l.load_source(path, 'resnet18', backend)
     assert not any(name.startswith('fc.') for name in state)
-    assert len(backend.get_state(backend.build_net('resnet18', 2, state))) == len(state) + 2
+    assert (
+        len(backend.get_state(backend.place(backend.build_net('resnet18', 2, state))))
+        == len(state) + 2
+    )
     with pytest.raises(ModelError, match='has no output layer of resnet18'):
         d2l.pretrained_net('resnet18', path, backend)

@@ -32,16 +32,16 @@ def trace(context: Context) -> None:
     batches = [context.batch(2, size, skip=sum(SIZES[:i])) for i, size in enumerate(SIZES)]
     arrays = [tuple(to_numpy(each_) for each_ in batch) for batch in batches]
     start = backend.get_state(context.net(arch, 2, 'float64', strict=False))
-    net = context.net(arch, 2, 'float64', strict=False)
-    trainer = backend.build_trainer(net, recipe)
+    placed = context.net(arch, 2, 'float64', strict=False)
+    trainer = backend.build_trainer(placed, recipe)
     with contextlib.redirect_stdout(io.StringIO()):
         after = context.probe.book(start, arrays, recipe, EPOCHS)
         train_ch13(
-            net, batches, batches, None, trainer, EPOCHS, backend.devices('cpu'),
+            placed.net, batches, batches, None, trainer, EPOCHS, backend.devices('cpu'),
             reduction=recipe.reduction,
         )  # fmt: skip
     context.save('book/printed', after)
-    context.save('book/ours', backend.get_state(net))
+    context.save('book/ours', backend.get_state(placed))
     moved = [np.abs(after[name] - array).max() for name, array in start.items()]
     context.note('book/moved', float(max(moved)))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from d2l_ft.backend.protocol import Placed
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.parity.compare import each, first_beyond, largest, unequal
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
@@ -21,13 +22,13 @@ def trace(context: Context) -> None:
     for arch in context.plan.archs:
         classes = context.plan.heads[0]
         for dtype in context.plan.precisions:
-            net = context.net(arch, classes, dtype)
-            trainer = build_trainer(context, net, calm(arch, RATE))
-            steps(context, net, trainer, classes, 0)
-            write(context, net, trainer, path(context.folder, arch, dtype))
+            placed = context.net(arch, classes, dtype)
+            trainer = build_trainer(context, placed, calm(arch, RATE))
+            steps(context, placed, trainer, classes, 0)
+            write(context, placed, trainer, path(context.folder, arch, dtype))
             if dtype == 'float64':
-                steps(context, net, trainer, classes, STEPS)
-                end = context.backend.get_state(net)
+                steps(context, placed, trainer, classes, STEPS)
+                end = context.backend.get_state(placed)
                 context.save(f'checkpoints/{arch}/went-on', thin(end))
 
 
@@ -37,21 +38,21 @@ def trace_again(context: Context, other: Path) -> None:
         classes = context.plan.heads[0]
         for dtype in context.plan.precisions:
             read = load_checkpoint(path(other, arch, dtype))
-            net = context.net(arch, classes, dtype)
-            trainer = build_trainer(context, net, calm(arch, RATE))
-            context.backend.set_state(net, read.model)
-            context.backend.set_trainer_state(net, trainer, read.trainer)
-            write(context, net, trainer, path(context.folder, arch, dtype, again=True))
+            placed = context.net(arch, classes, dtype)
+            trainer = build_trainer(context, placed, calm(arch, RATE))
+            context.backend.set_state(placed, read.model)
+            context.backend.set_trainer_state(placed, trainer, read.trainer)
+            write(context, placed, trainer, path(context.folder, arch, dtype, again=True))
             if dtype == 'float64':
-                steps(context, net, trainer, classes, STEPS)
-                end = context.backend.get_state(net)
+                steps(context, placed, trainer, classes, STEPS)
+                end = context.backend.get_state(placed)
                 context.save(f'checkpoints/{arch}/resumed', thin(end))
 
 
-def steps(context: Context, net: Any, trainer: Any, classes: int, first: int) -> None:
+def steps(context: Context, placed: Placed, trainer: Any, classes: int, first: int) -> None:
     """Take a few steps."""
     for number in range(first, first + STEPS):
-        context.backend.train_step(net, trainer, context.batch(classes, skip=number))
+        context.backend.train_step(placed, trainer, context.batch(classes, skip=number))
 
 
 def path(folder: Path, arch: str, dtype: str, again: bool = False) -> Path:
@@ -60,10 +61,10 @@ def path(folder: Path, arch: str, dtype: str, again: bool = False) -> Path:
     return folder / 'checkpoints' / f'{arch}-{dtype}-{name}.safetensors'
 
 
-def write(context: Context, net: Any, trainer: Any, target: Path) -> None:
+def write(context: Context, placed: Placed, trainer: Any, target: Path) -> None:
     """Write a checkpoint."""
-    model = context.backend.get_state(net)
-    memory = context.backend.get_trainer_state(net, trainer)
+    model = context.backend.get_state(placed)
+    memory = context.backend.get_trainer_state(placed, trainer)
     save_checkpoint(target, Checkpoint(model, memory, {'trained_with': context.backend.NAME}))
 
 

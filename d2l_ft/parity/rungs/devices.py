@@ -32,13 +32,13 @@ def architectures(plan: Plan) -> list[str]:
 
 def train(context: Context, arch: str, count: int) -> State:
     """Return the state after a few uneven steps, in float64."""
-    net = context.net(arch, 2, 'float64', devices=f'cpu:{count}')
-    trainer = build_trainer(context, net, calm(arch, RATE))
+    placed = context.net(arch, 2, 'float64', devices=f'cpu:{count}')
+    trainer = build_trainer(context, placed, calm(arch, RATE))
     for number, size in enumerate(SIZES):
         if arch != PLAIN_ARCH:  # BatchNorm amplifies any rounding over too few values
             size = 4 * count + size % 3
-        context.backend.train_step(net, trainer, context.batch(2, size, skip=number))
-    return context.backend.get_state(net)
+        context.backend.train_step(placed, trainer, context.batch(2, size, skip=number))
+    return context.backend.get_state(placed)
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:

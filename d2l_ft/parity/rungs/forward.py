@@ -24,12 +24,12 @@ def trace(context: Context) -> None:
 
 def trace_net(context: Context, arch: str, classes: int, dtype: str) -> None:
     """Write what one net computes."""
-    net, batch = context.net(arch, classes, dtype), context.batch(classes)
+    placed, batch = context.net(arch, classes, dtype), context.batch(classes)
     case = f'forward/{arch}-{classes}/{dtype}'
-    scores, losses = context.backend.logits(net, batch), context.probe.losses(net, batch)
+    scores, losses = context.backend.logits(placed, batch), context.probe.losses(placed.net, batch)
     context.save(f'{case}/outputs', {'logits': scores, 'losses': losses})
     for mode in MODES:
-        maps = context.probe.feature_maps(net, batch, train=mode == 'train')
+        maps = context.probe.feature_maps(placed.net, batch, train=mode == 'train')
         context.save(f'{case}/{mode}', maps)
 
 

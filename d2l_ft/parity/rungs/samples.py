@@ -31,10 +31,10 @@ def trace(context: Context) -> None:
     net = context.backend.build_net('squeezenet1_1', 2)
     shards = []
     for count in DEVICES:
-        context.backend.place(net, context.backend.devices(f'cpu:{count}'))
+        placed = context.backend.place(net, context.backend.devices(f'cpu:{count}'))
         batches = [context.batch(2, size) for size in (plan.batch_size, 7, 2)]
         shards.append(
-            [[digests(each) for each in context.probe.split(net, batch)] for batch in batches]
+            [[digests(each) for each in context.probe.split(placed, batch)] for batch in batches]
         )
     context.note('samples/shards', shards)
 

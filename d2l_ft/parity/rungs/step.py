@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from d2l_ft.backend.protocol import Placed
 from d2l_ft.models.architectures import architecture, is_head
 from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
@@ -34,16 +35,16 @@ def trace_gradients(context: Context) -> None:
 
 def trace_step(context: Context, arch: str, classes: int, dtype: str, batch: Any) -> None:
     """Take one step; write loss, gradients, changes, and what they show of the recipe."""
-    net = context.net(arch, classes, dtype)
-    trainer = build_trainer(context, net, PLAIN)
-    before = context.backend.get_state(net)
-    sums = context.backend.train_step(net, trainer, batch)
-    gradients = context.probe.gradients(net, trainer)
+    placed = context.net(arch, classes, dtype)
+    trainer = build_trainer(context, placed, PLAIN)
+    before = context.backend.get_state(placed)
+    sums = context.backend.train_step(placed, trainer, batch)
+    gradients = context.probe.gradients(placed.net, trainer)
     case = f'step/{arch}-{classes}/{dtype}'
     context.save(f'{case}/gradients', thin(gradients))
     context.save(f'{case}/loss', {'loss': np.array(float(sums.loss))})
     if dtype == 'float64':
-        after = context.backend.get_state(net)
+        after = context.backend.get_state(placed)
         context.save(f'{case}/plain', thin(difference(after, before)))
         context.note(f'{case}/observed', observed(before, after, gradients))
 
@@ -58,19 +59,19 @@ def trace_updates(context: Context) -> None:
 
 def trace_kind(context: Context, arch: str, classes: int, kind: str) -> None:
     """Take the steps of a kind; write the changes, and what ``stock`` needs to be understood."""
-    net = context.net(arch, classes, 'float64', strict=kind != 'stock')
+    placed = context.net(arch, classes, 'float64', strict=kind != 'stock')
     if kind == 'frozen':
-        context.backend.freeze(net)
-    before = context.backend.get_state(net)
-    take(context, net, kind, classes)
-    changes = difference(context.backend.get_state(net), before)
+        context.backend.freeze(placed.net)
+    before = context.backend.get_state(placed)
+    take(context, placed, kind, classes)
+    changes = difference(context.backend.get_state(placed), before)
     if kind == 'stock':
         changes |= {
             name.replace('running_var', 'before'): array
             for name, array in before.items()
             if name.endswith('running_var')
         }
-        maps = context.probe.feature_maps(net, context.batch(classes), train=True)
+        maps = context.probe.feature_maps(placed.net, context.batch(classes), train=True)
         counts = {name: int(array[:, 0].size) for name, array in maps.items()}
         context.note(f'step/{arch}-{classes}/counts', counts)
     context.save(f'step/{arch}-{classes}/float64/{kind}', thin(changes))
@@ -81,27 +82,27 @@ def calm(arch: str, rate: float) -> Recipe:
     return MOMENTUM.at_rate(min(rate, RATES.get(arch, rate)))
 
 
-def build_trainer(context: Context, net: Any, recipe: Recipe) -> Any:
+def build_trainer(context: Context, placed: Placed, recipe: Recipe) -> Any:
     """Return a trainer whose hyper-parameters are float32 numbers in every framework."""
-    trainer = context.backend.build_trainer(net, recipe)
+    trainer = context.backend.build_trainer(placed, recipe)
     context.probe.round_rates(trainer)
     return trainer
 
 
-def take(context: Context, net: Any, kind: str, classes: int) -> None:
+def take(context: Context, placed: Placed, kind: str, classes: int) -> None:
     """Take the steps of a kind."""
     backend, size = context.backend, context.plan.batch_size
     if kind != 'momentum':
-        trainer = build_trainer(context, net, PLAIN)
+        trainer = build_trainer(context, placed, PLAIN)
         batch = context.batch(classes, size - 3 if kind == 'short' else size)
-        backend.train_step(net, trainer, batch)
+        backend.train_step(placed, trainer, batch)
         return
     memory: Mapping[str, NDArray[Any]] = {}
     for number, rate in enumerate((PLAIN.learning_rate, PLAIN.learning_rate, LATER_RATE)):
-        trainer = build_trainer(context, net, MOMENTUM.at_rate(rate))
-        backend.set_trainer_state(net, trainer, memory)
-        backend.train_step(net, trainer, context.batch(classes, size, skip=number))
-        memory = backend.get_trainer_state(net, trainer)
+        trainer = build_trainer(context, placed, MOMENTUM.at_rate(rate))
+        backend.set_trainer_state(placed, trainer, memory)
+        backend.train_step(placed, trainer, context.batch(classes, size, skip=number))
+        memory = backend.get_trainer_state(placed, trainer)
 
 
 def difference(after: State, before: State) -> State:

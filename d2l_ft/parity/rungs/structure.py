@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from d2l_ft.backend.protocol import Placed
 from d2l_ft.models.architectures import architecture, is_head
 from d2l_ft.optim.recipe import FINE_TUNED
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace
@@ -19,26 +20,26 @@ def trace(context: Context) -> None:
 def structure(context: Context, arch: str, classes: int) -> dict[str, Any]:
     """Return what a net is made of: part -> name -> fact."""
     backend, probe = context.backend, context.probe
-    net = context.net(arch, classes, 'float32')
-    maps = probe.feature_maps(net, context.batch(classes, 2))
-    whole = groups(context, net, arch)
-    backend.freeze(net)
+    placed = context.net(arch, classes, 'float32')
+    maps = probe.feature_maps(placed.net, context.batch(classes, 2))
+    whole = groups(context, placed, arch)
+    backend.freeze(placed.net)
     return {
-        'head': probe.head_layout(net),
-        'shapes': {name: list(array.shape) for name, array in backend.get_state(net).items()},
+        'head': probe.head_layout(placed.net),
+        'shapes': {name: list(array.shape) for name, array in backend.get_state(placed).items()},
         'maps': {name: list(array.shape) for name, array in maps.items()},
         'groups': whole,
-        'frozen': groups(context, net, arch),
+        'frozen': groups(context, placed, arch),
     }
 
 
-def groups(context: Context, net: Any, arch: str) -> dict[str, Any]:
+def groups(context: Context, placed: Placed, arch: str) -> dict[str, Any]:
     """Return name -> [group, rate multiplier, decay multiplier] of what a trainer would train."""
     prefix = architecture(arch).head
-    trainer = context.backend.build_trainer(net, FINE_TUNED)
+    trainer = context.backend.build_trainer(placed, FINE_TUNED)
     return {
         name: ['head' if is_head(name, prefix) else 'body', *factors]
-        for name, factors in context.probe.multipliers(net, trainer).items()
+        for name, factors in context.probe.multipliers(placed.net, trainer).items()
     }
 
 

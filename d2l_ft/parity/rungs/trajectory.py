@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from d2l_ft.backend.protocol import Placed
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.models.state import State
 from d2l_ft.parity.compare import each, first_beyond, largest, relative, whole
@@ -39,10 +40,10 @@ def trace(context: Context) -> None:
         for run in runs(context.plan, classes):
             case = f'trajectory/{arch}-{classes}/{run}'
             dtype = 'float32' if run in ROUNDED else 'float64'
-            net = context.net(arch, classes, dtype, strict=run != 'stock')
+            placed = context.net(arch, classes, dtype, strict=run != 'stock')
             other = context.probe.other_rounding() if run == 'float32-other' else nullcontext()
             with other:
-                follow(context, net, arch, classes, run == 'short', case)
+                follow(context, placed, arch, classes, run == 'short', case)
 
 
 def runs(plan: Plan, classes: int) -> list[str]:
@@ -53,23 +54,25 @@ def runs(plan: Plan, classes: int) -> list[str]:
     return found + (list(ROUNDED) if 'float32' in plan.precisions else [])
 
 
-def follow(context: Context, net: Any, arch: str, classes: int, short: bool, case: str) -> None:
+def follow(
+    context: Context, placed: Placed, arch: str, classes: int, short: bool, case: str
+) -> None:
     """Train, and write losses, digests of the weights, the last state and the test logits."""
     backend, plan = context.backend, context.plan
-    trainer = build_trainer(context, net, calm(arch, RATE))
+    trainer = build_trainer(context, placed, calm(arch, RATE))
     losses: list[float] = []
     digests: dict[str, NDArray[Any]] = {}
     for step, (batch, examples) in enumerate(batches(context, classes, short)):
-        losses.append(float(backend.train_step(net, trainer, batch).loss) / examples)
+        losses.append(float(backend.train_step(placed, trainer, batch).loss) / examples)
         if step % max(1, plan.steps // DIGESTS) == 0 or step == plan.steps - 1:
-            digests |= digest(backend.get_state(net), step)
-    velocity = backend.get_trainer_state(net, trainer)
+            digests |= digest(backend.get_state(placed), step)
+    velocity = backend.get_trainer_state(placed, trainer)
     context.save(f'{case}/course', {'losses': np.array(losses), **digests})
-    context.save(f'{case}/state', thin(backend.get_state(net)))
+    context.save(f'{case}/state', thin(backend.get_state(placed)))
     context.save(f'{case}/velocity', thin(velocity))
     test = plan.samples(TESTED, part=1)
     loader = backend.loader(test, Pipeline(plan.image_size), plan.batch_size)
-    scores = [backend.logits(net, batch) for batch in loader]
+    scores = [backend.logits(placed, batch) for batch in loader]
     labels = np.array([each_.label for each_ in test])
     context.save(f'{case}/test', {'logits': np.concatenate(scores), 'labels': labels})
 
