@@ -71,3 +71,28 @@ def test_links_between_files_lead_somewhere(page):
     for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', page.read_text()):
         if '://' not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_site_builds_without_a_warning_and_shows_what_is_generated(tmp_path):
+    import d2l_ft
+    from d2l_ft.cli.main import main
+
+    done = subprocess.run(
+        [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html',
+         '-d', str(tmp_path / 'doctrees'), str(ROOT / 'docs'), str(tmp_path / 'html')],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    commands = (tmp_path / 'html/commands.html').read_text()
+    for name in main.commands:
+        assert f'id="d2l-ft-{name}"' in commands
+    for option in main.commands['train'].params:
+        assert option.opts[0] in commands
+    api = (tmp_path / 'html/api.html').read_text()
+    for name in d2l_ft.__all__:
+        assert f'id="d2l_ft.{name}"' in api or f'>{name}<' in api
+    assert 'id="d2l_ft.Backend.train_step"' in api
+    for page in (tmp_path / 'html').glob('*.html'):
+        text = page.read_text()
+        assert '<!-- generated' not in text
+        assert not re.findall(r'(?:src|rel="stylesheet" href)="(?:https?:)?//', text)
