@@ -16,7 +16,7 @@ PIP_INSTALL = pip install --disable-pip-version-check --no-deps
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup dev demo quick test legs leg-legacy parity reliability bench chapter chapter-run lint format lock clean
+.PHONY: help setup dev demo quick test legs leg-legacy parity reliability bench chapter chapter-run docs lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (6 GB, some minutes)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make bench   how fast it is, against book and peers (half an hour to an hour, 15 GB); docs/performance.md'
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
 	@echo 'make chapter-run  run the cells that are stale first'
+	@echo 'make docs    build the documentation as a site (build/docs/html)'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  format the code'
 	@echo 'make lock    write requirements-today.lock: the newest versions that fit'
@@ -102,6 +103,9 @@ chapter: setup
 
 chapter-run: setup
 	$(BIN)/d2l-ft chapter build
+
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
 
 lint: dev
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """Measure the gap between fine-tuning and training from scratch on the built-in sample.
 
-    python benchmarks/gap.py [--seeds 3] [--out benchmarks/gap]
+    python benchmarks/gap.py [--seeds 3] [--write]
 
-Trains both nets with both frameworks for each seed, as ``make demo`` does for one. Prints a table
-for the README; writes the numbers with date and machine to OUT.json and a figure to OUT.png.
+Trains both nets with both frameworks for each seed, as ``make demo`` does for one, and prints a
+table. With --write the numbers, with date and machine, go to gap.json and the figure to the docs;
+``figures.py`` then fills in the tables of the docs.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from typing import Any
 from bench import machine
 from matplotlib.figure import Figure
 
+HERE = Path(__file__).parent
+NUMBERS, FIGURE = HERE / 'gap.json', HERE.parent / 'docs/img/gap.png'
 BACKENDS = ('pytorch', 'mxnet')
 
 
@@ -59,7 +62,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--seeds', type=int, default=3)
-    parser.add_argument('--out', type=Path, help='write OUT.json and OUT.png')
+    parser.add_argument('--write', action='store_true', help='write gap.json and the figure')
     options = parser.parse_args()
     rows = []
     print('| framework | seed | fine-tuned | scratch | gap | seconds |\n|---|---|---|---|---|---|')
@@ -74,10 +77,10 @@ def main() -> None:
                     flush=True,
                 )
                 rows.append(row)
-    if options.out:
+    if options.write:
         result = {'machine': machine(), 'runs': rows}
-        options.out.with_suffix('.json').write_text(json.dumps(result, indent=1) + '\n')
-        draw(rows, options.out.with_suffix('.png'))
+        NUMBERS.write_text(json.dumps(result, indent=1) + '\n')
+        draw(rows, FIGURE)
 
 
 if __name__ == '__main__':

@@ -167,7 +167,7 @@ def section(result: dict[str, Any]) -> list[str]:
         '',
         "The book's step takes PyTorch's default, TF32 in convolutions; our float32 is strict. "
         'TF32 and TorchInductor (with CUDA graphs) are no options of d2l-ft. The GPU '
-        'computes while a training waits for images, so the wait holds steps too.',
+        'computes while training waits for images, so the wait holds steps too.',
     ]
     return lines
 

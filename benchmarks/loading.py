@@ -195,7 +195,7 @@ def section(result: dict[str, Any]) -> list[str]:
         '',
         'The bytes are the same whether an image was kept or decoded, and with either framework.',
         '',
-        'In a training on all cores, the share of the time in which it waits for images, epoch by '
+        'In training on all cores, the share of the time in which it waits for images, epoch by '
         'epoch: '
         + '; '.join(
             f'{name} ' + ', '.join(f'{share:.1%}' for share in values)

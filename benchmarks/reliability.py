@@ -101,7 +101,7 @@ def render() -> str:
     passed = sum(each['passed'] for each in tests.values())
     lines = [
         '<!-- written by benchmarks/reliability.py; do not edit -->',
-        '# Nothing lost, nobody let in',
+        '# Reliability',
         '',
         f'**{passed} cases passed** on {result["date"]} ({result["system"]}; '
         + ', '.join(f'{name} {version}' for name, version in result['versions'].items())

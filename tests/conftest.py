@@ -41,6 +41,7 @@ NEEDS = {
     'test_book.py': {'mxnet', 'pytorch'},  # minutes, and nothing of it depends on the other
     'test_notebooks.py': {'mxnet', 'pytorch'},  # in a kernel that has both
     'test_across.py': {'mxnet', 'pytorch'},
+    'test_documented_commands.py': {'mxnet', 'pytorch'},
     'test_ladder.py': {'mxnet', 'pytorch'},
     'test_pixels.py': {'mxnet', 'pytorch'},
     'test_resume.py': {'mxnet', 'pytorch'},  # on the other framework, too

@@ -1,6 +1,6 @@
-"""Generated pages, and the figures of the README, are what the measured numbers give."""
+"""Generated pages, and the figures in the text of pages, are what the measured numbers give."""
 
-import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,63 +8,91 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Return the script that fills in the figures."""
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    import figures
+
+    return figures
 
 
 @pytest.mark.parametrize(
-    'script', ['parity_page.py', 'reliability.py', 'performance.py', 'mxnet_today.py']
+    'script', ['parity_page.py', 'reliability.py', 'performance.py', 'mxnet_today.py', 'figures.py']
 )
 def test_a_generated_page_is_fresh(script):
     script = ROOT / 'benchmarks' / script
     done = subprocess.run(
         [sys.executable, str(script), '--check'], capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_figure_stands_on_a_page(figures):
+    text = ''.join(path.read_text() for path in figures.pages())
+    assert set(figures.figures()) == {name for _, name, _, _ in figures.MARKED.findall(text)}
+
+
+def test_a_stale_figure_is_named_and_filled_in(figures):
+    text = 'It is <!--figure:a.b-->1.9<!--/figure--> times.'
+    filled, problems = figures.filled(text, {'a.b': '2.7'})
+    assert filled == text.replace('1.9', '2.7')
+    assert problems == ["a.b is '1.9', measured '2.7'"]
+    assert figures.filled(filled, {'a.b': '2.7'}) == (filled, [])
+
+
+@pytest.mark.parametrize(
+    ('text', 'problem'),
+    [
+        ('x <!--figure:no-->1<!--/figure-->', 'there is no figure no'),
+        ('x <!--figure:a-->1', 'a marker has no end'),
+        ('<!--figure:a-->1<!--/figure-->', 'line 1: a marker begins the line'),
+    ],
+)
+def test_a_wrong_marker_is_named(figures, text, problem):
+    assert figures.filled(text, {'a': '1'})[1] == [problem]
+
+
+def test_the_readme_is_short_and_shows_first_what_matters():
+    lines = (ROOT / 'README.md').read_text().splitlines()
+    assert len(lines) <= 120
+    screen = '\n'.join(lines[:25])
+    assert 'make demo' in screen
+    assert 'make test' in screen
+    assert '](docs/img/' in screen
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_links_between_files_lead_somewhere(page):
+    """The build of the site checks its own pages; the README is not one of them."""
+    for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', page.read_text()):
+        if '://' not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_site_builds_without_a_warning_and_shows_what_is_generated(tmp_path):
+    import d2l_ft
+    from d2l_ft.cli.main import main
+
+    done = subprocess.run(
+        [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html',
+         '-d', str(tmp_path / 'doctrees'), str(ROOT / 'docs'), str(tmp_path / 'html')],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-def measured(claim):
-    """Return what a script of the benchmarks wrote."""
-    return json.loads((ROOT / f'benchmarks/performance/{claim}.json').read_text())
-
-
-def test_the_readme_says_what_was_measured(monkeypatch):
-    """Its figures are the ratios of the page, in fewer digits."""
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    from bench import ratio
-    from loading import over_epochs
-    from peers import BOOK_MXNET, BOOK_PYTORCH
-
-    peers, loading = measured('peers'), measured('loading')['runs']
-    text = ' '.join((ROOT / 'README.md').read_text().split())
-
-    def times(name, base):
-        ours, book = (
-            [each['images_per_second'] for each in peers['runs'][x]] for x in (name, base)
-        )
-        return f'{ratio(ours, book):.1f}'
-
-    def on_gpu(name):
-        runs = measured('gpu')['runs']
-        ours, book = ([each['images'] for each in runs[x]] for x in (name, 'the book'))
-        return f'{ratio(ours, book):.1f}'
-
-    rows, base = loading['d2l-ft with PyTorch'], [x['first'] for x in loading['torchvision']]
-    first, five = ratio([each['first'] for each in rows], base), ratio(over_epochs(rows), base)
-    for words in (
-        f'**{times("d2l-ft, PyTorch, auto", BOOK_PYTORCH)} times** as many images',
-        f'({times("d2l-ft, PyTorch, float32", BOOK_PYTORCH)} times in float32)',
-        f'**{times("d2l-ft, MXNet, resnet18_v2", BOOK_MXNET)} times** as many as its MXNet tab',
-        f'({times("d2l-ft, MXNet, resnet18_v2, bfloat16", BOOK_MXNET)} times with `--precision',
-        f'timm with its bfloat16 options gets to {times("timm, bfloat16", BOOK_PYTORCH)} times',
-        f'Keras to {times("Keras on PyTorch", BOOK_PYTORCH)}, ',
-        f'fastai to {times("fastai", BOOK_PYTORCH)}.',
-        f'{first:.1f} times as fast as torchvision',
-        f'{five:.1f} times over five epochs',
-        f'on {peers["machine"]["date"]}, on two cores of',
-        f'{on_gpu("bfloat16")} times as many images a second as the book',
-        f'training from files {on_gpu("bfloat16, from files")} times; '
-        f'strict float32 {on_gpu("float32")} times',
-    ):
-        assert words in text
-    assert 'takes less than a hundredth' in text
-    for rows in measured('frozen')['runs'].values():
-        assert all(each['kept'] > 100 * each['plain'] for each in rows)
+    commands = (tmp_path / 'html/commands.html').read_text()
+    for name in main.commands:
+        assert f'id="d2l-ft-{name}"' in commands
+    for option in main.commands['train'].params:
+        assert option.opts[0] in commands
+    api = (tmp_path / 'html/api.html').read_text()
+    for name in d2l_ft.__all__:
+        assert f'id="d2l_ft.{name}"' in api or f'>{name}<' in api
+    assert 'id="d2l_ft.Backend.train_step"' in api
+    for page in (tmp_path / 'html').glob('*.html'):
+        text = page.read_text()
+        assert '<!-- generated' not in text
+        assert not re.findall(r'(?:src|rel="stylesheet" href)="(?:https?:)?//', text)
