@@ -174,3 +174,15 @@ def make_folder(root: Path, train: int = 10, test: int = 4) -> Path:
                 image = np.clip(rng.normal(level, 30, (height, width, 3)), 0, 255)
                 cv2.imwrite(str(place / f'{number:02d}.jpg'), image.astype(np.uint8))
     return root
+
+
+def run_config(**changes):
+    """Return the config of a run that never was."""
+    from d2l_ft.runs.directory import RunConfig
+    from d2l_ft.runs.settings import Settings
+
+    known = {
+        'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
+        'train_examples': 1, 'test_examples': 1, 'settings': Settings(),
+    }  # fmt: skip
+    return RunConfig(**(known | changes))

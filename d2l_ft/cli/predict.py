@@ -74,9 +74,9 @@ def predict(
     if good:
         chosen = get_backend(backend)
         placed = load_net(opened, chosen)
-        pipeline = Pipeline(opened.config['image_size'])
+        pipeline = Pipeline(opened.config.image_size)
         rows = probabilities(chosen, placed, good, pipeline, bar=not as_json).tolist()
-    classes = opened.config['classes']
+    classes = opened.config.classes
     ranked = {
         path: sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
         for path, row in zip(good, rows, strict=True)

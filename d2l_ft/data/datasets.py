@@ -1,6 +1,5 @@
 """Data sets by name: the built-in sample, the hot dogs of the book, or a folder of one's own."""
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -97,16 +96,6 @@ class DataSet:
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the labels."""
         return self.train.classes
-
-    def fingerprint(self) -> str:
-        """Return a hash of the order in which images stand, by their names and labels."""
-        lines = [
-            f'{each.path.removeprefix(root).replace(os.sep, "/")} {each.label}'
-            for part in (self.train, self.test)
-            for root in [os.path.join(part.root, '')]  # as the paths of ``scan`` begin
-            for each in part.samples
-        ]
-        return hashlib.sha256('\n'.join(lines).encode(errors='surrogateescape')).hexdigest()
 
     def loaders(
         self,

@@ -118,15 +118,13 @@ def save_contents(folder: Path, data: DataSet, bar: bool = True) -> None:
     write_atomic(folder / CONTENTS, ''.join(f'{line}\n' for line in lines).encode())
 
 
-def load_contents(folder: Path) -> list[Kept] | None:
-    """Return what a run directory tells of its images; None if it does not, as an old one.
+def load_contents(folder: Path) -> list[Kept]:
+    """Return what a run directory tells of its images.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: The file is missing or damaged.
     """
     path = folder / CONTENTS
-    if not path.exists():
-        return None
     try:
         return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
     except (OSError, ValueError, RecursionError) as error:

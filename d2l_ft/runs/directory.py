@@ -12,16 +12,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from d2l_ft.errors import CheckpointError, ModelError, TrainingDiverged
+from d2l_ft.errors import CheckpointError, D2LFTError, TrainingDiverged
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.models.state import unusable
-from d2l_ft.runs.bounds import check_classes, check_number, check_text
+from d2l_ft.optim.recipe import Recipe
+from d2l_ft.runs.fields import Option, check_classes, check_fields
+from d2l_ft.runs.settings import NETS, Settings, declared
 from d2l_ft.storage.atomic import (
     check_writable,
     is_leftover,
@@ -30,7 +32,7 @@ from d2l_ft.storage.atomic import (
     write_atomic,
 )
 from d2l_ft.storage.locks import lock_file, locked
-from d2l_ft.storage.typed_json import from_json, typed
+from d2l_ft.storage.typed_json import from_json
 from d2l_ft.system.console import visible, warn
 from d2l_ft.training.metrics import EpochMetrics, Position
 
@@ -39,18 +41,54 @@ KEPT = 2
 MOST = 10**18
 """The largest sum in a position: of losses, examples, seconds."""
 
-NETS = ('fine-tuned', 'scratch')
-
 LEFT_OUT, CONTENTS = 'left-out.txt', 'images.jsonl'
-
-CONFIG = {
-    'backend': str, 'arch': str, 'classes': list[str], 'image_size': int, 'data': str,
-    'train_examples': int, 'test_examples': int, 'settings': dict[str, Any],
-}  # fmt: skip
-"""What config.json must hold; the rest of it is for readers."""
 
 LARGEST_CONFIG, LARGEST_METRICS = 1 << 26, 1 << 30
 """Bytes of the files; larger ones are damaged."""
+
+
+COUNT = {'option': Option('', bounds=(0, 10**9))}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What config.json holds.
+
+    Attributes:
+        backend: The framework that began the run.
+        arch: Architecture.
+        classes: Their names, in the order of the labels.
+        image_size: Side of the net's input, in pixels.
+        data: The data set's name, or its folder's full path.
+        train_examples: Images to train on.
+        test_examples: Images to test on.
+        settings: What was asked for, with the data set's own values where nothing was.
+        recipes: Net -> what its optimiser was built with.
+        created: When the run began, in ISO 8601.
+        versions: Package -> version.
+    """
+
+    backend: str
+    arch: str
+    classes: list[str]
+    image_size: int = field(metadata=declared()['image_size'].metadata)
+    data: str
+    train_examples: int = field(metadata=COUNT)
+    test_examples: int = field(metadata=COUNT)
+    settings: Settings
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    created: str = ''
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what no run can have been.
+
+        Raises:
+            D2LFTError: A value is out of its bounds, or settings contradict each other.
+        """
+        check_fields(self)
+        check_classes(self.classes)
+        self.settings.check()
 
 
 @contextmanager
@@ -86,7 +124,7 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
 class Run:
     """A run directory."""
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: RunConfig) -> None:
         self.path, self.config = path, config
 
     @classmethod
@@ -97,13 +135,14 @@ class Run:
             CheckpointError: It is no run directory, or its config is damaged.
         """
         try:
-            config = json.loads(read_file(path / 'config.json', LARGEST_CONFIG))
-            check_config(config)
+            text = read_file(path / 'config.json', LARGEST_CONFIG)
+            config = from_json(RunConfig, json.loads(text))
+            config.check()
         except OSError:
             raise CheckpointError(
                 f'{path} is no run directory (it has no config.json): train with --out {path}'
             ) from None
-        except (ValueError, RecursionError, ModelError) as error:
+        except (ValueError, RecursionError, D2LFTError) as error:
             raise CheckpointError(
                 f'{path}/config.json is damaged ({error}): mend it, or train anew'
             ) from None
@@ -111,7 +150,7 @@ class Run:
 
     def save_config(self) -> None:
         """Write the config."""
-        text = json.dumps(self.config, indent=2) + '\n'
+        text = json.dumps(asdict(self.config), indent=2) + '\n'
         write_atomic(self.path / 'config.json', text.encode())
 
     def save_left_out(self, lines: Sequence[str]) -> None:
@@ -177,8 +216,11 @@ class Run:
                     f'{position.epoch + (position.step > 0)}: train again with a smaller '
                     'learning rate'
                 )
-        meta = {'net': net, 'position': asdict(position)}
-        meta |= {key: self.config[key] for key in ('arch', 'classes', 'image_size')}
+        config = self.config
+        meta = {
+            'net': net, 'position': asdict(position), 'arch': config.arch,
+            'classes': config.classes, 'image_size': config.image_size,
+        }  # fmt: skip
         name = f'{net}-{position.epoch:05d}-{position.step:07d}.safetensors'
         checkpoint = Checkpoint(dict(model), dict(trainer), meta)
         save_checkpoint(self.path / 'checkpoints' / name, checkpoint)
@@ -248,20 +290,3 @@ def check_position(position: Position) -> None:
     for name, value in vars(position).items():
         if not 0 <= value <= MOST:  # also not-a-number
             raise ValueError(f"'{name}' of the position is out of its bounds")
-
-
-def check_config(config: Any) -> None:
-    """Check what config.json holds.
-
-    Raises:
-        ValueError: Something is missing, or of another type than it ought to be.
-        ModelError: Something is out of its bounds.
-    """
-    if not isinstance(config, dict):
-        raise ValueError('no JSON object')
-    for name, kind in CONFIG.items():
-        typed(config.get(name), kind, name)
-    check_text('data', config['data'])
-    check_classes(config['classes'])
-    for name in ('image_size', 'train_examples', 'test_examples'):
-        check_number(name, config[name])

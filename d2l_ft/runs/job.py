@@ -3,7 +3,7 @@
 import datetime
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,11 @@ from d2l_ft.errors import (
 )
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State
-from d2l_ft.optim.recipe import FINE_TUNED
 from d2l_ft.optim.schedules import scheduled
 from d2l_ft.report.figures import save_curves
 from d2l_ft.report.page import write_report
 from d2l_ft.runs.contents import changed, load_contents, save_contents
-from d2l_ft.runs.directory import LEFT_OUT, Run, check_config, claimed
+from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claimed
 from d2l_ft.runs.results import load_net
 from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
 from d2l_ft.sources.load import load_source
@@ -65,43 +64,42 @@ def train(
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
     """
     settings.check()
-    names = settings.nets()
-    if settings.keep_memory:
+    names = settings.model.nets()
+    if settings.system.keep_memory:
         keep_freed_memory()
-    devices = backend.devices(settings.devices)
+    devices = backend.devices(settings.system.devices)
     begun = Run.open(out) if resume else None
     with claimed(out, resume):
         try:
-            data = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+            name = settings.data.data
+            data = load_data(name, settings.optim.seed, bar, settings.data.skip_bad)
         except DataError as error:
-            if begun and not os.path.exists(settings.data) and os.sep in settings.data:
+            if begun and not os.path.exists(name) and os.sep in name:
                 raise CheckpointError(
-                    f'{settings.data} is gone: tell where its images are now:  '
+                    f'{name} is gone: tell where its images are now:  '
                     f'd2l-ft train --out {out} --resume --data FOLDER'
                 ) from error
             raise
         settings = settings.resolved(data)
-        size = settings.image_size or data.image_size
-        smallest = architecture(settings.arch).smallest
+        arch, size = settings.model.arch, settings.data.image_size or data.image_size
+        smallest = architecture(arch).smallest
         if size < smallest:
-            raise ModelError(
-                f'{settings.arch} needs images of at least {smallest} pixels, not {size}'
-            )
+            raise ModelError(f'{arch} needs images of at least {smallest} pixels, not {size}')
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
         for line in data.remarks:
             say(line)
         run = begun or Run(out, _config(backend, settings, data, size))
-        check_config(run.config)
+        run.config.check()
         if resume:
             _check_same(run, data, size, bar)
             # there may be more epochs, and the data may have moved
-            run.config |= {'data': data.name, 'settings': asdict(settings)}
+            run.config = replace(run.config, data=data.name, settings=settings)
         check_shares(settings, data, len(devices), size)
-        steps = -(-len(data.train.samples) // (settings.batch_size or data.batch_size))
+        steps = -(-len(data.train.samples) // (settings.optim.batch_size or data.batch_size))
         say(
-            f'source {settings.source}, data {data.name}: {len(data.classes)} classes, '
+            f'source {settings.model.source}, data {data.name}: {len(data.classes)} classes, '
             f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
         )
         if steps < FEW_STEPS:
@@ -109,15 +107,15 @@ def train(
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
-                settings.source or data.source, settings.arch, backend, settings.devices, bar
+                settings.model.source or data.source, arch, backend, settings.system.devices, bar
             )
-        if load_contents(out) is None:
+        if not resume:
             save_contents(out, data, bar)
         run.save_config()
         if data.left_out:
             run.save_left_out(data.left_out)
             say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
-        room = settings.image_cache
+        room = settings.system.image_cache
         cache = default_cache() if room is None else ImageCache(room << 20)
         job = Job(backend, settings, data, run, devices, bar, say, cache)
         for name in names:
@@ -158,7 +156,7 @@ class Job:
         """Train a net, from its last checkpoint if it has one; return the signal that ended it."""
         backend, settings, run = self.backend, self.settings, self.run
         self.placed = placed = self.build(name, source)
-        recipe = settings.recipe(name)
+        optim, recipe = settings.optim, settings.optim.recipe(name)
         trainer = backend.build_trainer(placed, recipe)
         position = Position()
         if found := run.load(name):
@@ -166,20 +164,20 @@ class Job:
             backend.set_state(placed, checkpoint.model)
             backend.set_trainer_state(placed, trainer, checkpoint.trainer)
         # the twin has no frozen body
-        on_features = settings.cache_features and name == 'fine-tuned'
+        on_features = settings.model.cache_features and name == 'fine-tuned'
         kind = self.on_features if on_features else self.on_images
         trained, train_iter, test_iter = kind(placed)
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
-            done = (epoch * steps + step) / (settings.epochs * steps)
-            return scheduled(settings.schedule, recipe.learning_rate, done)
+            done = (epoch * steps + step) / (optim.epochs * steps)
+            return scheduled(optim.schedule, recipe.learning_rate, done)
 
         fit = Fit(
-            backend, trained, trainer, train_iter, test_iter, settings.epochs,
-            name=name, position=position, seed=settings.seed,
-            rate=None if settings.schedule == 'constant' else rate,
-            save_every=settings.save_every, bar=self.bar,
+            backend, trained, trainer, train_iter, test_iter, optim.epochs,
+            name=name, position=position, seed=optim.seed,
+            rate=None if optim.schedule == 'constant' else rate,
+            save_every=settings.system.save_every, bar=self.bar,
         )  # fmt: skip
 
         def save(position: Position) -> None:
@@ -190,7 +188,7 @@ class Job:
             run.add_metrics(metrics)
             save(fit.position)
             self.say(
-                f'{name} epoch {metrics.epoch}/{settings.epochs}: loss {metrics.train_loss:.3f}, '
+                f'{name} epoch {metrics.epoch}/{optim.epochs}: loss {metrics.train_loss:.3f}, '
                 f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
                 f'{metrics.examples_per_sec:.1f} examples/sec '
                 f'(step only: {metrics.step_examples_per_sec:.1f})'
@@ -208,11 +206,12 @@ class Job:
 
     def build(self, name: str, source: State | None) -> Placed:
         """Return a new net on its devices; tell the first time how it computes."""
-        settings = self.settings
-        net = self.backend.build_net(settings.arch, len(self.data.classes), source, settings.seed)
-        if settings.freeze and name == 'fine-tuned':
+        model, system = self.settings.model, self.settings.system
+        classes, seed = len(self.data.classes), self.settings.optim.seed
+        net = self.backend.build_net(model.arch, classes, source, seed)
+        if model.freeze and name == 'fine-tuned':
             self.backend.freeze(net)
-        placed = self.backend.place(net, self.devices, settings.precision, settings.channels_last)
+        placed = self.backend.place(net, self.devices, system.precision, system.channels_last)
         if not self.run.metrics():
             where = ', '.join(str(device) for device in self.devices)
             threads = self.backend.threads()
@@ -221,17 +220,18 @@ class Job:
 
     def pipeline(self) -> Pipeline:
         """Return what is done to the images of the training part."""
-        settings, size = self.settings, self.run.config['image_size']
-        return self.data.pipeline(size, settings.seed, settings.augment, settings.views)
+        options, size = self.settings.data, self.run.config.image_size
+        seed = self.settings.optim.seed
+        return self.data.pipeline(size, seed, options.augment, options.views)
 
     def on_images(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
-        settings = self.settings
+        optim = self.settings.optim
         loaders = self.data.loaders(
             self.backend,
-            settings.batch_size or self.data.batch_size,
-            self.run.config['image_size'],
-            seed=settings.seed,
+            optim.batch_size or self.data.batch_size,
+            self.run.config.image_size,
+            seed=optim.seed,
             pipeline=self.pipeline(),
             **self.loading(),
         )
@@ -239,7 +239,7 @@ class Job:
 
     def loading(self) -> dict[str, Any]:
         """Return the options of loaders: workers, cache and device."""
-        workers = self.settings.workers
+        workers = self.settings.system.workers
         return {
             'workers': default_workers(self.devices) if workers is None else workers,
             'cache': self.cache,
@@ -249,18 +249,18 @@ class Job:
     def on_features(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the head, and loaders of the features of both parts in place of images."""
         settings, backend = self.settings, self.backend
-        batch_size = settings.batch_size or self.data.batch_size
+        batch_size = settings.optim.batch_size or self.data.batch_size
         loaders: list[Any] = []
-        train, test = self.pipeline(), Pipeline(self.run.config['image_size'])
-        how = f'{placed.precision}, channels last: {settings.channels_last}'
+        train, test = self.pipeline(), Pipeline(self.run.config.image_size)
+        how = f'{placed.precision}, channels last: {settings.system.channels_last}'
         for part, pipeline in ((self.data.train, train), (self.data.test, test)):
             kept = features(
-                backend, placed, settings.arch, part.samples, pipeline, how, self.bar,
+                backend, placed, settings.model.arch, part.samples, pipeline, how, self.bar,
                 **self.loading(),
             )  # fmt: skip
             shuffle = part is self.data.train
             loaders.append(
-                FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.seed)
+                FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.optim.seed)
             )
         head = backend.place(backend.head(placed.net), self.devices, placed.precision)
         self.say('the body is frozen: its features are kept, and epochs train the head on them')
@@ -272,7 +272,7 @@ class Job:
         save_curves(run.path / 'curves.png', run.history())
         # the first net's report gets the twin's curves
         placed = self.placed if name == run.best_net() else None
-        pipeline = Pipeline(run.config['image_size'])
+        pipeline = Pipeline(run.config.image_size)
         found = evaluate_samples(
             self.backend,
             placed or load_net(run, self.backend),
@@ -284,7 +284,7 @@ class Job:
         )
         write_report(
             run.path / 'report.html',
-            run.config,
+            asdict(run.config),
             run.metrics(),
             run.best_net(),
             found,
@@ -296,27 +296,27 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
     """Return an error's line for a training that diverged: what is left, and what to try."""
     kept = run.checkpoints(name)
     left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
-    rate = FINE_TUNED.learning_rate if settings.lr is None else settings.lr
+    rate = settings.optim.recipe('fine-tuned').learning_rate
     cause = error.partition(':')[0]
     other = '' if kept or name == 'scratch' else ', or from another --source'
     return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth){other}'
 
 
-def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> dict[str, Any]:
+def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> RunConfig:
     """Return what config.json holds."""
-    return {
-        'backend': backend.NAME,
-        'arch': settings.arch,
-        'classes': data.classes,
-        'image_size': size,
-        'data': data.name,
-        'train_examples': len(data.train.samples),
-        'test_examples': len(data.test.samples),
-        'settings': asdict(settings),
-        'recipes': {name: asdict(settings.recipe(name)) for name in settings.nets()},
-        'created': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
-        'versions': versions(),
-    }
+    return RunConfig(
+        backend=backend.NAME,
+        arch=settings.model.arch,
+        classes=data.classes,
+        image_size=size,
+        data=data.name,
+        train_examples=len(data.train.samples),
+        test_examples=len(data.test.samples),
+        settings=settings,
+        recipes={name: settings.optim.recipe(name) for name in settings.model.nets()},
+        created=datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+        versions=versions(),
+    )
 
 
 def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
@@ -326,20 +326,16 @@ def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
         CheckpointError: Classes, images or image size differ.
     """
     config = run.config
-    kept = load_contents(run.path)
-    if (data.name == 'sample') != (config['data'] == 'sample'):  # which has crops of its own
+    if (data.name == 'sample') != (config.data == 'sample'):  # which has crops of its own
         raise CheckpointError(
-            f'{run.path} was begun with --data {config["data"]}: '
+            f'{run.path} was begun with --data {config.data}: '
             'leave the option out, or train anew with another --out'
         )
-    if kept is not None and (found := changed(kept, data, bar)):
+    if found := changed(load_contents(run.path), data, bar):
         raise CheckpointError(
             f'{found} since {run.path} began: make it as it was, or train anew with another --out'
         )
-    now = {'classes': data.classes, 'image_size': size}
-    if kept is None:  # a run of before the contents were kept
-        now['fingerprint'] = data.fingerprint()
-    if any(config.get(key) != value for key, value in now.items()):
+    if (data.classes, size) != (config.classes, config.image_size):
         raise CheckpointError(
-            f'{config["data"]} has changed since {run.path} began: train anew with another --out'
+            f'{config.data} has changed since {run.path} began: train anew with another --out'
         )

@@ -4,11 +4,8 @@ from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.datasets import images_to_test, load_data
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.transforms import Pipeline
-from d2l_ft.errors import (
-    CheckpointError,
-)
+from d2l_ft.errors import CheckpointError
 from d2l_ft.runs.directory import Run
-from d2l_ft.runs.settings import run_settings
 from d2l_ft.system.console import listed, listed_only
 from d2l_ft.training.evaluation import Evaluation, evaluate_samples
 
@@ -22,7 +19,7 @@ def load_net(run: Run, backend: Backend, name: str | None = None) -> Placed:
     found = run.load(name or run.best_net())
     if found is None:
         raise CheckpointError(f'{run.path} has no checkpoint of {name}')
-    net = backend.build_net(run.config['arch'], len(run.config['classes']))
+    net = backend.build_net(run.config.arch, len(run.config.classes))
     placed = backend.place(net, backend.devices('auto'))
     backend.set_state(placed, found[0].model)
     return placed
@@ -47,14 +44,14 @@ def evaluate_run(
         DataError: The data set cannot be had, or an image in it is bad.
         CheckpointError: It has a class that the run has not.
     """
-    settings = run_settings(run)
-    classes = run.config['classes']
+    settings, classes = run.config.settings, run.config.classes
+    skip_bad = settings.data.skip_bad
     if data is None:
-        dataset = load_data(settings.data, settings.seed, bar, settings.skip_bad)
+        dataset = load_data(settings.data.data, settings.optim.seed, bar, skip_bad)
         part, which = dataset.test, f'the test part of {dataset.name}'
     else:
-        part, which = images_to_test(data, bar, settings.skip_bad)
-        if which == f'all of {settings.data}':
+        part, which = images_to_test(data, bar, skip_bad)
+        if which == f'all of {settings.data.data}':
             which += ', also what the run was trained on'
     if set(part.classes) - set(classes):
         raise CheckpointError(
@@ -64,5 +61,5 @@ def evaluate_run(
     labels = [classes.index(name) for name in part.classes]
     samples = [Sample(each.path, labels[each.label]) for each in part.samples]
     placed = load_net(run, backend)
-    pipeline = Pipeline(run.config['image_size'])
+    pipeline = Pipeline(run.config.image_size)
     return evaluate_samples(backend, placed, classes, samples, pipeline, bar), which

@@ -1,150 +1,305 @@
-"""What a run is asked for, and what of it no training can do."""
+"""What a run is asked for, in four groups of options, and what of it no training can do.
+
+Each option is declared once, as a field. ``d2l-ft train`` makes its options of these, and
+config.json has a value for each. Whoever adds one adds a field here, its use and its test.
+"""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from d2l_ft.backend.devices import PRECISIONS, parse_devices
-from d2l_ft.data.datasets import DataSet
-from d2l_ft.errors import (
-    CheckpointError,
-    D2LFTError,
-    ModelError,
-)
-from d2l_ft.models.architectures import architecture
+from d2l_ft.errors import CheckpointError, ModelError
+from d2l_ft.models.architectures import ARCHITECTURES, architecture
 from d2l_ft.optim.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe
 from d2l_ft.optim.schedules import SCHEDULES
-from d2l_ft.runs.bounds import BOUNDS, check_number, check_text
-from d2l_ft.runs.directory import NETS, Run
-from d2l_ft.sources.load import SOURCES
-from d2l_ft.storage.typed_json import from_json
+from d2l_ft.runs.fields import check_fields, option
+
+if TYPE_CHECKING:  # the command line's help does without OpenCV
+    from d2l_ft.data.datasets import DataSet
+
+NETS = ('fine-tuned', 'scratch')
+
+SOURCES = ('sample', 'imagenet', 'none')
+"""Names of sources; any other is a file."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a run is asked for; the command line's options have the same names.
+class DataOptions:
+    """The images, and what is done to them."""
 
-    Attributes:
-        data: 'sample', 'hotdog' or an image folder.
-        arch: Architecture.
-        source: 'sample', 'imagenet', 'none' or a file, as ``load_source`` takes it; None is the
-            data set's own.
-        epochs: Passes over the training part.
-        batch_size: Examples a step; None is the data set's own.
-        lr: Rate of the body of the fine-tuned net; the twin's is ten times that. None is the data
-            set's own.
-        head_lr_mult: The head learns so many times faster.
-        weight_decay: As in ``Recipe``.
-        momentum: As in ``Recipe``.
-        freeze: Train the head alone.
-        cache_features: Compute what the frozen body makes of the images once.
-        augment: Crop and flip at random; otherwise each image is seen as in the test.
-        views: The crops of the first so many epochs come again; 0 draws new ones each epoch.
-        compare: Train the twin from scratch as well.
-        image_size: Side of the net's input, in pixels; None is the data set's own.
-        devices: As ``parse_devices`` reads it.
-        workers: Loader processes; None is 0 on the CPU, up to 8 with a GPU.
-        image_cache: MiB in which images are kept between epochs; None is a quarter of what is free.
-        precision: 'auto', 'float32' or 'bfloat16'.
-        channels_last: Layout of images in memory, where the framework leaves the choice.
-        keep_memory: Keep freed memory for the next step, where the system lets the process choose.
-        schedule: 'constant' or 'cosine', of the rates over all steps.
-        save_every: Steps within an epoch between checkpoints; 0 writes them after each epoch only.
-        skip_bad: Leave out bad images instead of refusing to train.
-        seed: Seed of heads, twin, order, crops, flips and dropout.
-    """
+    data: str = option(
+        'sample',
+        'sample, hotdog, or a folder with a folder of images per class.',
+        may_change=True,  # it may have moved; its contents are compared
+    )
+    image_size: int | None = option(
+        None,
+        "Side of the net's input in pixels.  [default: 48 for sample, else 224]",
+        bounds=(32, 1 << 13),
+    )
+    augment: bool = option(True, 'Crop and flip the training images at random.')
+    views: int = option(
+        0,
+        'Draw so many crops of an image, which come again and again.  [default: always new ones]',
+        bounds=(0, 10**6),
+        metavar='COUNT',
+    )
+    skip_bad: bool = option(False, 'Leave out bad images; the run lists them.')
 
-    data: str = 'sample'
-    arch: str = 'resnet18'
-    source: str | None = None
-    epochs: int = 5
-    batch_size: int | None = None
-    lr: float | None = None
-    head_lr_mult: float = FINE_TUNED.head_lr_mult
-    weight_decay: float = FINE_TUNED.weight_decay
-    momentum: float = FINE_TUNED.momentum
-    freeze: bool = False
-    cache_features: bool = False
-    augment: bool = True
-    views: int = 0
-    compare: bool = False
-    image_size: int | None = None
-    devices: str = 'auto'
-    workers: int | None = None
-    image_cache: int | None = None
-    precision: str = 'auto'
-    channels_last: bool = True
-    keep_memory: bool = True
-    schedule: str = 'constant'
-    save_every: int = 0
-    skip_bad: bool = False
-    seed: int = 0
+    def check(self) -> None:
+        """Refuse what no training can do.
+
+        Raises:
+            ModelError: A value is out of its bounds, or options contradict each other.
+        """
+        check_fields(self)
+        if self.views and not self.augment:
+            raise ModelError('--no-augment leaves one view: leave out --views')
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The net, and what of it is trained."""
+
+    arch: str = option('resnet18', 'Architecture.', choices=tuple(ARCHITECTURES))
+    source: str | None = option(
+        None,
+        'sample (pre-trained at first use), imagenet, none, or a weights file.  '
+        '[default: sample for sample, else imagenet]',
+    )
+    freeze: bool = option(False, 'Train the output layer alone.')
+    cache_features: bool = option(
+        False,
+        'With `freeze`, run the body once and train the output layer on what it gave: the same '
+        'net to rounding, in a fraction of the time. It needs `augment=False` or `views`.',
+    )
+    compare: bool = option(False, 'Also train a twin from scratch.')
+
+    def check(self) -> None:
+        """Refuse what no training can do.
+
+        Raises:
+            ModelError: A value is out of its bounds, or options contradict each other.
+        """
+        check_fields(self)
+        if self.cache_features and not self.freeze:
+            raise ModelError('--cache-features needs --freeze: a body that learns changes them')
+        if self.source == 'none' and self.freeze:
+            raise ModelError('--freeze needs a source: random features would stay random')
+
+    def nets(self) -> list[str]:
+        """Return the nets to train; without a source there is only the twin."""
+        if self.source == 'none':
+            return ['scratch']
+        return list(NETS) if self.compare else ['fine-tuned']
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    """How long and how fast the nets learn."""
+
+    epochs: int = option(5, 'Passes over the training images.', bounds=(1, 10**6))
+    batch_size: int | None = option(
+        None, 'Examples a step.  [default: 64 for sample, else 128]', bounds=(1, 10**6)
+    )
+    learning_rate: float | None = option(
+        None,
+        'Rate of the body, for the mean loss; the twin of `compare` gets 10 x.  '
+        '[default: 0.002 for sample, else 0.01]',
+        flag='--lr',
+    )
+    head_lr_mult: float = option(
+        FINE_TUNED.head_lr_mult, 'The new output layer learns so many times faster.'
+    )
+    weight_decay: float = option(FINE_TUNED.weight_decay, "Factor of the L2 penalty's gradient.")
+    momentum: float = option(FINE_TUNED.momentum, 'Factor of the velocity, below 1.')
+    schedule: str = option(
+        'constant',
+        'How the rates go on: cosine lets them fall to 0 over all steps.',
+        choices=SCHEDULES,
+    )
+    seed: int = option(
+        0, 'Seed of heads, twin, order, crops, flips and dropout.', bounds=(0, 2**63 - 1)
+    )
+
+    def check(self) -> None:
+        """Refuse what no training can do.
+
+        Raises:
+            ModelError: A value is out of its bounds.
+        """
+        check_fields(self)
+        for net in NETS:
+            self.recipe(net)
 
     def recipe(self, net: str) -> Recipe:
-        """Return the recipe of 'fine-tuned' or 'scratch', at the chapter's rate if none is set."""
-        rate = FINE_TUNED.learning_rate if self.lr is None else self.lr
+        """Return the recipe of 'fine-tuned' or 'scratch'.
+
+        This is the one rule for rates: what was asked for, else the data set's own, which
+        ``Settings.resolved`` has filled in, else the chapter's; and ten times that from scratch,
+        where all layers learn alike.
+        """
+        rate = FINE_TUNED.learning_rate if self.learning_rate is None else self.learning_rate
         multiplier = self.head_lr_mult
         if net == 'scratch':
             rate, multiplier = rate * SCRATCH_LR_FACTOR, 1.0
         return Recipe(rate, multiplier, self.weight_decay, self.momentum)
 
-    def resolved(self, data: DataSet) -> 'Settings':
+
+@dataclass(frozen=True)
+class SystemOptions:
+    """On what it is computed, and how; what is kept."""
+
+    devices: str = option('auto', 'auto, cpu, cpu:2 (two replicas), gpu, gpu:0,1.', may_change=True)
+    workers: int | None = option(
+        None,
+        'Loader processes.  [default: 0 on the CPU, up to 8 with a GPU]',
+        bounds=(0, 1 << 10),
+        may_change=True,
+    )
+    image_cache: int | None = option(
+        None,
+        'Memory in which decoded images are kept between epochs; the result does not depend on '
+        'it.  [default: a quarter of what is free]',
+        bounds=(0, 1 << 24),
+        metavar='MIB',
+        may_change=True,
+    )
+    precision: str = option(
+        'auto', 'auto takes bfloat16 with PyTorch where the hardware has it.', choices=PRECISIONS
+    )
+    channels_last: bool = option(
+        True, 'Layout of images in memory with PyTorch: faster, and sums round otherwise.'
+    )
+    keep_memory: bool = option(
+        True,
+        'Keep freed memory for the next step instead of giving it back to the system (glibc).',
+        may_change=True,
+    )
+    save_every: int = option(
+        0,
+        'Write checkpoints within an epoch too.  [default: after each epoch]',
+        bounds=(0, 10**9),
+        metavar='STEPS',
+        may_change=True,
+    )
+
+    def check(self) -> None:
+        """Refuse what no training can do.
+
+        Raises:
+            ModelError: A value is out of its bounds.
+            DeviceError: The devices cannot be read.
+        """
+        check_fields(self)
+        parse_devices(self.devices)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked for."""
+
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    optim: OptimOptions = OptimOptions()
+    system: SystemOptions = SystemOptions()
+
+    @classmethod
+    def of(cls, **options: Any) -> 'Settings':
+        """Return the settings with some options, each given by its name alone.
+
+        Raises:
+            ModelError: There is no such option.
+        """
+        return cls().changed(**options)
+
+    def changed(self, **options: Any) -> 'Settings':
+        """Return the settings with other values of some options.
+
+        Raises:
+            ModelError: There is no such option.
+        """
+        groups = {}
+        for name, group in vars(self).items():
+            mine = {
+                each.name: options.pop(each.name) for each in fields(group) if each.name in options
+            }
+            groups[name] = replace(group, **mine)
+        if options:
+            names = ', '.join(each.name for each in declared().values())
+            raise ModelError(f'there is no option {next(iter(options))!r}; there are {names}')
+        return Settings(**groups)
+
+    def values(self) -> dict[str, Any]:
+        """Return name -> value of all options."""
+        return {name: value for group in vars(self).values() for name, value in vars(group).items()}
+
+    def resolved(self, data: 'DataSet') -> 'Settings':
         """Return the settings with the data set's own values where there are none."""
-        return replace(
-            self,
-            image_size=self.image_size or data.image_size,
-            batch_size=self.batch_size or data.batch_size,
-            lr=data.lr if self.lr is None else self.lr,
+        rate = self.optim.learning_rate
+        return self.changed(
             data=data.name,
-            source=full_path(self.source or data.source),
+            image_size=self.data.image_size or data.image_size,
+            batch_size=self.optim.batch_size or data.batch_size,
+            learning_rate=data.lr if rate is None else rate,
+            source=full_path(self.model.source or data.source),
         )
+
+    def resumed(self, given: Mapping[str, Any]) -> 'Settings':
+        """Return the settings with which a run of these goes on.
+
+        What changes no result may be given again, and epochs unless the rates depend on them;
+        anything else must be as it was.
+
+        Raises:
+            CheckpointError: Something is not.
+        """
+        kept, options = self.values(), declared()
+        settings = self
+        for name, value in given.items():
+            epochs = name == 'epochs' and self.optim.schedule == 'constant'
+            if options[name].metadata['option'].may_change or epochs:
+                settings = settings.changed(**{name: value})
+                continue
+            before = kept[name]
+            if name == 'source' and before:
+                value, before = full_path(value), full_path(before)
+            if value != before:
+                flag = f'--{name.replace("_", "-")}'
+                raise CheckpointError(
+                    f'the run was begun with {flag} {kept[name]}: '
+                    'leave the option out, or train anew with another --out'
+                )
+        return settings
 
     def check(self) -> None:
         """Refuse what no training can do, before a framework is imported.
 
         Raises:
             ModelError: A value is out of its bounds, or options contradict each other.
+            DeviceError: The devices cannot be read.
         """
-        architecture(self.arch)
-        for name, value in vars(self).items():
-            if name in BOUNDS and value is not None:
-                check_number(name, value)
-            elif isinstance(value, str):
-                check_text(name, value)
-        for name, choices in (('precision', PRECISIONS), ('schedule', SCHEDULES)):
-            if getattr(self, name) not in choices:
-                raise ModelError(
-                    f'{name} is {getattr(self, name)!r}: choose one of {", ".join(choices)}'
-                )
-        parse_devices(self.devices)
-        for net in self.nets():
-            self.recipe(net)
-
-    def nets(self) -> list[str]:
-        """Return the nets to train; without a source there is only the twin.
-
-        Raises:
-            ModelError: The options contradict each other.
-        """
-        if self.views and not self.augment:
-            raise ModelError('--no-augment leaves one view: leave out --views')
-        if self.cache_features and not self.freeze:
-            raise ModelError('--cache-features needs --freeze: a body that learns changes them')
-        if self.cache_features and self.augment and not self.views:
+        for group in (self.data, self.model, self.optim, self.system):
+            group.check()
+        if self.model.cache_features and self.data.augment and not self.data.views:
             raise ModelError(
                 '--cache-features needs crops that come again: add --no-augment, or --views 4'
             )
-        if self.source == 'none':
-            if self.freeze:
-                raise ModelError('--freeze needs a source: random features would stay random')
-            return ['scratch']
-        return list(NETS) if self.compare else ['fine-tuned']
+
+
+def declared() -> dict[str, Field[Any]]:
+    """Return name -> field of all options, in the order of the groups."""
+    groups = vars(Settings()).values()
+    return {each.name: each for group in groups for each in fields(group)}
 
 
 FEW_STEPS = 10
 """Steps an epoch below which a user is told."""
 
 
-def check_shares(settings: Settings, data: DataSet, devices: int, size: int) -> None:
+def check_shares(settings: Settings, data: 'DataSet', devices: int, size: int) -> None:
     """Refuse batches of which a device gets one image where BatchNorm cannot train on one.
 
     One value has no variance: PyTorch raises in the step, and MXNet trains on zeros.
@@ -152,15 +307,16 @@ def check_shares(settings: Settings, data: DataSet, devices: int, size: int) -> 
     Raises:
         ModelError: There is such a batch; what to do instead.
     """
-    arch, count = architecture(settings.arch), len(data.train.samples)
-    if size >= arch.alone or (settings.freeze and settings.nets() == ['fine-tuned']):
+    model = settings.model
+    arch, count = architecture(model.arch), len(data.train.samples)
+    if size >= arch.alone or (model.freeze and model.nets() == ['fine-tuned']):
         return
 
     def smallest_share(batch_size: int) -> int:
         sizes = {min(batch_size, count), count % batch_size or batch_size}
         return max(1, min(sizes) // devices)
 
-    now = settings.batch_size or data.batch_size
+    now = settings.optim.batch_size or data.batch_size
     if smallest_share(now) > 1:
         return
     others = sorted(range(2, count + 1), key=lambda each: abs(each - now))
@@ -175,17 +331,3 @@ def check_shares(settings: Settings, data: DataSet, devices: int, size: int) -> 
 def full_path(source: str) -> str:
     """Return a source as it is to be kept: a file by its full path, others by their name."""
     return source if source in SOURCES else os.path.realpath(os.path.expanduser(source))
-
-
-def run_settings(run: Run) -> Settings:
-    """Return the settings of a run.
-
-    Raises:
-        CheckpointError: They are damaged, out of their bounds, or of a newer d2l_ft.
-    """
-    try:
-        settings = from_json(Settings, run.config['settings'])
-        settings.check()
-    except (ValueError, D2LFTError) as error:
-        raise CheckpointError(f'the settings in {run.path}/config.json: {error}') from None
-    return settings

@@ -12,9 +12,6 @@ from d2l_ft.sources.pretrain import sample_source
 from d2l_ft.sources.weights import read_weights
 from d2l_ft.sources.zoo import imagenet_file
 
-SOURCES = ('sample', 'imagenet', 'none')
-"""Names of sources; any other is a file."""
-
 
 def load_source(
     source: str, arch: str, backend: Backend, devices: str = 'auto', bar: bool = True

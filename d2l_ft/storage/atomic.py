@@ -60,7 +60,7 @@ def read_file(path: Path, most: int) -> str:
             raise ValueError('it is no regular file')
         if status.st_size > most:
             raise ValueError(f'it has {status.st_size} bytes')
-        return stream.read(most + 1).decode()
+        return stream.read(status.st_size).decode()  # a buffer of that size is made at once
 
 
 def sync_folder(folder: Path) -> None:

@@ -74,9 +74,10 @@ def test_nets_whose_features_cannot_be_kept(framework):
 
 
 def settings(folder, **changes):
-    return Settings(
+    return Settings.of(
         data=str(folder), source=str(folder / 'source.safetensors'), freeze=True, epochs=4,
-        batch_size=8, image_size=SIZE, lr=0.01, momentum=0.9, precision='float32', devices='cpu',
+        batch_size=8, image_size=SIZE, learning_rate=0.01, momentum=0.9,
+        precision='float32', devices='cpu',
         **changes,
     )  # fmt: skip
 
@@ -113,7 +114,7 @@ def test_a_resumed_run_reads_its_features_from_the_disk(framework, folder, tmp_p
     train(framework, chosen, tmp_path / 'run', bar=False, say=str)
     whole = Run.open(tmp_path / 'run').load('fine-tuned')[0].model
     half = tmp_path / 'half'
-    train(framework, replace(chosen, epochs=2), half, bar=False, say=str)
+    train(framework, chosen.changed(epochs=2), half, bar=False, say=str)
     monkeypatch.setattr(framework, 'features', None)  # calling it would fail
     train(framework, chosen, half, resume=True, bar=False, say=str)
     for name, array in Run.open(half).load('fine-tuned')[0].model.items():
@@ -220,7 +221,7 @@ def to_numpy(array):
 ])  # fmt: skip
 def test_options_that_contradict_each_other(changes, text):
     with pytest.raises(ModelError, match=text):
-        Settings(**changes).nets()
+        Settings.of(**changes).check()
 
 
 @pytest.mark.parametrize('last', [True, False])
@@ -228,7 +229,7 @@ def test_the_layout_is_the_one_asked_for(backend, tmp_path, monkeypatch, last):
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
     asked, place = [], backend.place
     monkeypatch.setattr(backend, 'place', lambda *args: asked.append(args[2:]) or place(*args))
-    chosen = Settings(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
+    chosen = Settings.of(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
                       devices='cpu', precision='float32', channels_last=last)  # fmt: skip
     train(backend, chosen, tmp_path / 'run', bar=False, say=str)
     assert asked[0] == ('float32', last)
@@ -240,13 +241,13 @@ def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):
     decoded, decode = [], transforms.decode
     monkeypatch.setattr(transforms, 'decode', lambda path: decoded.append(path) or decode(path))
     assert load_data(str(folder), bar=False).image_size == 224
-    chosen = Settings(data=str(folder), source='none', epochs=2, batch_size=4, image_size=32,
+    chosen = Settings.of(data=str(folder), source='none', epochs=2, batch_size=4, image_size=32,
                       devices='cpu')  # fmt: skip
     train(framework, chosen, tmp_path / 'run', bar=False, say=str)
     assert sorted(decoded) == sorted(set(decoded))
     assert len(decoded) == 12
     decoded.clear()
-    train(framework, replace(chosen, image_cache=0), tmp_path / 'without',
+    train(framework, chosen.changed(image_cache=0), tmp_path / 'without',
           bar=False, say=str)  # fmt: skip
     assert len(decoded) == 2 * 12 + 4
 
@@ -278,7 +279,7 @@ def test_freed_memory_is_kept():
 def test_keeping_memory_changes_no_bit(framework, tmp_path):
     folder, found = make_folder(tmp_path / 'pictures', train=4, test=2), []
     for keep in (False, True):  # not the other way: it cannot be undone in a process
-        chosen = Settings(data=str(folder), source='none', epochs=2, batch_size=4, image_size=64,
+        chosen = Settings.of(data=str(folder), source='none', epochs=2, batch_size=4, image_size=64,
                           devices='cpu', keep_memory=keep)  # fmt: skip
         run, _ = train(framework, chosen, tmp_path / str(keep), bar=False, say=str)
         found.append(run.load('scratch')[0].model)
@@ -291,7 +292,7 @@ def test_memory_is_kept_if_asked_for(backend, tmp_path, monkeypatch, keep):
     calls = []
     monkeypatch.setattr('d2l_ft.runs.job.keep_freed_memory', lambda: calls.append(1))
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
-    chosen = Settings(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
+    chosen = Settings.of(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
                       devices='cpu', keep_memory=keep)  # fmt: skip
     train(backend, chosen, tmp_path / 'run', bar=False, say=str)
     assert len(calls) == keep

@@ -156,16 +156,13 @@ class Configs:
     def __init__(self, folder):
         from dataclasses import asdict
 
-        from d2l_ft.runs.settings import Settings
+        from conftest import run_config
+
         from d2l_ft.training.metrics import EpochMetrics
 
         self.path = folder / 'config.json'
         self.other = folder / 'metrics.jsonl'
-        self.config = {
-            'backend': 'mxnet', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 48,
-            'data': 'x', 'train_examples': 4, 'test_examples': 2,
-            'settings': asdict(Settings()), 'versions': {'numpy': '1'},
-        }  # fmt: skip
+        self.config = asdict(run_config(versions={'numpy': '1'}))
         self.metrics = asdict(EpochMetrics('scratch', 1, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0))
         self.seeds = [json.dumps(each).encode() for each in (self.config, self.metrics)]
 
@@ -183,12 +180,11 @@ class Configs:
     def read(self):
         from d2l_ft.report.text import text_curves
         from d2l_ft.runs.directory import Run
-        from d2l_ft.runs.settings import run_settings
 
         run = Run.open(self.path.parent)
-        settings = run_settings(run)
-        for name in settings.nets():
-            settings.recipe(name)
+        settings = run.config.settings
+        for name in settings.model.nets():
+            settings.optim.recipe(name)
         text_curves(run.history())
 
 

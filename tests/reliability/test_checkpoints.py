@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run_config
 from faults import OPERATIONS, Faults
 
 from d2l_ft.errors import CheckpointError, StorageError, TrainingDiverged
@@ -17,10 +18,6 @@ from d2l_ft.storage import atomic
 from d2l_ft.training.metrics import EpochMetrics, Position
 
 EPOCHS = 3
-CONFIG = {
-    'backend': 'x', 'arch': 'x', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
-    'train_examples': 1, 'test_examples': 1, 'settings': {},
-}  # fmt: skip
 
 
 def state(epoch):
@@ -30,7 +27,7 @@ def state(epoch):
 def write_run(path, done=lambda epoch: None):
     """Write what a run of some epochs writes; tell after each that it is done."""
     path.mkdir(parents=True, exist_ok=True)
-    run = Run(path, CONFIG)
+    run = Run(path, run_config())
     run.save_config()
     done(0)
     for epoch in range(1, EPOCHS + 1):
@@ -201,7 +198,7 @@ def test_a_real_limit_of_the_system(tmp_path):
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
-    run = Run(tmp_path, CONFIG)
+    run = Run(tmp_path, run_config())
     run.save_config()
     run.save('scratch', state(1), {}, Position(epoch=1))
     with pytest.raises(TrainingDiverged, match=r'w of scratch.*epoch 2'):

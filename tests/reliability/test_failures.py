@@ -108,7 +108,7 @@ def test_a_run_that_does_not_go_with_what_it_meets(framework, folder, tmp_path):
     command('train', '--backend', framework.NAME, '--data', folder, *FAST, '--out', out)
     config = (out / 'config.json').read_text()
     for old, new, cause, call in (
-        ('"squeezenet1_1"', '"resnet19"', 'unknown architecture', 'predict'),
+        ('"squeezenet1_1"', '"resnet19"', 'arch', 'predict'),
         ('"image_size": 64', '"image_size": 99999999', 'image_size', 'predict'),
         ('"seed": 0', '"seed": "0"', 'seed', 'evaluate'),
         ('{', '[', 'damaged', 'predict'),

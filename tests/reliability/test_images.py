@@ -242,7 +242,7 @@ def test_skip_bad_lists_what_it_left_out(framework, zoo, tmp_path):
     assert [Path(line.split()[0]).name for line in lines] == sorted(BAD)
     assert all(len(line.split()) > 1 for line in lines), 'each has its reason'
     config = Run.open(out).config
-    assert config['train_examples'] == 20 + len(GOOD)
+    assert config.train_examples == 20 + len(GOOD)
     (zoo / 'train/dark/empty.jpg').write_bytes((zoo / 'train/dark/00.jpg').read_bytes())
     _, err = command('train', '--out', out, '--resume', '--epochs', 2, code=2)
     assert 'empty.jpg is new since' in err

@@ -22,7 +22,6 @@ from d2l_ft.models import gluon_params
 from d2l_ft.models.checkpoint import load_checkpoint
 from d2l_ft.parity.plan import Trace
 from d2l_ft.runs.directory import Run
-from d2l_ft.runs.settings import run_settings
 from d2l_ft.sources.load import load_source
 from d2l_ft.storage.archives import extract
 
@@ -59,7 +58,7 @@ OPENERS = {
     'x.safetensors': load_checkpoint,
     'y.safetensors': lambda path: load_source(str(path), 'resnet18', None),
     'x.params': lambda path: load_source(str(path), 'resnet18', None),
-    'config.json': lambda path: run_settings(Run.open(path.parent)),
+    'config.json': lambda path: Run.open(path.parent),
     'metrics.jsonl': lambda path: Run(path.parent, {}).metrics(),
     'checkpoints/scratch-00001-0000000.safetensors': lambda path: Run(path.parents[1], {}).load(
         'scratch'

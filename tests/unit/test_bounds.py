@@ -11,28 +11,21 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import THOROUGH
+from conftest import THOROUGH, run_config
 
 from d2l_ft.cli import train
 from d2l_ft.cli.main import main
 from d2l_ft.errors import CheckpointError, ModelError
-from d2l_ft.runs.bounds import BOUNDS
 from d2l_ft.runs.directory import Run
-from d2l_ft.runs.settings import Settings, run_settings
+from d2l_ft.runs.settings import Settings, declared
 from d2l_ft.sources.weights import read_weights
-
-CONFIG = {
-    'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
-    'train_examples': 1, 'test_examples': 1,
-}  # fmt: skip
 
 
 def stored(path, settings):
     """Write the settings into a config, and return what is read of it."""
     path.mkdir(exist_ok=True)
-    run = Run(path, CONFIG | {'settings': asdict(settings)})
-    run.save_config()
-    return run_settings(Run.open(path))
+    Run(path, run_config(settings=settings)).save_config()
+    return Run.open(path).config.settings
 
 
 NUMBERS = [-5, -1, 0, 1, 2, 31, 32, 33, 48, 224, 8192, 8193, 9000, 10**6, 10**6 + 1, 10**9, 2**31,
@@ -93,18 +86,25 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
     figure(f'{count} command lines: {len(kept)} read back equal, {count - len(kept)} refused')
 
 
-@pytest.mark.parametrize('name', ['epochs', 'batch_size', 'views', 'image_size', 'workers',
-                                  'image_cache', 'save_every', 'seed'])  # fmt: skip
+BOUNDS = {
+    name: each.metadata['option'].bounds
+    for name, each in declared().items()
+    if each.metadata['option'].bounds
+}
+
+
+@pytest.mark.parametrize('name', BOUNDS)
 def test_the_ends_of_the_bounds(name, tmp_path):
     """Both the option and the config take the ends, and refuse what lies beyond."""
     option = next(each for each in train.train.params if each.name == name)
     least, most = BOUNDS[name]
     assert (option.type.min, option.type.max) == (least, most)
     for value in (least, most):
-        assert stored(tmp_path / 'run', Settings(**{name: value})) == Settings(**{name: value})
+        settings = Settings.of(**{name: value})
+        assert stored(tmp_path / 'run', settings) == settings
     for value in (least - 1, most + 1, -(10**400), 10**400):
         with pytest.raises(CheckpointError, match=f'{name} is') as caught:
-            stored(tmp_path / 'run', Settings(**{name: value}))
+            stored(tmp_path / 'run', Settings.of(**{name: value}))
         assert len(str(caught.value)) < 300
 
 
@@ -114,16 +114,20 @@ def test_the_ends_of_the_bounds(name, tmp_path):
     ('classes', [str(each) for each in range(5 * 10**5)]), ('classes', ['x' * 5000, 'b']),
     ('image_size', 9000), ('image_size', 0), ('image_size', 10**400), ('train_examples', -1),
     ('test_examples', 10**400), ('data', '\ud8ff'), ('data', 'x' * 10**5),
-    ('settings', {'lr': 10**400}), ('settings', {'lr': float('inf')}),
-    ('settings', {'weight_decay': float('nan')}), ('settings', {'momentum': 1.0}),
-    ('settings', {'devices': 'tpu'}), ('settings', {'precision': 'float16'}),
-    ('settings', {'schedule': 'x'}), ('settings', {'arch': 'resnet19'}),
-    ('settings', {'freeze': True, 'source': 'none'}), ('settings', {'source': '\ud8ff'}),
+    ('optim', {'learning_rate': 10**400}), ('optim', {'learning_rate': float('inf')}),
+    ('optim', {'weight_decay': float('nan')}), ('optim', {'momentum': 1.0}),
+    ('optim', {'schedule': 'x'}), ('optim', {'epochs': '5'}), ('optim', []),
+    ('system', {'devices': 'tpu'}), ('system', {'precision': 'float16'}),
+    ('model', {'arch': 'resnet19'}), ('model', {'freeze': True, 'source': 'none'}),
+    ('model', {'source': '\ud8ff'}), ('model', {'epochs': 5}), ('settings', []),
 ])  # fmt: skip
 def test_a_config_out_of_bounds_is_damaged(name, value, tmp_path):
-    (tmp_path / 'config.json').write_text(json.dumps(CONFIG | {'settings': {}} | {name: value}))
+    config = asdict(run_config())
+    place = config['settings'] if name in config['settings'] and name != 'data' else config
+    place[name] = value
+    (tmp_path / 'config.json').write_text(json.dumps(config))
     with pytest.raises(CheckpointError) as caught:
-        run_settings(Run.open(tmp_path))
+        Run.open(tmp_path)
     line = str(caught.value)
     assert 'config.json' in line
     assert '\n' not in line
@@ -134,8 +138,7 @@ def test_a_config_out_of_bounds_is_damaged(name, value, tmp_path):
 @pytest.mark.parametrize('name', ['config.json', 'metrics.jsonl'])
 def test_a_file_that_has_no_end_is_damaged(name, kind, tmp_path):
     """In a process that may take little memory; a wait would end in its time limit."""
-    run = Run(tmp_path, CONFIG | {'settings': {}})
-    run.save_config()
+    Run(tmp_path, run_config()).save_config()
     path = tmp_path / name
     path.unlink(missing_ok=True)
     if kind == 'fifo':

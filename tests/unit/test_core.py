@@ -322,14 +322,18 @@ def test_two_processes_may_draw_the_same_data_set():
         datasets._drawn('y', unwritable, bar=False)
 
 
+def taken(settings):
+    return settings.optim.learning_rate, settings.optim.batch_size, settings.data.image_size
+
+
 def test_settings_take_what_is_missing_from_the_data_set(folder):
     data = datasets.load_data(str(folder), bar=False)
-    resolved = Settings(lr=0.5).resolved(data)
-    assert (resolved.lr, resolved.batch_size, resolved.image_size) == (0.5, 128, 224)
-    assert resolved.recipe('scratch').learning_rate == 5
+    resolved = Settings.of(learning_rate=0.5).resolved(data)
+    assert taken(resolved) == (0.5, 128, 224)
+    assert resolved.optim.recipe('scratch').learning_rate == 5
     own = datasets.DataSet('sample', data.train, data.test, 48, 64, 0.002)
-    resolved = Settings(batch_size=7).resolved(own)
-    assert (resolved.lr, resolved.batch_size, resolved.image_size) == (0.002, 7, 48)
+    resolved = Settings.of(batch_size=7).resolved(own)
+    assert taken(resolved) == (0.002, 7, 48)
 
 
 def test_the_data_set_of_the_environment(folder, monkeypatch):

@@ -15,13 +15,13 @@ from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.job import train
-from d2l_ft.runs.settings import Settings, run_settings
+from d2l_ft.runs.settings import Settings
 
 
 def lines_of(tmp_path, train_images=10, **options):
     """Train on a folder; return the lines that it says."""
     folder, said = make_folder(tmp_path / 'photos', train=train_images, test=1), []
-    settings = Settings(data=str(folder), image_size=32, epochs=1, **options)
+    settings = Settings.of(data=str(folder), image_size=32, epochs=1, **options)
     train(reference_backend, settings, tmp_path / 'run', bar=False, say=said.append)
     return said
 
@@ -52,7 +52,7 @@ def test_photographs_start_from_imagenet(framework, folder, tmp_path, monkeypatc
 
 def test_what_is_kept_names_the_source(tmp_path):
     lines_of(tmp_path, source='none', batch_size=4)
-    assert run_settings(Run.open(tmp_path / 'run')).source == 'none'
+    assert Run.open(tmp_path / 'run').config.settings.model.source == 'none'
 
 
 @pytest.mark.needs('pytorch')
@@ -60,7 +60,7 @@ def test_what_is_kept_names_the_source(tmp_path):
 def test_the_smallest_side_on_which_one_image_trains(arch):
     """PyTorch itself tells."""
     backend = get_backend('pytorch')
-    recipe = Settings(source='none').recipe('scratch')
+    recipe = Settings.of(source='none').optim.recipe('scratch')
 
     def trains(size):
         net = backend.build_net(arch, 2)
@@ -84,8 +84,10 @@ def test_the_smallest_side_on_which_one_image_trains(arch):
 def test_an_image_that_is_alone_is_told_before_training(framework, count, batch, devices, tmp_path):
     """By both frameworks; the advice is followed, and then it trains."""
     folder, out = make_folder(tmp_path / 'photos', train=count, test=1), tmp_path / 'run'
-    settings = Settings(data=str(folder), source='none', image_size=32, batch_size=batch,
-                        epochs=1, lr=1e-5, devices=devices, precision='float32')  # fmt: skip
+    settings = Settings.of(
+        data=str(folder), source='none', image_size=32, batch_size=batch, epochs=1,
+        learning_rate=1e-5, devices=devices, precision='float32',
+    )  # fmt: skip
     with pytest.raises(ModelError, match='gets one alone') as caught:
         train(framework, settings, out, bar=False, say=lambda _: None)
     assert '\n' not in str(caught.value)
@@ -95,7 +97,7 @@ def test_an_image_that_is_alone_is_told_before_training(framework, count, batch,
     assert '--image-size' in changed
     for option, value in changed.items():
         name = option.removeprefix('--').replace('-', '_')
-        mended = Settings(**(vars(settings) | {name: int(value)}))
+        mended = settings.changed(**{name: int(value)})
         train(framework, mended, tmp_path / name, bar=False, say=lambda _: None)
 
 

@@ -3,11 +3,11 @@
 import os
 import shutil
 import unicodedata
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import run_config
 from test_command import command
 
 from d2l_ft.cli.data import data_check
@@ -17,7 +17,6 @@ from d2l_ft.data.opencv import cv2
 from d2l_ft.errors import CheckpointError, DataError
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.results import evaluate_run
-from d2l_ft.runs.settings import Settings
 from d2l_ft.storage.locks import lock_file
 from d2l_ft.system.console import listed, unquoted
 
@@ -228,7 +227,7 @@ def test_a_run_may_lie_in_the_folder_of_its_data(framework, root):
             '--epochs', 1, '--out', root / 'runs' / name,
         )  # fmt: skip
         assert 'skipped 1 folders of runs' in out
-    assert Run.open(root / 'runs' / 'two').config['classes'] == ['cat', 'dog']
+    assert Run.open(root / 'runs' / 'two').config.classes == ['cat', 'dog']
 
 
 def test_loops_of_links_end(root):
@@ -324,11 +323,11 @@ def test_an_evaluation_on_other_classes_names_the_difference(backend, root):
     names = [f'species_{number:04d}' for number in range(200)]
     for name in ('train', 'test'):
         part(root / 'photos', name, 1, names)
-    run = Run(root, {'classes': [*names[:-1], 'unknown'], 'settings': asdict(Settings())})
+    run = Run(root, run_config(classes=[*names[:-1], 'unknown']))
     with pytest.raises(CheckpointError) as caught:
         evaluate_run(run, backend, str(root / 'photos'), bar=False)
     assert "does not know: 'species_0199'; it was" in str(caught.value)
-    run.config['classes'] = [name.upper() for name in names]
+    run = Run(root, run_config(classes=[name.upper() for name in names]))
     with pytest.raises(CheckpointError, match=r'and 195 more; .* and 195 more$') as caught:
         evaluate_run(run, backend, str(root / 'photos'), bar=False)
     assert len(str(caught.value)) < 800

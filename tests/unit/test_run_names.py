@@ -6,7 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import make_folder
+from conftest import make_folder, run_config
 from test_command import command, start
 
 from d2l_ft.cli.train import _new_out
@@ -15,17 +15,13 @@ from d2l_ft.report.figures import draw_curves, drawable, encoded, save_curves
 from d2l_ft.runs.directory import Run, short_names
 from d2l_ft.training.metrics import EpochMetrics
 
-CONFIG = {
-    'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
-    'train_examples': 1, 'test_examples': 1, 'settings': {},
-}  # fmt: skip
 HISTORY = [EpochMetrics('scratch', 1, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0)]
 
 
 def write_run(path):
     """Write a run of one epoch."""
     path.mkdir(parents=True)
-    run = Run(path, CONFIG)
+    run = Run(path, run_config())
     run.save_config()
     run.add_metrics(HISTORY[0])
     return path

@@ -22,16 +22,16 @@ def lacks(plan: Plan) -> str:
 def trace(context: Context) -> None:
     """Train, and write the metrics of every epoch."""
     plan = context.plan
-    settings = Settings(
+    settings = Settings.of(
         data=plan.root, arch=plan.archs[0], source=plan.source, epochs=plan.run_epochs,
-        batch_size=4 * plan.batch_size, lr=0.001, image_size=plan.image_size, devices='cpu',
-        precision='float32', seed=plan.seed,
+        batch_size=4 * plan.batch_size, learning_rate=0.001,
+        image_size=plan.image_size, devices='cpu', precision='float32', seed=plan.seed,
     )  # fmt: skip
     run, _ = train(
         context.backend, settings, context.folder / 'runs/run', bar=False, say=lambda _line: None
     )
     context.note('runs/metrics', [asdict(each) for each in run.metrics()])
-    context.note('runs/examples', run.config['test_examples'])
+    context.note('runs/examples', run.config.test_examples)
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
