@@ -14,8 +14,9 @@ from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.registry import backend_of, get_backend, module_of
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.signals import Stopped
+from d2l_ft.training.callbacks import ProgressBar
 from d2l_ft.training.metrics import EpochMetrics, accuracy, summary
-from d2l_ft.training.trainer import Fit
+from d2l_ft.training.trainer import Trainer
 
 MEAN, SUM = 'mean over the batch', 'sum over the batch'
 
@@ -239,13 +240,21 @@ def train_ch13(
     devices = list(devices) if devices is not None else backend.devices('auto')
     placed = backend.place(net, devices)
     reduction = reduction_of(trainer, reduction)
-    fit = Fit(
-        backend, placed, trainer, train_iter, test_iter, num_epochs, loss=loss, reduction=reduction
+    training = Trainer(
+        backend,
+        placed,
+        trainer,
+        train_iter,
+        test_iter,
+        num_epochs,
+        loss=loss,
+        reduction=reduction,
+        callbacks=[ProgressBar(), *([] if quiet else [LiveCurves()])],
     )
-    history = fit.run(None if quiet else LiveCurves().add)
+    history = training.fit()
     join_replicas(backend, placed)
-    if fit.interrupted:
-        raise Stopped(fit.interrupted)
+    if training.interrupted:
+        raise Stopped(training.interrupted)
     if history and not quiet:
         print(summary(history[-1], devices, step_of(backend, loss, reduction)))
     return history

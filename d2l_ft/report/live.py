@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from d2l_ft.report.figures import draw_curves, encoded, to_numpy
+from d2l_ft.training.callbacks import Callback
 from d2l_ft.training.metrics import EpochMetrics
+from d2l_ft.training.trainer import Trainer
 
 
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
@@ -200,14 +202,14 @@ def show_again(value: Any, handle: Any) -> Any:
     return handle
 
 
-class LiveCurves:
+class LiveCurves(Callback):
     """Redraw the curves after each epoch in a notebook; elsewhere do nothing."""
 
     def __init__(self) -> None:
         self.history: list[EpochMetrics] = []
         self.handle: Any = None
 
-    def add(self, metrics: EpochMetrics) -> None:
+    def on_epoch_end(self, trainer: Trainer, metrics: EpochMetrics) -> None:
         """Add an epoch."""
         self.history.append(metrics)
         if not in_notebook():

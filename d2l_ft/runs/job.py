@@ -25,17 +25,19 @@ from d2l_ft.models.state import State
 from d2l_ft.optim.schedules import scheduled
 from d2l_ft.report.figures import save_curves
 from d2l_ft.report.page import write_report
+from d2l_ft.runs.callbacks import Checkpoints, EpochLines, MetricsFile, Report
 from d2l_ft.runs.contents import changed, load_contents, save_contents
 from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claimed
 from d2l_ft.runs.results import load_net
 from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
 from d2l_ft.sources.load import load_source
 from d2l_ft.system.hardware import keep_freed_memory
+from d2l_ft.training.callbacks import LogLines, ProgressBar
 from d2l_ft.training.evaluation import evaluate_samples
 from d2l_ft.training.feature_cache import FeatureLoader, features
 from d2l_ft.training.loaders import default_workers, on_gpu
-from d2l_ft.training.metrics import EpochMetrics, Position
-from d2l_ft.training.trainer import Fit
+from d2l_ft.training.metrics import Position
+from d2l_ft.training.trainer import Trainer
 
 
 def train(
@@ -122,7 +124,6 @@ def train(
             try:
                 if stopped := job.train(name, source if name == 'fine-tuned' else None):
                     return run, stopped
-                job.report(name)
             except TrainingDiverged as error:
                 raise TrainingDiverged(_advice(str(error), run, name, settings)) from error
             except (StorageError, WorkerDied) as error:
@@ -173,36 +174,27 @@ class Job:
             done = (epoch * steps + step) / (optim.epochs * steps)
             return scheduled(optim.schedule, recipe.learning_rate, done)
 
-        fit = Fit(
-            backend, trained, trainer, train_iter, test_iter, optim.epochs,
-            name=name, position=position, seed=optim.seed,
+        training = Trainer(
+            backend,
+            trained,
+            trainer,
+            train_iter,
+            test_iter,
+            optim.epochs,
+            name=name,
+            position=position,
+            seed=optim.seed,
             rate=None if optim.schedule == 'constant' else rate,
-            save_every=settings.system.save_every, bar=self.bar,
-        )  # fmt: skip
-
-        def save(position: Position) -> None:
-            state = backend.get_state(placed), backend.get_trainer_state(placed, trainer)
-            run.save(name, *state, position)
-
-        def on_epoch(metrics: EpochMetrics) -> None:
-            run.add_metrics(metrics)
-            save(fit.position)
-            self.say(
-                f'{name} epoch {metrics.epoch}/{optim.epochs}: loss {metrics.train_loss:.3f}, '
-                f'train acc {metrics.train_acc:.3f}, test acc {metrics.test_acc:.3f}, '
-                f'{metrics.examples_per_sec:.1f} examples/sec '
-                f'(step only: {metrics.step_examples_per_sec:.1f})'
-            )
-
-        try:
-            fit.run(on_epoch, save)
-        except WorkerDied:
-            if fit.position.step:
-                save(fit.position)
-            raise
-        if fit.interrupted and fit.position.step:
-            save(fit.position)
-        return fit.interrupted
+            callbacks=[
+                *([ProgressBar(), LogLines(self.say)] if self.bar else []),
+                MetricsFile(run),
+                Checkpoints(run, placed, settings.system.save_every),
+                EpochLines(self.say),
+                Report(self.report),
+            ],
+        )
+        training.fit()
+        return training.interrupted
 
     def build(self, name: str, source: State | None) -> Placed:
         """Return a new net on its devices; tell the first time how it computes."""

@@ -20,8 +20,9 @@ from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.locks import locked
 from d2l_ft.system.console import safe_streams, say, tell, warn
 from d2l_ft.system.signals import ENDING, Stopped, end_with_parent, exit_code, handled, stop
+from d2l_ft.training.callbacks import LogLines, ProgressBar
 from d2l_ft.training.metrics import accuracy
-from d2l_ft.training.trainer import Fit
+from d2l_ft.training.trainer import Trainer
 
 FAILED = 'failed: '
 """What begins the line in which the process that pre-trains tells its error."""
@@ -102,14 +103,21 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     net = backend.build_net(arch, len(data.classes))
     placed = backend.place(net, backend.devices(devices))
     trainer = backend.build_trainer(placed, SOURCE)
-    fit = Fit(
-        backend, placed, trainer, train_iter, None, SOURCE_EPOCHS, name=f'source {arch}', seed=0,
+    training = Trainer(
+        backend,
+        placed,
+        trainer,
+        train_iter,
+        None,
+        SOURCE_EPOCHS,
+        name=f'source {arch}',
+        seed=0,
         rate=lambda epoch, _: scheduled('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
-        bar=bar,
-    )  # fmt: skip
-    fit.run()
-    if fit.interrupted:
-        raise Stopped(fit.interrupted)
+        callbacks=[ProgressBar(), LogLines(tell)] if bar else [],
+    )
+    training.fit()
+    if training.interrupted:
+        raise Stopped(training.interrupted)
     reached = accuracy(backend.evaluate(placed, test_iter))
     tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
     meta = {

@@ -15,7 +15,7 @@ from d2l_ft.backend.protocol import Sums
 from d2l_ft.backend.registry import BACKENDS, INSTALL
 from d2l_ft.errors import TrainingDiverged
 from d2l_ft.runs.directory import Run
-from d2l_ft.training.trainer import READ_STEPS, Fit
+from d2l_ft.training.trainer import READ_STEPS, Trainer
 
 FAST = [*OPTIONS, '--arch', 'squeezenet1_1', '--lr', 0.0001, '--epochs', 1]
 
@@ -232,9 +232,9 @@ def test_a_loss_is_looked_at_soon(framework, folder):
             seen.append(1)
             return Sums(float('nan') if len(seen) == 3 else 1.0, 0.0, 4)
 
-    fit = Fit(Backend, None, None, [None] * 500, None, 1, bar=False)
+    training = Trainer(Backend, None, None, [None] * 500, None, 1)
     with pytest.raises(TrainingDiverged, match='epoch 1'):
-        fit.run()
+        training.fit()
     assert len(seen) <= 3 + READ_STEPS
 
 
