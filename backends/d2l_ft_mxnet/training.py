@@ -237,11 +237,11 @@ def features(net: Block, loader: Any) -> NDArray[Any]:
     """
     if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
         raise ModelError(
-            'the net has dropout, so what its head sees is random: leave out --cache-features'
+            'the net has dropout, so what its head sees is random: leave out `cache_features`'
         )
     (images, outputs), top = symbol(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
-        raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
+        raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')
     seen_by_head = outputs.get_children()[0]
     precision = precision_of(net)
     if getattr(net, 'd2l_arch', None) is not None:

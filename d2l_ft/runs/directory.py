@@ -107,8 +107,8 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
         return unborn or each == lock or is_leftover(each)
 
     if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
-        go_on = ', or go on with its run: --resume' if config.exists() else ''
-        raise CheckpointError(f'{path} is not empty: name another with --out{go_on}')
+        go_on = ', or go on with its run: `resume=True`' if config.exists() else ''
+        raise CheckpointError(f'{path} is not empty: name another with `out`{go_on}')
     check_writable(path)
     try:
         with locked(config):
@@ -140,11 +140,12 @@ class Run:
             config.check()
         except OSError:
             raise CheckpointError(
-                f'{path} is no run directory (it has no config.json): train with --out {path}'
+                f'{path} is no run directory (it has no config.json): train with `out={path}`'
             ) from None
         except (ValueError, RecursionError, D2LFTError) as error:
+            problem = str(error).replace('`', "'")  # the keys of a file are no arguments
             raise CheckpointError(
-                f'{path}/config.json is damaged ({error}): mend it, or train anew'
+                f'{path}/config.json is damaged ({problem}): mend it, or train anew'
             ) from None
         return cls(path, config)
 
@@ -262,7 +263,7 @@ class Run:
         for net in NETS:
             if self.checkpoints(net):
                 return net
-        raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: --resume')
+        raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: `resume=True`')
 
 
 def short_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -23,6 +23,7 @@ from d2l_ft.errors import (
     DataError,
     DeviceError,
     ModelError,
+    OptionError,
     UnknownBackend,
 )
 from d2l_ft.models.architectures import ARCHITECTURES
@@ -108,10 +109,10 @@ def test_recipes():
     assert mean.learning_rate == pytest.approx(0.0064)
     assert mean.weight_decay == pytest.approx(0.001 / 128)
     assert recipe.as_printed('mxnet', 'scratch').learning_rate == 0.1
-    with pytest.raises(ModelError):
+    with pytest.raises(OptionError):
         recipe.as_printed('jax')
     for bad in ({'learning_rate': 0}, {'learning_rate': float('nan')}, {'momentum': 1}):
-        with pytest.raises(ModelError):
+        with pytest.raises(OptionError):
             recipe.Recipe(**({'learning_rate': 0.1} | bad))
 
 
