@@ -1,4 +1,24 @@
-"""The errors of d2l_ft: each message is one line with the cause and the next command."""
+"""The errors of d2l_ft: each message is one line with the cause and the next command.
+
+    D2LFTError                   whatever a user can put right
+    |-- UnknownBackend           the backend that was asked for:
+    |-- BackendNotInstalled
+    |-- BackendBroken
+    |-- DeviceError
+    |-- OptionError              an argument
+    |-- DataError                images, data sets, downloads
+    |   `-- WorkerDied
+    |-- ModelError               nets, sources, weights
+    |-- CheckpointError          run directories
+    |-- StorageError             the disk
+    |-- TrainingDiverged         the numbers
+    |-- ParityError              the proof
+    `-- ChapterError             the chapters
+
+A message names an argument in single backticks, by itself or with a value: `batch_size`,
+`views=4`, `augment=False`. The command line, and it alone, shows these as --batch-size, --views 4
+and --no-augment (``d2l_ft.cli.options.as_flags``).
+"""
 
 
 class D2LFTError(Exception):
@@ -17,6 +37,10 @@ class BackendBroken(D2LFTError):
     """The framework is installed and fails when it is imported; the cause is kept."""
 
 
+class OptionError(D2LFTError):
+    """An argument is out of its bounds, none of its choices, or contradicts another."""
+
+
 class DataError(D2LFTError):
     """A data set, an image or a download is missing, damaged or not what it claims to be."""
 
@@ -26,12 +50,12 @@ class WorkerDied(DataError):
 
     def __init__(self) -> None:
         super().__init__(
-            'a worker process of the loader died (out of memory?): use fewer workers (--workers)'
+            'a worker process of the loader died (out of memory?): use fewer `workers`'
         )
 
 
 class ModelError(D2LFTError):
-    """An architecture, a head, a recipe or a state does not fit the net."""
+    """A source, a head or a state does not fit the net, or the net is not what is needed."""
 
 
 class CheckpointError(D2LFTError):

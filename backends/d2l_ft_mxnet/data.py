@@ -268,7 +268,7 @@ class ImageLoader:
         except multiprocessing.TimeoutError as error:
             raise DataError(
                 f'no batch came from the worker processes of the loader for {PATIENCE} s; '
-                'use fewer workers (--workers)'
+                'use fewer `workers`'
             ) from error
 
 

@@ -242,11 +242,11 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     check_placed(placed)
     if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
         raise ModelError(
-            'the net has dropout, so what its head sees is random: leave out --cache-features'
+            'the net has dropout, so what its head sees is random: leave out `cache_features`'
         )
     (images, outputs), top = symbol(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
-        raise ModelError('the net does not end with a Dense layer: leave out --cache-features')
+        raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')
     seen_by_head = outputs.get_children()[0]
     if getattr(net, 'd2l_arch', None) is not None:
         seen_by_head = marked(seen_by_head, placed.precision == 'bfloat16')

@@ -347,7 +347,7 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """
     if any(isinstance(each, _DropoutNd) and each.p for each in placed.net.modules()):
         raise ModelError(
-            'the net has dropout, so what its head sees is random: leave out --cache-features'
+            'the net has dropout, so what its head sees is random: leave out `cache_features`'
         )
     seen: list[Tensor] = []
     hooks = [
@@ -363,7 +363,7 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
         for hook in hooks:
             hook.remove()
     if any(each.dim() != 2 for each in seen):
-        raise ModelError('the head does not see vectors: leave out --cache-features')
+        raise ModelError('the head does not see vectors: leave out `cache_features`')
     return np.concatenate([to_array(each) for each in seen])
 
 

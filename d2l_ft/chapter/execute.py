@@ -128,7 +128,8 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
     if stored and any(a < b for a, b in zip(run.rank, stored.rank, strict=True)) and not overwrite:
         text = (
             f'the stored outputs ({stored.made.get("data")}, {stored.made.get("device")}) are '
-            f'worth more than these ({wanted}, {run.made["device"]}): --overwrite replaces them'
+            f'worth more than these ({wanted}, {run.made["device"]}): replace them with  '
+            'd2l-ft chapter build --overwrite'
         )
         return Outcome(page.stem, tab, 'kept', text)
     place = folder(book.root, page.origin, tab)

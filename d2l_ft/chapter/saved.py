@@ -172,7 +172,7 @@ def write_library(book: Book, folder: Path) -> list[Path]:
         if path.exists() and not path.read_text('utf-8', 'replace').startswith(first):
             raise ChapterError(
                 f'{path} was not made by  d2l-ft chapter lib: move it elsewhere, or name another '
-                'folder with --out'
+                'folder with `out`'
             )
         write_changed(folder / name, text.encode())
         paths.append(folder / name)

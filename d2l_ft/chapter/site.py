@@ -99,7 +99,7 @@ def check_made_here(place: Path) -> None:
     if strange:
         raise ChapterError(
             f'{strange[0]} was not made by  d2l-ft chapter build, and would be lost: move '
-            'it elsewhere, or name another folder with --out'
+            'it elsewhere, or name another folder with `out`'
         )
 
 

@@ -12,6 +12,7 @@ from d2l_ft.cli.compare import compare
 from d2l_ft.cli.data import data
 from d2l_ft.cli.doctor import doctor
 from d2l_ft.cli.evaluate import evaluate
+from d2l_ft.cli.options import as_flags
 from d2l_ft.cli.parity import parity
 from d2l_ft.cli.predict import predict
 from d2l_ft.cli.train import train
@@ -80,7 +81,7 @@ class Commands(click.Group):
             few = too_few_files(error)
             if ctx.params.get('debug') or not (few or isinstance(error, D2LFTError)):
                 raise
-            warn(FEW_FILES if few else str(error))
+            warn(FEW_FILES if few else as_flags(str(error)))
             ctx.exit(2)
         except KeyboardInterrupt as error:
             warn(stop_line(error))

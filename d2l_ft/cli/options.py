@@ -12,6 +12,7 @@ import click
 from d2l_ft.backend.registry import VARIABLE, backend_names
 from d2l_ft.runs.fields import Option
 from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.system.console import say
 
 
 class FileType(click.Path):
@@ -111,7 +112,7 @@ def flag_of(name: str, known: Option) -> str:
 FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in declared().items()}
 """Argument of the library -> flag of the command line."""
 
-FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'overwrite', 'resume')}
+FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume')}
 
 ON = {name for name, each in declared().items() if each.default is True}
 """Those that have --no-...."""
@@ -133,3 +134,8 @@ def as_flags(text: str) -> str:
         return FLAGS[name] if value in (None, 'True') else f'{FLAGS[name]} {value}'
 
     return re.sub(r'`(?P<name>\w+)(?:=(?P<value>[^`]*))?`', flag, text)
+
+
+def say_flags(line: object) -> None:
+    """Print a line of the library."""
+    say(as_flags(str(line)))

@@ -14,6 +14,7 @@ from d2l_ft.cli.options import (
     SectionCommand,
     backend_option,
     offline_option,
+    say_flags,
     settings_options,
 )
 from d2l_ft.errors import CheckpointError, StorageError
@@ -61,7 +62,7 @@ def train(
     chosen = get_backend(backend)
     out = out or _new_out(chosen.NAME, settings.data.data)
     try:
-        run, stopped = train_run(chosen, settings, out, resume, say=say)
+        run, stopped = train_run(chosen, settings, out, resume, say=say_flags)
     finally:
         with suppress(OSError):
             out.rmdir()  # which an error has left empty

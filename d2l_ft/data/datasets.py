@@ -190,7 +190,7 @@ def load_data(
             test, bad_too = without_bad(test, bar, checked)
             left_out = bad + bad_too
         else:
-            hint = ', or left out with --skip-bad'
+            hint = ', or left out with `skip_bad=True`'
             check_images([*train.samples, *test.samples], bar, hint, checked)
     told = remarks(train, test, checked.hashes)
     return DataSet(

@@ -40,7 +40,7 @@ def download(name: str, cache: Path | None = None) -> Path:
     """
     url, expected = hub_entry(name)
     folder = cache or cache_dir() / 'data'
-    return fetch(url, expected, folder / url.rsplit('/', 1)[-1], 'use the built-in  --data sample')
+    return fetch(url, expected, folder / url.rsplit('/', 1)[-1], 'use the built-in  `data=sample`')
 
 
 def download_extract(name: str, folder: str | None = None) -> str:

@@ -50,7 +50,7 @@ class ImageCache:
             except (OSError, OverflowError) as error:
                 raise DataError(
                     f'the system does not grant {room >> 20} MiB to keep images in: '
-                    'ask for less (--image-cache)'
+                    'ask for less (`image_cache`)'
                 ) from error
 
     def __reduce__(self) -> tuple[type['ImageCache'], tuple[int]]:

@@ -7,7 +7,7 @@ with gamma and beta called weight and bias.
 
 from dataclasses import dataclass
 
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import OptionError
 
 MEAN = (0.485, 0.456, 0.406)
 
@@ -56,12 +56,12 @@ def architecture(name: str) -> Architecture:
     """Return the architecture of a name.
 
     Raises:
-        ModelError: There is none.
+        OptionError: There is none.
     """
     try:
         return ARCHITECTURES[name]
     except KeyError:
-        raise ModelError(
+        raise OptionError(
             f'unknown architecture {name!r}: choose one of {", ".join(ARCHITECTURES)}'
         ) from None
 

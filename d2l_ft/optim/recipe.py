@@ -6,7 +6,7 @@ Weight decay is added after the mean, as Gluon does it: the step of a weight w w
 
 from dataclasses import dataclass, replace
 
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import OptionError
 
 LARGEST = 3.4e38
 """The largest rate or decay: what float32 holds."""
@@ -33,16 +33,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checks = {
-            'the learning rate must be above 0': 0 < self.learning_rate <= LARGEST,
-            'the head multiplier must be above 0': 0 < self.head_lr_mult <= LARGEST,
+            '`learning_rate` must be above 0': 0 < self.learning_rate <= LARGEST,
+            '`head_lr_mult` must be above 0': 0 < self.head_lr_mult <= LARGEST,
             'the rate of the head must be a float32': self.head_rate <= LARGEST,
-            'the weight decay must be 0 or above': 0 <= self.weight_decay <= LARGEST,
-            'the momentum must be in [0, 1)': 0 <= self.momentum < 1,
-            "the reduction must be 'mean' or 'sum'": self.reduction in ('mean', 'sum'),
+            '`weight_decay` must be 0 or above': 0 <= self.weight_decay <= LARGEST,
+            '`momentum` must be in [0, 1)': 0 <= self.momentum < 1,
+            "`reduction` must be 'mean' or 'sum'": self.reduction in ('mean', 'sum'),
         }
         for text, good in checks.items():
             if not good:  # also for not-a-number, which fails each comparison
-                raise ModelError(f'{text}, and {LARGEST:g} at most: {self}')
+                raise OptionError(f'{text}, and {LARGEST:g} at most: {self}')
 
     @property
     def head_rate(self) -> float:
@@ -76,10 +76,10 @@ def check_reduction(reduction: str) -> None:
     """Refuse what no step knows.
 
     Raises:
-        ModelError: It is none of ``REDUCTIONS``.
+        OptionError: It is none of ``REDUCTIONS``.
     """
     if reduction not in REDUCTIONS:
-        raise ModelError(f"the reduction must be 'mean', 'sum' or 'book', not {reduction!r}")
+        raise OptionError(f"`reduction` must be 'mean', 'sum' or 'book', not {reduction!r}")
 
 
 FINE_TUNED = Recipe(learning_rate=0.01)
@@ -111,12 +111,12 @@ def as_printed(backend: str, net: str = 'fine-tuned') -> Recipe:
     """Return the recipe that a tab of the book prints for 'fine-tuned' or 'scratch'.
 
     Raises:
-        ModelError: The book has no such tab or net.
+        OptionError: The book has no such tab or net.
     """
     try:
         return AS_PRINTED[backend][net]
     except KeyError:
-        raise ModelError(
+        raise OptionError(
             f'the book prints no recipe for {backend!r}, {net!r}: '
             f'tabs are {", ".join(AS_PRINTED)}; nets are fine-tuned, scratch'
         ) from None

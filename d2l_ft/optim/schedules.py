@@ -2,7 +2,7 @@
 
 import math
 
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import OptionError
 
 
 def scheduled(schedule: str, rate: float, done: float) -> float:
@@ -15,13 +15,13 @@ def scheduled(schedule: str, rate: float, done: float) -> float:
         done: Share of the training that is done, in [0, 1].
 
     Raises:
-        ModelError: There is no such schedule.
+        OptionError: There is no such schedule.
     """
     if schedule == 'constant':
         return rate
     if schedule == 'cosine':
         return rate * (1 + math.cos(math.pi * done)) / 2
-    raise ModelError(f'unknown schedule {schedule!r}: choose one of {", ".join(SCHEDULES)}')
+    raise OptionError(f'unknown schedule {schedule!r}: choose one of {", ".join(SCHEDULES)}')
 
 
 SCHEDULES = ('constant', 'cosine')

@@ -129,7 +129,7 @@ def load_contents(folder: Path) -> list[Kept]:
         return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f'{path} is damaged ({error}): train anew with another --out'
+            f'{path} is damaged ({error}): train anew with another `out`'
         ) from None
 
 

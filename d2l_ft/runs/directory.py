@@ -2,7 +2,7 @@
 
 config.json       what was asked for, and what was used
 metrics.jsonl     one object per epoch and net
-checkpoints/      the last two of each net: <net>-<epoch>-<step>.safetensors
+checkpoints/      the newest of each net: <net>-<epoch>-<step>.safetensors
 images.jsonl      what the images held when it began (``contents``)
 left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
@@ -35,8 +35,6 @@ from d2l_ft.storage.locks import lock_file, locked
 from d2l_ft.storage.typed_json import from_json
 from d2l_ft.system.console import visible, warn
 from d2l_ft.training.metrics import EpochMetrics, Position
-
-KEPT = 2
 
 MOST = 10**18
 """The largest sum in a position: of losses, examples, seconds."""
@@ -107,8 +105,8 @@ def claimed(path: Path, resume: bool) -> Iterator[None]:
         return unborn or each == lock or is_leftover(each)
 
     if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
-        go_on = ', or go on with its run: --resume' if config.exists() else ''
-        raise CheckpointError(f'{path} is not empty: name another with --out{go_on}')
+        go_on = ', or go on with its run: `resume=True`' if config.exists() else ''
+        raise CheckpointError(f'{path} is not empty: name another with `out`{go_on}')
     check_writable(path)
     try:
         with locked(config):
@@ -140,11 +138,12 @@ class Run:
             config.check()
         except OSError:
             raise CheckpointError(
-                f'{path} is no run directory (it has no config.json): train with --out {path}'
+                f'{path} is no run directory (it has no config.json): train with `out={path}`'
             ) from None
         except (ValueError, RecursionError, D2LFTError) as error:
+            problem = str(error).replace('`', "'")  # the keys of a file are no arguments
             raise CheckpointError(
-                f'{path}/config.json is damaged ({error}): mend it, or train anew'
+                f'{path}/config.json is damaged ({problem}): mend it, or train anew'
             ) from None
         return cls(path, config)
 
@@ -203,7 +202,7 @@ class Run:
         trainer: Mapping[str, Any],
         position: Position,
     ) -> None:
-        """Write a checkpoint, then remove all but the last two.
+        """Write a checkpoint, then remove all but the newest ``keep_checkpoints``.
 
         Raises:
             TrainingDiverged: A weight is not a finite number; then nothing is written.
@@ -224,7 +223,7 @@ class Run:
         name = f'{net}-{position.epoch:05d}-{position.step:07d}.safetensors'
         checkpoint = Checkpoint(dict(model), dict(trainer), meta)
         save_checkpoint(self.path / 'checkpoints' / name, checkpoint)
-        for old in self.checkpoints(net)[:-KEPT]:
+        for old in self.checkpoints(net)[: -config.settings.system.keep_checkpoints]:
             old.unlink(missing_ok=True)
 
     def load(self, net: str) -> tuple[Checkpoint, Position] | None:
@@ -262,7 +261,7 @@ class Run:
         for net in NETS:
             if self.checkpoints(net):
                 return net
-        raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: --resume')
+        raise CheckpointError(f'{self.path} has no checkpoint: go on with its run: `resume=True`')
 
 
 def short_names(paths: Sequence[Path]) -> dict[Path, str]:

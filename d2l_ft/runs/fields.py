@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import OptionError
 
 MOST_CLASSES = 10**5
 
@@ -48,22 +48,22 @@ def check_fields(record: Any) -> None:
     """Refuse values that the fields of a dataclass may not hold.
 
     Raises:
-        ModelError: A number is out of its bounds, a text none of the choices or as ``check_text``.
+        OptionError: A number is out of its bounds, a text none of the choices or as ``check_text``.
     """
     for each in fields(record):
         value, declared = getattr(record, each.name), each.metadata.get('option', Option(''))
         if value is None:
             continue
         if isinstance(value, str):
-            check_text(each.name, value)
+            check_text(f'`{each.name}`', value)
         if declared.choices and value not in declared.choices:
             choices = ', '.join(declared.choices)
-            raise ModelError(f'{each.name} is {value!r}: choose one of {choices}')
+            raise OptionError(f'`{each.name}` is {value!r}: choose one of {choices}')
         if declared.bounds:
             least, most = declared.bounds
             if not least <= value <= most:
                 text = str(value) if abs(value) < 10**20 else 'a number of over 20 digits'
-                raise ModelError(f'{each.name} is {text}: give {least} to {most}')
+                raise OptionError(f'`{each.name}` is {text}: give {least} to {most}')
 
 
 def check_text(name: str, value: str) -> None:
@@ -73,25 +73,25 @@ def check_text(name: str, value: str) -> None:
     no file.
 
     Raises:
-        ModelError: It is too long, has a character 0, or such a surrogate.
+        OptionError: It is too long, has a character 0, or such a surrogate.
     """
     if len(value) > LONGEST:
-        raise ModelError(f'{name} has {len(value)} characters: give {LONGEST} at most')
+        raise OptionError(f'{name} has {len(value)} characters: give {LONGEST} at most')
     if any(
         each == '\0' or '\ud800' <= each < '\udc80' or '\udcff' < each < '\ue000' for each in value
     ):
-        raise ModelError(f'{name} is {value!a}, which no file can be called: rename it')
+        raise OptionError(f'{name} is {value!a}, which no file can be called: rename it')
 
 
 def check_classes(classes: list[str]) -> None:
     """Refuse names of classes that no net or page can have.
 
     Raises:
-        ModelError: There are none or too many, or two have one name; or as ``check_text``.
+        OptionError: There are none or too many, or two have one name; or as ``check_text``.
     """
     if not 0 < len(classes) <= MOST_CLASSES:
-        raise ModelError(f'there are {len(classes)} classes: give 1 to {MOST_CLASSES}')
+        raise OptionError(f'there are {len(classes)} classes: give 1 to {MOST_CLASSES}')
     for name in classes:
         check_text('the name of a class', name)
     if len(set(classes)) < len(classes):
-        raise ModelError('two classes have the same name: rename one')
+        raise OptionError('two classes have the same name: rename one')

@@ -15,7 +15,7 @@ from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import (
     CheckpointError,
     DataError,
-    ModelError,
+    OptionError,
     StorageError,
     TrainingDiverged,
     WorkerDied,
@@ -86,7 +86,7 @@ def train(
         arch, size = settings.model.arch, settings.data.image_size or data.image_size
         smallest = architecture(arch).smallest
         if size < smallest:
-            raise ModelError(f'{arch} needs images of at least {smallest} pixels, not {size}')
+            raise OptionError(f'{arch} needs images of at least {smallest} pixels, not {size}')
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
@@ -105,7 +105,7 @@ def train(
             f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
         )
         if steps < FEW_STEPS:
-            say('these are few steps: a smaller --batch-size, or more --epochs, takes more')
+            say('these are few steps: a smaller `batch_size`, or more `epochs`, takes more')
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
@@ -290,8 +290,10 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
     left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
     rate = settings.optim.recipe('fine-tuned').learning_rate
     cause = error.partition(':')[0]
-    other = '' if kept or name == 'scratch' else ', or from another --source'
-    return f'{name}: {cause}; {left}: train anew with  --lr {rate / 10:g}  (a tenth){other}'
+    other = '' if kept or name == 'scratch' else ', or from another `source`'
+    return (
+        f'{name}: {cause}; {left}: train anew with  `learning_rate={rate / 10:g}`  (a tenth){other}'
+    )
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> RunConfig:
@@ -320,14 +322,14 @@ def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
     config = run.config
     if (data.name == 'sample') != (config.data == 'sample'):  # which has crops of its own
         raise CheckpointError(
-            f'{run.path} was begun with --data {config.data}: '
-            'leave the option out, or train anew with another --out'
+            f'{run.path} was begun with `data={config.data}`: '
+            'leave the option out, or train anew with another `out`'
         )
     if found := changed(load_contents(run.path), data, bar):
         raise CheckpointError(
-            f'{found} since {run.path} began: make it as it was, or train anew with another --out'
+            f'{found} since {run.path} began: make it as it was, or train anew with another `out`'
         )
     if (data.classes, size) != (config.classes, config.image_size):
         raise CheckpointError(
-            f'{config.data} has changed since {run.path} began: train anew with another --out'
+            f'{config.data} has changed since {run.path} began: train anew with another `out`'
         )

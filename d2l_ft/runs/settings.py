@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from d2l_ft.backend.devices import PRECISIONS, parse_devices
-from d2l_ft.errors import CheckpointError, ModelError
+from d2l_ft.errors import CheckpointError, OptionError
 from d2l_ft.models.architectures import ARCHITECTURES, architecture
 from d2l_ft.optim.recipe import FINE_TUNED, SCRATCH_LR_FACTOR, Recipe
 from d2l_ft.optim.schedules import SCHEDULES
@@ -52,11 +52,11 @@ class DataOptions:
         """Refuse what no training can do.
 
         Raises:
-            ModelError: A value is out of its bounds, or options contradict each other.
+            OptionError: A value is out of its bounds, or options contradict each other.
         """
         check_fields(self)
         if self.views and not self.augment:
-            raise ModelError('--no-augment leaves one view: leave out --views')
+            raise OptionError('`augment=False` leaves one view: leave out `views`')
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class ModelOptions:
         """Refuse what no training can do.
 
         Raises:
-            ModelError: A value is out of its bounds, or options contradict each other.
+            OptionError: A value is out of its bounds, or options contradict each other.
         """
         check_fields(self)
         if self.cache_features and not self.freeze:
-            raise ModelError('--cache-features needs --freeze: a body that learns changes them')
+            raise OptionError('`cache_features` needs `freeze`: a body that learns changes them')
         if self.source == 'none' and self.freeze:
-            raise ModelError('--freeze needs a source: random features would stay random')
+            raise OptionError('`freeze` needs a `source`: random features would stay random')
 
     def nets(self) -> list[str]:
         """Return the nets to train; without a source there is only the twin."""
@@ -128,7 +128,7 @@ class OptimOptions:
         """Refuse what no training can do.
 
         Raises:
-            ModelError: A value is out of its bounds.
+            OptionError: A value is out of its bounds.
         """
         check_fields(self)
         for net in NETS:
@@ -185,12 +185,20 @@ class SystemOptions:
         metavar='STEPS',
         may_change=True,
     )
+    keep_checkpoints: int = option(
+        2,
+        'Keep the newest checkpoints of each net; the one before the last serves if that is '
+        'damaged.',
+        bounds=(1, 10**6),
+        metavar='COUNT',
+        may_change=True,
+    )
 
     def check(self) -> None:
         """Refuse what no training can do.
 
         Raises:
-            ModelError: A value is out of its bounds.
+            OptionError: A value is out of its bounds.
             DeviceError: The devices cannot be read.
         """
         check_fields(self)
@@ -211,7 +219,7 @@ class Settings:
         """Return the settings with some options, each given by its name alone.
 
         Raises:
-            ModelError: There is no such option.
+            OptionError: There is no such option.
         """
         return cls().changed(**options)
 
@@ -219,7 +227,7 @@ class Settings:
         """Return the settings with other values of some options.
 
         Raises:
-            ModelError: There is no such option.
+            OptionError: There is no such option.
         """
         groups = {}
         for name, group in vars(self).items():
@@ -229,7 +237,7 @@ class Settings:
             groups[name] = replace(group, **mine)
         if options:
             names = ', '.join(each.name for each in declared().values())
-            raise ModelError(f'there is no option {next(iter(options))!r}; there are {names}')
+            raise OptionError(f'there is no option {next(iter(options))!r}; there are {names}')
         return Settings(**groups)
 
     def values(self) -> dict[str, Any]:
@@ -267,10 +275,9 @@ class Settings:
             if name == 'source' and before:
                 value, before = full_path(value), full_path(before)
             if value != before:
-                flag = f'--{name.replace("_", "-")}'
                 raise CheckpointError(
-                    f'the run was begun with {flag} {kept[name]}: '
-                    'leave the option out, or train anew with another --out'
+                    f'the run was begun with `{name}={kept[name]}`: '
+                    'leave the option out, or train anew with another `out`'
                 )
         return settings
 
@@ -278,14 +285,14 @@ class Settings:
         """Refuse what no training can do, before a framework is imported.
 
         Raises:
-            ModelError: A value is out of its bounds, or options contradict each other.
+            OptionError: A value is out of its bounds, or options contradict each other.
             DeviceError: The devices cannot be read.
         """
         for group in (self.data, self.model, self.optim, self.system):
             group.check()
         if self.model.cache_features and self.data.augment and not self.data.views:
-            raise ModelError(
-                '--cache-features needs crops that come again: add --no-augment, or --views 4'
+            raise OptionError(
+                '`cache_features` needs crops that come again: add `augment=False`, or `views=4`'
             )
 
 
@@ -305,7 +312,7 @@ def check_shares(settings: Settings, data: 'DataSet', devices: int, size: int) -
     One value has no variance: PyTorch raises in the step, and MXNet trains on zeros.
 
     Raises:
-        ModelError: There is such a batch; what to do instead.
+        OptionError: There is such a batch; what to do instead.
     """
     model = settings.model
     arch, count = architecture(model.arch), len(data.train.samples)
@@ -321,10 +328,10 @@ def check_shares(settings: Settings, data: 'DataSet', devices: int, size: int) -
         return
     others = sorted(range(2, count + 1), key=lambda each: abs(each - now))
     better = next((each for each in others if smallest_share(each) > 1), None)
-    what = f'--batch-size {better} or ' if better else ''
-    raise ModelError(
+    what = f'`batch_size={better}` or ' if better else ''
+    raise OptionError(
         f'of the {count} images in batches of {now} a device gets one alone, on which BatchNorm of '
-        f'{arch.name} cannot train at {size} pixels: give {what}--image-size {arch.alone}'
+        f'{arch.name} cannot train at {size} pixels: give {what}`image_size={arch.alone}`'
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from d2l_ft.backend.protocol import Backend
 from d2l_ft.backend.registry import get_backend
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State, unusable
 from d2l_ft.sources.pretrain import sample_source
@@ -29,7 +29,8 @@ def load_source(
 
     Raises:
         DataError: The download failed or is not what it should be.
-        ModelError: There is no such source.
+        OptionError: There is no such source.
+        ModelError: It is of another net, or not finite.
         CheckpointError: The file is damaged.
         BackendNotInstalled: The file needs a framework that is not installed.
     """
@@ -41,7 +42,7 @@ def load_source(
         return read_weights(imagenet_file(arch, backend.NAME), arch, verified=True)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise ModelError(f'there is no source {source!r}: give sample, imagenet, none or a file')
+        raise OptionError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     state = read_weights(path, arch)
     if problem := unusable(state):
         raise ModelError(f'{problem} in {path}: give other weights')
@@ -57,13 +58,13 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = 
         backend: The framework; None is that of D2L_FT_BACKEND.
 
     Raises:
-        D2LFTError: As ``load_source``; and ModelError for the source 'none' or without an output
-            layer.
+        D2LFTError: As ``load_source``; and OptionError for the source 'none', ModelError without an
+            output layer.
     """
     backend = backend or get_backend()
     state = load_source(source, arch, backend)
     if state is None:
-        raise ModelError("the source 'none' is no model: give sample, imagenet or a file")
+        raise OptionError("the source 'none' is no model: give sample, imagenet or a file")
     weight = state.get(f'{architecture(arch).head}.weight')
     if weight is None:
         raise ModelError(

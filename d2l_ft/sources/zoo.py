@@ -37,7 +37,7 @@ IMAGENET: dict[str, dict[str, Any]] = {
 the first digits of the SHA-256, which is whole here where several projects have published it;
 Gluon's hash is the SHA-1 of the .params file in the archive."""
 
-INSTEAD = 'give your weights,  --source FILE , or train from scratch,  --source none'
+INSTEAD = 'give your weights,  `source=FILE` , or train from scratch,  `source=none`'
 
 
 def imagenet_file(arch: str, backend: str) -> Path:

@@ -199,7 +199,7 @@ def fetch(
     source = mirrored(url)
     if offline():
         raise DataError(
-            f'{source.url} is not in the cache and {OFFLINE_VARIABLE} or --offline forbids to '
+            f'{source.url} is not in the cache and {OFFLINE_VARIABLE} or `offline` forbids to '
             f'fetch it: fetch it once with a network, or {instead}'
         )
     with locked(target, lambda: warn(f'another process downloads {target.name}; waiting for it')):

@@ -77,7 +77,7 @@ def features(
         views.append(backend.features(placed, batches))
     found: NDArray[np.float32] = np.stack(views).astype(np.float32)
     if not np.isfinite(found).all():
-        raise ModelError('values in the frozen body overflow: train from another --source')
+        raise ModelError('values in the frozen body overflow: train from another `source`')
     save_checkpoint(path, Checkpoint({'features': found}))
     return found
 

@@ -154,7 +154,7 @@ def test_a_cache_that_is_sent_has_no_room(folder):
 
 def test_memory_that_is_not_granted(monkeypatch):
     for room in (1 << 61, 1 << 80):
-        with pytest.raises(DataError, match=r'ask for less \(--image-cache\)') as caught:
+        with pytest.raises(DataError, match=r'ask for less \(`image_cache`\)') as caught:
             ImageCache(room)
         assert '\n' not in str(caught.value)
     monkeypatch.setattr(datasets, 'free_memory', lambda: 1 << 62)

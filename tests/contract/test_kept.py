@@ -15,7 +15,7 @@ from d2l_ft.data import sampling, transforms
 from d2l_ft.data.datasets import load_data
 from d2l_ft.data.folder_layout import load_folders
 from d2l_ft.data.transforms import Pipeline
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.runs import job
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.job import train
@@ -215,12 +215,12 @@ def to_numpy(array):
 
 
 @pytest.mark.parametrize(('changes', 'text'), [
-    ({'cache_features': True, 'augment': False}, '--cache-features needs --freeze'),
-    ({'cache_features': True, 'freeze': True}, '--no-augment, or --views'),
-    ({'augment': False, 'views': 2}, 'leave out --views'),
+    ({'cache_features': True, 'augment': False}, '`cache_features` needs `freeze`'),
+    ({'cache_features': True, 'freeze': True}, '`augment=False`, or `views=4`'),
+    ({'augment': False, 'views': 2}, 'leave out `views`'),
 ])  # fmt: skip
 def test_options_that_contradict_each_other(changes, text):
-    with pytest.raises(ModelError, match=text):
+    with pytest.raises(OptionError, match=text):
         Settings.of(**changes).check()
 
 

@@ -239,7 +239,7 @@ def test_a_mirror_is_asked_instead_and_checked_alike(server, tmp_path, monkeypat
 
 def test_offline_fetches_nothing(server, tmp_path, monkeypatch):
     monkeypatch.setenv('D2L_FT_OFFLINE', '1')
-    with pytest.raises(DataError, match='--offline'):
+    with pytest.raises(DataError, match='`offline`'):
         fetch(server.url, SHA1, tmp_path / 'a', 'use the sample')
     assert server.asked == []
     monkeypatch.setenv('D2L_FT_OFFLINE', '0')
@@ -252,7 +252,7 @@ def test_offline_fetches_nothing(server, tmp_path, monkeypatch):
 def test_no_network_names_the_sample(monkeypatch):
     monkeypatch.setattr(downloads, 'PAUSE', 0.0)
     monkeypatch.setitem(d2l.DATA_HUB, 'hotdog', ('http://127.0.0.1:9/hotdog.zip', '0' * 40))
-    with pytest.raises(DataError, match=r'refused.*5 attempts.*--data sample') as caught:
+    with pytest.raises(DataError, match=r'refused.*5 attempts.*`data=sample`') as caught:
         d2l.download_extract('hotdog')
     assert '\n' not in str(caught.value)
     with pytest.raises(DataError, match='hotdog'):

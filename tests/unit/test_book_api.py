@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 import d2l_ft as d2l
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.book_api import MEAN, SUM, reduction_of, step_of
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import OptionError
 from d2l_ft.optim.recipe import Recipe, as_printed
 from d2l_ft.report.live import FORMATS, curves, in_notebook
 
@@ -122,7 +122,7 @@ def test_what_is_said_of_a_step(framework):
 def test_an_unknown_reduction_is_refused(framework):
     net = framework.build_net('squeezenet1_1', 2)
     trainer = framework.build_trainer(framework.place(net), Recipe(0.1))
-    with pytest.raises(ModelError, match="'mean', 'sum' or 'book', not 'none'"):
+    with pytest.raises(OptionError, match="'mean', 'sum' or 'book', not 'none'"):
         d2l.train_ch13(
             net, [batch_of(framework)], None, None, trainer, 1, reduction='none', quiet=True
         )

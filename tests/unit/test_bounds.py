@@ -103,7 +103,7 @@ def test_the_ends_of_the_bounds(name, tmp_path):
         settings = Settings.of(**{name: value})
         assert stored(tmp_path / 'run', settings) == settings
     for value in (least - 1, most + 1, -(10**400), 10**400):
-        with pytest.raises(CheckpointError, match=f'{name} is') as caught:
+        with pytest.raises(CheckpointError, match=f"'{name}' is") as caught:
             stored(tmp_path / 'run', Settings.of(**{name: value}))
         assert len(str(caught.value)) < 300
 

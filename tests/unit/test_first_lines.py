@@ -1,6 +1,7 @@
 """What a run says, and refuses, before it trains."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from test_command import command
 
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.cli.main import main
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.job import train
@@ -88,15 +89,13 @@ def test_an_image_that_is_alone_is_told_before_training(framework, count, batch,
         data=str(folder), source='none', image_size=32, batch_size=batch, epochs=1,
         learning_rate=1e-5, devices=devices, precision='float32',
     )  # fmt: skip
-    with pytest.raises(ModelError, match='gets one alone') as caught:
+    with pytest.raises(OptionError, match='gets one alone') as caught:
         train(framework, settings, out, bar=False, say=lambda _: None)
     assert '\n' not in str(caught.value)
     assert not out.exists()
-    advice = str(caught.value).partition(': give ')[2].split()
-    changed = dict(zip(advice[0::3], advice[1::3], strict=True))
-    assert '--image-size' in changed
-    for option, value in changed.items():
-        name = option.removeprefix('--').replace('-', '_')
+    changed = dict(re.findall(r'`(\w+)=(\d+)`', str(caught.value)))
+    assert 'image_size' in changed
+    for name, value in changed.items():
         mended = settings.changed(**{name: int(value)})
         train(framework, mended, tmp_path / name, bar=False, say=lambda _: None)
 
