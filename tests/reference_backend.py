@@ -103,6 +103,11 @@ def devices(request: str = 'auto') -> list[Any]:
     return ['cpu'] * max(1, len(numbers))
 
 
+def is_gpu(device: Any) -> bool:
+    """Return False."""
+    return False
+
+
 def threads() -> int:
     """Return 1."""
     return 1
@@ -242,6 +247,11 @@ def logits(placed: Placed, batch: Any) -> NDArray[Any]:
     """Return the scores."""
     net = whole(placed.net)
     return (colours(batch[0]) * net.scale) @ net.fc.weight.T + net.fc.bias
+
+
+def predict(placed: Placed, loader: Any) -> NDArray[Any]:
+    """Return the scores of a loader's images."""
+    return np.concatenate([logits(placed, batch) for batch in loader])
 
 
 def features(placed: Placed, loader: Any) -> NDArray[Any]:

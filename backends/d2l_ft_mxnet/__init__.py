@@ -14,10 +14,12 @@ FRAMEWORK = 'mxnet'
 
 _MODULES = {
     'data': ('loader', 'to_batch'),
-    'placement': ('Placed', 'devices', 'place', 'seed', 'threads'),
+    'placement': ('Placed', 'devices', 'is_gpu', 'place', 'seed', 'threads'),
     'model': ('build_net', 'freeze', 'head'),
     'state': ('get_state', 'get_trainer_state', 'set_state', 'set_trainer_state'),
-    'training': ('build_trainer', 'evaluate', 'features', 'logits', 'set_rate', 'train_step'),
+    'training': (
+        *('build_trainer', 'evaluate', 'features', 'logits', 'predict', 'set_rate', 'train_step'),
+    ),
 }
 _NAMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = ['FRAMEWORK', 'NAME', *_NAMES]

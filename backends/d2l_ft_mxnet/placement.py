@@ -94,6 +94,11 @@ def devices(request: str = 'auto') -> list[mx.Context]:
     return [mx.gpu(number) for number in numbers]
 
 
+def is_gpu(device: mx.Context) -> bool:
+    """Tell whether a context is a GPU."""
+    return bool(device.device_type == 'gpu')
+
+
 def threads() -> int:
     """Return the number of threads on which MXNet computes."""
     return THREADS

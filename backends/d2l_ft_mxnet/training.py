@@ -229,6 +229,11 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
     return Sums(loss, correct, examples)
 
 
+def predict(placed: Placed, loader: Any) -> NDArray[Any]:
+    """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
+    return np.concatenate([logits(placed, batch) for batch in loader])
+
+
 def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return what the head sees of every image of a loader, in eval mode.
 

@@ -2,7 +2,7 @@
 
 from d2l_ft_pytorch.data import loader, to_batch
 from d2l_ft_pytorch.model import build_net, freeze, head
-from d2l_ft_pytorch.placement import Placed, devices, place, restore_threads, seed, threads
+from d2l_ft_pytorch.placement import Placed, devices, is_gpu, place, restore_threads, seed, threads
 from d2l_ft_pytorch.state import (
     get_state,
     get_trainer_state,
@@ -15,6 +15,7 @@ from d2l_ft_pytorch.training import (
     evaluate,
     features,
     logits,
+    predict,
     set_rate,
     train_step,
 )
@@ -37,9 +38,11 @@ __all__ = [
     'get_state',
     'get_trainer_state',
     'head',
+    'is_gpu',
     'loader',
     'logits',
     'place',
+    'predict',
     'read_weights',
     'seed',
     'set_rate',

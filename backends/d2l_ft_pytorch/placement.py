@@ -57,6 +57,11 @@ def devices(request: str = 'auto') -> list[torch.device]:
     return [torch.device('cuda', number) for number in numbers]
 
 
+def is_gpu(device: torch.device) -> bool:
+    """Tell whether a device is a GPU."""
+    return device.type == 'cuda'
+
+
 def threads() -> int:
     """Return the number of threads on which PyTorch computes."""
     return torch.get_num_threads()

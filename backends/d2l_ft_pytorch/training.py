@@ -336,6 +336,13 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
 
 
 @memory_told()
+def predict(placed: Placed, loader: Any) -> NDArray[Any]:
+    """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
+    with evaluating(placed):
+        return np.concatenate([to_array(forward(placed, batch)[0]) for batch in loader])
+
+
+@memory_told()
 def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return what the head sees of every image of a loader, in eval mode.
 

@@ -84,6 +84,10 @@ class Backend(Protocol):
         """
         ...
 
+    def is_gpu(self, device: Any) -> bool:
+        """Tell whether one of ``devices`` is a GPU."""
+        ...
+
     def threads(self) -> int:
         """Return the number of threads on which the framework computes."""
         ...
@@ -237,6 +241,10 @@ class Backend(Protocol):
         An example's are not finite where a value in a net of ``build_net`` was not, also behind a
         ReLU, which can make 0 of it.
         """
+        ...
+
+    def predict(self, placed: Placed, loader: Any) -> NDArray[Any]:
+        """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
         ...
 
     def features(self, placed: Placed, loader: Any) -> NDArray[Any]:

@@ -75,7 +75,8 @@ def predict(
         chosen = get_backend(backend)
         placed = load_net(opened, chosen)
         pipeline = Pipeline(opened.config.image_size)
-        rows = probabilities(chosen, placed, good, pipeline, bar=not as_json).tolist()
+        samples = [Sample(path, 0) for path in good]
+        rows = probabilities(chosen, placed, samples, pipeline, bar=not as_json).tolist()
     classes = opened.config.classes
     ranked = {
         path: sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])

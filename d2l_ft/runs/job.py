@@ -35,7 +35,7 @@ from d2l_ft.system.hardware import keep_freed_memory
 from d2l_ft.training.callbacks import LogLines, ProgressBar
 from d2l_ft.training.evaluation import evaluate_samples
 from d2l_ft.training.feature_cache import FeatureLoader, features
-from d2l_ft.training.loaders import default_workers, on_gpu
+from d2l_ft.training.loaders import loader_options
 from d2l_ft.training.metrics import Position
 from d2l_ft.training.trainer import Trainer
 
@@ -231,12 +231,7 @@ class Job:
 
     def loading(self) -> dict[str, Any]:
         """Return the options of loaders: workers, cache and device."""
-        workers = self.settings.system.workers
-        return {
-            'workers': default_workers(self.devices) if workers is None else workers,
-            'cache': self.cache,
-            'device': self.devices[0] if on_gpu(self.devices) else None,
-        }
+        return loader_options(self.backend, self.devices, self.settings.system.workers, self.cache)
 
     def on_features(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the head, and loaders of the features of both parts in place of images."""
@@ -260,7 +255,7 @@ class Job:
 
     def report(self, name: str) -> None:
         """Write the figures and the report, after each net."""
-        run, data = self.run, self.data
+        run, data, settings = self.run, self.data, self.settings
         save_curves(run.path / 'curves.png', run.history())
         # the first net's report gets the twin's curves
         placed = self.placed if name == run.best_net() else None
@@ -272,6 +267,7 @@ class Job:
             data.test.samples,
             pipeline,
             self.bar,
+            settings.workers,
             self.cache,
         )
         write_report(

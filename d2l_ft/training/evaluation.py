@@ -13,6 +13,10 @@ from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import ModelError
+from d2l_ft.training.loaders import loader_options
+
+BATCH = 64
+"""Images that are classified at once; probabilities do not depend on it, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -73,39 +77,45 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 def predict(
     backend: Backend,
     placed: Placed,
-    paths: Sequence[str],
+    samples: Sequence[Sample],
     pipeline: Pipeline,
-    batch_size: int = 64,
     bar: bool = True,
+    workers: int | None = None,
     cache: ImageCache | None = None,
 ) -> NDArray[np.float64]:
-    """Return (paths, classes) probabilities for image files; a cache may have their crops.
+    """Return (samples, classes) probabilities; labels are not looked at.
+
+    Args:
+        backend: The framework.
+        placed: The net.
+        samples: Image files.
+        pipeline: What makes the crops.
+        bar: Whether to show progress; it needs a terminal too.
+        workers: Loader processes; None leaves the choice to ``default_workers``.
+        cache: May have the crops already.
 
     Raises:
         DataError: A file cannot be decoded.
         ModelError: An output of the net is not finite.
     """
-    rows = []
+    if not samples:
+        return np.zeros((0, 0))
+    options = loader_options(backend, placed.devices, workers, cache)
     batches = tqdm(
-        range(0, len(paths), batch_size),
+        backend.loader(samples, pipeline, BATCH, **options),
         desc='predict',
         unit='batch',
         leave=False,
         disable=None if bar else True,
     )
-    for first in batches:
-        some = paths[first : first + batch_size]
-        crops = np.stack([pipeline.crop(path, cache=cache) for path in some])
-        batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
-        logits = backend.logits(placed, batch)
-        for path, good in zip(some, np.isfinite(logits).all(axis=1), strict=True):
-            if not good:
-                raise ModelError(
-                    f'the net gives no finite numbers for {path}, as values in it overflow: '
-                    'train it anew with a smaller learning rate, or from another source'
-                )
-        rows.append(softmax(logits))
-    return np.concatenate(rows) if rows else np.zeros((0, 0))
+    logits = backend.predict(placed, batches)
+    for sample, good in zip(samples, np.isfinite(logits).all(axis=1), strict=True):
+        if not good:
+            raise ModelError(
+                f'the net gives no finite numbers for {sample.path}, as values in it overflow: '
+                'train it anew with a smaller learning rate, or from another source'
+            )
+    return softmax(logits)
 
 
 def evaluate_samples(
@@ -115,9 +125,9 @@ def evaluate_samples(
     samples: list[Sample],
     pipeline: Pipeline,
     bar: bool = True,
+    workers: int | None = None,
     cache: ImageCache | None = None,
 ) -> Evaluation:
-    """Return the predictions of a net for labelled samples."""
-    paths = [sample.path for sample in samples]
-    found = predict(backend, placed, paths, pipeline, bar=bar, cache=cache)
+    """Return the predictions of a net for labelled samples; arguments as in ``predict``."""
+    found = predict(backend, placed, samples, pipeline, bar, workers, cache)
     return Evaluation(classes, samples, found)

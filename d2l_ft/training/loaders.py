@@ -1,17 +1,41 @@
-"""Loader processes: how many by default."""
+"""How images are loaded by default: by how many processes, and to which device."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from d2l_ft.backend.protocol import Backend
+from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.system.hardware import usable_cores
 
 MOST_WORKERS = 8
 
 
-def on_gpu(devices: list[Any]) -> bool:
-    """Tell whether a GPU is among the devices of either framework."""
-    return any('cpu' not in str(device) for device in devices)
+def on_gpu(backend: Backend, devices: Sequence[Any]) -> bool:
+    """Tell whether a GPU is among the devices."""
+    return any(backend.is_gpu(device) for device in devices)
 
 
-def default_workers(devices: list[Any]) -> int:
+def default_workers(backend: Backend, devices: Sequence[Any]) -> int:
     """Return the number of loader processes: none on the CPU, where the net has all the cores."""
-    return min(MOST_WORKERS, usable_cores()) if on_gpu(devices) else 0
+    return min(MOST_WORKERS, usable_cores()) if on_gpu(backend, devices) else 0
+
+
+def loader_options(
+    backend: Backend,
+    devices: Sequence[Any],
+    workers: int | None = None,
+    cache: ImageCache | None = None,
+) -> dict[str, Any]:
+    """Return the options of ``Backend.loader`` for a net that lies on some devices.
+
+    Args:
+        backend: The framework.
+        devices: Where the net lies. Batches go to the first one if a GPU is among them.
+        workers: Loader processes; None is ``default_workers``.
+        cache: Keeps images between epochs.
+    """
+    return {
+        'workers': default_workers(backend, devices) if workers is None else workers,
+        'cache': cache,
+        'device': devices[0] if on_gpu(backend, devices) else None,
+    }

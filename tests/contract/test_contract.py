@@ -4,15 +4,18 @@ import inspect
 
 import numpy as np
 import pytest
+from conftest import make_folder
 
 from d2l_ft.backend.protocol import Backend, Sums
 from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft.runs.job import train
 from d2l_ft.runs.settings import Settings
 from d2l_ft.system.hardware import has_bfloat16
+from d2l_ft.training.evaluation import predict, softmax
 
 SIZE = 64
 RECIPE = Recipe(0.01, momentum=0.9)
@@ -149,6 +152,34 @@ def test_evaluate_agrees_with_logits(backend):
     assert scores.shape == (7, 2)
     assert float(sums.loss) == pytest.approx(-logs[np.arange(7), labels].sum(), rel=1e-4)
     assert float(sums.correct) == (scores.argmax(1) == labels).sum()
+
+
+def test_prediction_takes_the_images_of_the_loader(backend, tmp_path):
+    """To the bit what the crops give by hand, with any workers and from a cache."""
+    samples = load_folders(make_folder(tmp_path / 'more', train=35, test=1))[0].samples
+    pipeline, placed, scores = Pipeline(SIZE), new(backend), []
+    for first in range(0, len(samples), 64):
+        crops = np.stack([pipeline.crop(each.path) for each in samples[first : first + 64]])
+        batch = backend.to_batch(pipeline.to_float(crops), np.zeros(len(crops), dtype=np.int64))
+        scores.append(softmax(backend.logits(placed, batch)))
+    wanted, cache = np.concatenate(scores), ImageCache(1 << 26)
+    assert wanted.shape == (70, 2)
+    assert len(np.unique(wanted[:, 0])) > 60
+    for options in ({}, {'workers': 2}, {'cache': cache}, {'cache': cache}):
+        found = predict(backend, placed, samples, pipeline, bar=False, **options)
+        np.testing.assert_array_equal(found, wanted)
+    assert predict(backend, placed, [], pipeline).shape == (0, 0)
+
+
+def test_predict_is_the_logits_of_every_batch(backend):
+    placed = new(backend, 'cpu:2')
+    batches = [random_batch(backend, count, seed=count) for count in (4, 3)]
+    wanted = np.concatenate([backend.logits(placed, batch) for batch in batches])
+    np.testing.assert_array_equal(backend.predict(placed, batches), wanted)
+
+
+def test_the_main_memory_is_no_gpu(backend):
+    assert [backend.is_gpu(device) for device in backend.devices('cpu:2')] == [False, False]
 
 
 def test_state_round_trip_and_all_or_nothing(backend):

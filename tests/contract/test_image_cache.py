@@ -14,7 +14,7 @@ from d2l_ft.data.folder_layout import load_folders
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError
-from d2l_ft.training.loaders import default_workers, on_gpu
+from d2l_ft.training.loaders import loader_options, on_gpu
 
 SIZE = 64
 
@@ -202,8 +202,23 @@ def test_tables_go_to_the_device_once_an_epoch(framework, folder, monkeypatch):
 
 
 def test_workers_and_device_on_a_gpu(framework):
-    assert not on_gpu(framework.devices('cpu:2'))
-    assert default_workers(framework.devices('cpu')) == 0
-    for name in ('cuda:0', 'gpu(0)'):
-        assert on_gpu([name])
-        assert 1 <= default_workers([name]) <= 8
+    main = framework.devices('cpu:2')
+    assert not on_gpu(framework, main)
+    assert loader_options(framework, main) == {'workers': 0, 'cache': None, 'device': None}
+    gpu = a_gpu(framework.NAME)
+    assert on_gpu(framework, [gpu])
+    options = loader_options(framework, [gpu, gpu])
+    assert 1 <= options['workers'] <= 8
+    assert options['device'] is gpu
+    assert loader_options(framework, [gpu], workers=0)['workers'] == 0
+
+
+def a_gpu(name):
+    """Return a framework's name for a GPU, be there one or not."""
+    if name == 'mxnet':
+        import mxnet
+
+        return mxnet.gpu(0)
+    import torch
+
+    return torch.device('cuda', 0)

@@ -16,11 +16,11 @@ from d2l_ft.data.datasets import load_data
 from d2l_ft.data.folder_layout import load_folders
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import ModelError, OptionError
-from d2l_ft.runs import job
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.job import train
 from d2l_ft.runs.settings import Settings
 from d2l_ft.system import hardware
+from d2l_ft.training import loaders
 from d2l_ft.training.feature_cache import FeatureLoader, features
 
 SIZE = 64
@@ -134,7 +134,7 @@ def test_a_training_does_not_depend_on_who_loads(framework, folder, tmp_path, mo
         ('workers and a device', {'workers': 2}, True),
     ):
         # the devices are CPUs, which then get the batches that a GPU would get
-        monkeypatch.setattr(job, 'on_gpu', lambda _, answer=as_on_gpu: answer)
+        monkeypatch.setattr(loaders, 'on_gpu', lambda *_, answer=as_on_gpu: answer)
         monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / f'home of {name}'))
         chosen = replace(settings(folder), epochs=2, **kind, **options)
         run, _ = train(framework, chosen, tmp_path / name, bar=False, say=str)

@@ -7,6 +7,7 @@ import pytest
 from conftest import make_folder
 from test_command import OPTIONS, command
 
+from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError, ModelError, TrainingDiverged
 from d2l_ft.models.architectures import ARCHITECTURES
@@ -65,7 +66,7 @@ def test_the_file_whose_outputs_are_no_numbers_is_named(framework, folder):
     framework.set_state(placed, scaled(framework.get_state(placed), 1e30))
     path = str(next((folder / 'test').rglob('*.jpg')))
     with pytest.raises(ModelError, match='no finite numbers') as caught:
-        predict(framework, placed, [path], Pipeline(SIZE), bar=False)
+        predict(framework, placed, [Sample(path, 0)], Pipeline(SIZE), bar=False)
     assert path in str(caught.value)
     assert '\n' not in str(caught.value)
 
