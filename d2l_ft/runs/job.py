@@ -267,7 +267,7 @@ class Job:
             data.test.samples,
             pipeline,
             self.bar,
-            settings.workers,
+            settings.system.workers,
             self.cache,
         )
         write_report(

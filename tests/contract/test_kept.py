@@ -4,7 +4,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,7 +135,7 @@ def test_a_training_does_not_depend_on_who_loads(framework, folder, tmp_path, mo
         # the devices are CPUs, which then get the batches that a GPU would get
         monkeypatch.setattr(loaders, 'on_gpu', lambda *_, answer=as_on_gpu: answer)
         monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / f'home of {name}'))
-        chosen = replace(settings(folder), epochs=2, **kind, **options)
+        chosen = settings(folder).changed(epochs=2, **kind, **options)
         run, _ = train(framework, chosen, tmp_path / name, bar=False, say=str)
         found.append((run.load('fine-tuned')[0].model, run.metrics()))
     (alone, history), (together, again) = found
