@@ -9,7 +9,7 @@ Importing this package loads no framework; a name is imported when it is first u
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2l_ft.system.hardware import usable_cores
 
@@ -21,6 +21,12 @@ if 'OMP_NUM_THREADS' not in os.environ:
     os.environ.setdefault('MXNET_OMP_MAX_THREADS', str(usable_cores()))
 
 _NAMES = {
+    'fine_tune': 'runs.api',
+    'load_run': 'runs.api',
+    'FineTuned': 'runs.api',
+    'Prediction': 'runs.api',
+    'Evaluation': 'training.evaluation',
+    'EpochMetrics': 'training.metrics',
     'get_backend': 'backend.registry',
     'DATA_HUB': 'data.hub',
     'DATA_URL': 'data.hub',
@@ -44,6 +50,7 @@ _NAMES = {
     'as_printed': 'optim.recipe',
     'Pipeline': 'data.transforms',
     'load_data': 'data.datasets',
+    'DataSet': 'data.datasets',
     'SOURCE_CLASSES': 'data.synthetic.tasks',
     'load_source': 'sources.load',
     'pretrained_net': 'sources.load',
@@ -54,16 +61,59 @@ _NAMES = {
     'D2LFTError': 'errors',
     'TrainingDiverged': 'errors',
 }
-__all__ = ['__version__', *_NAMES]
 
+# A type checker sees the names where they are defined, and no other: it must not see __getattr__,
+# which would give it any name. It cannot read __all__.
+if TYPE_CHECKING:
+    from d2l_ft.backend.protocol import Backend as Backend
+    from d2l_ft.backend.protocol import Sums as Sums
+    from d2l_ft.backend.registry import get_backend as get_backend
+    from d2l_ft.book_api import Accumulator as Accumulator
+    from d2l_ft.book_api import Timer as Timer
+    from d2l_ft.book_api import evaluate_accuracy_gpu as evaluate_accuracy_gpu
+    from d2l_ft.book_api import evaluate_accuracy_gpus as evaluate_accuracy_gpus
+    from d2l_ft.book_api import resnet18 as resnet18
+    from d2l_ft.book_api import train_batch_ch13 as train_batch_ch13
+    from d2l_ft.book_api import train_ch13 as train_ch13
+    from d2l_ft.book_api import train_fine_tuning as train_fine_tuning
+    from d2l_ft.book_api import try_all_gpus as try_all_gpus
+    from d2l_ft.book_api import try_gpu as try_gpu
+    from d2l_ft.data.datasets import DataSet as DataSet
+    from d2l_ft.data.datasets import load_data as load_data
+    from d2l_ft.data.folder_layout import load_folders as load_folders
+    from d2l_ft.data.hub import DATA_HUB as DATA_HUB
+    from d2l_ft.data.hub import DATA_URL as DATA_URL
+    from d2l_ft.data.hub import download as download
+    from d2l_ft.data.hub import download_extract as download_extract
+    from d2l_ft.data.image_folder import Sample as Sample
+    from d2l_ft.data.synthetic.tasks import SOURCE_CLASSES as SOURCE_CLASSES
+    from d2l_ft.data.transforms import Pipeline as Pipeline
+    from d2l_ft.errors import D2LFTError as D2LFTError
+    from d2l_ft.errors import TrainingDiverged as TrainingDiverged
+    from d2l_ft.optim.recipe import Recipe as Recipe
+    from d2l_ft.optim.recipe import as_printed as as_printed
+    from d2l_ft.report.figures import show_images as show_images
+    from d2l_ft.report.live import Animator as Animator
+    from d2l_ft.report.live import plot as plot
+    from d2l_ft.report.live import set_figsize as set_figsize
+    from d2l_ft.runs.api import FineTuned as FineTuned
+    from d2l_ft.runs.api import Prediction as Prediction
+    from d2l_ft.runs.api import fine_tune as fine_tune
+    from d2l_ft.runs.api import load_run as load_run
+    from d2l_ft.sources.load import load_source as load_source
+    from d2l_ft.sources.load import pretrained_net as pretrained_net
+    from d2l_ft.training.evaluation import Evaluation as Evaluation
+    from d2l_ft.training.metrics import EpochMetrics as EpochMetrics
+else:
+    __all__ = ['__version__', *_NAMES]
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _NAMES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = getattr(importlib.import_module(f'{__name__}.{_NAMES[name]}'), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used."""
+        if name not in _NAMES:
+            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+        value = getattr(importlib.import_module(f'{__name__}.{_NAMES[name]}'), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

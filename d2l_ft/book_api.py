@@ -5,11 +5,11 @@ what is added has a name and stands after them.
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from d2l_ft.backend.devices import Devices, chosen_devices
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.registry import backend_of, get_backend, module_of
 from d2l_ft.errors import DeviceError, ModelError
@@ -74,31 +74,31 @@ class Accumulator:
         return self.data[idx]
 
 
-def try_gpu(i: int = 0, *, backend: Backend | None = None) -> Any:
+def try_gpu(i: int = 0, *, backend: Backend | str | None = None) -> Any:
     """Return a GPU if there is one of that number, otherwise the CPU.
 
     Args:
         i: Its number.
-        backend: The framework; None is that of D2L_FT_BACKEND.
+        backend: As ``get_backend`` takes it.
     """
-    backend = backend or get_backend()
+    chosen = get_backend(backend)
     try:
-        return backend.devices(f'gpu:{i}')[0]
+        return chosen.devices(f'gpu:{i}')[0]
     except DeviceError:
-        return backend.devices('cpu')[0]
+        return chosen.devices('cpu')[0]
 
 
-def try_all_gpus(*, backend: Backend | None = None) -> list[Any]:
+def try_all_gpus(*, backend: Backend | str | None = None) -> list[Any]:
     """Return every GPU that a framework sees, or its CPU.
 
     Args:
-        backend: The framework; None is that of D2L_FT_BACKEND.
+        backend: As ``get_backend`` takes it.
     """
-    return (backend or get_backend()).devices('auto')
+    return get_backend(backend).devices('auto')
 
 
 def resnet18(
-    num_classes: int, in_channels: int | None = None, *, backend: Backend | None = None
+    num_classes: int, in_channels: int | None = None, *, backend: Backend | str | None = None
 ) -> Any:
     """Return the book's ResNet-18 for small images, with random weights.
 
@@ -108,15 +108,15 @@ def resnet18(
     Args:
         num_classes: Outputs.
         in_channels: Channels of the images; None is 1 with PyTorch, and whatever comes with Gluon.
-        backend: The framework; None is that of D2L_FT_BACKEND.
+        backend: As ``get_backend`` takes it.
 
     Raises:
         ModelError: The backend's package has no such net.
     """
-    backend = backend or get_backend()
-    book = module_of(backend, 'book')
+    chosen = get_backend(backend)
+    book = module_of(chosen, 'book')
     if book is None:
-        raise ModelError(f"the backend {backend.NAME} has no module book with the book's nets")
+        raise ModelError(f"the backend {chosen.NAME} has no module book with the book's nets")
     return book.resnet18(num_classes, in_channels)
 
 
@@ -147,7 +147,7 @@ def train_batch_ch13(
     y: Any,
     loss: Any,
     trainer: Any,
-    devices: Sequence[Any],
+    devices: Devices,
     *,
     reduction: str | None = None,
 ) -> tuple[Any, Any]:
@@ -159,7 +159,7 @@ def train_batch_ch13(
         y: (batch,) integer labels.
         loss: Loss object with one value per example, or None for softmax cross-entropy.
         trainer: As ``train_ch13`` takes it.
-        devices: Devices of the framework.
+        devices: As ``train_ch13`` takes them.
         reduction: As ``train_ch13`` takes it.
 
     Returns:
@@ -167,7 +167,7 @@ def train_batch_ch13(
         ``float`` reads.
     """
     backend = backend_of(net)
-    placed = backend.place(net, list(devices))
+    placed = backend.place(net, chosen_devices(backend, devices))
     sums = backend.train_step(placed, trainer, (X, y), loss, reduction_of(trainer, reduction))
     join_replicas(backend, placed)
     return sums.loss, sums.correct
@@ -203,7 +203,7 @@ def train_ch13(
     loss: Any,
     trainer: Any,
     num_epochs: int,
-    devices: Sequence[Any] | None = None,
+    devices: Devices | None = None,
     *,
     reduction: str | None = None,
     quiet: bool = False,
@@ -220,7 +220,8 @@ def train_ch13(
         loss: Loss object with one value per example, or None for softmax cross-entropy.
         trainer: ``gluon.Trainer``, ``torch.optim.Optimizer`` or that of ``build_trainer``.
         num_epochs: Passes over ``train_iter``.
-        devices: Devices of the framework; None takes all GPUs, or the CPU.
+        devices: Devices of the framework, or a text such as 'cpu:2' or 'gpu:0,1'; None and 'auto'
+            take all GPUs, or the CPU.
         reduction: 'mean': the gradient is that of the mean over the batch, in both frameworks;
             'sum': of the sum. 'book': as the book's tab takes it: with MXNet of the mean, with
             PyTorch of the sum of what the loss gives. None is the recipe's of a trainer of
@@ -237,8 +238,8 @@ def train_ch13(
     from d2l_ft.report.live import LiveCurves
 
     backend = backend_of(net)
-    devices = list(devices) if devices is not None else backend.devices('auto')
-    placed = backend.place(net, devices)
+    chosen = chosen_devices(backend, 'auto' if devices is None else devices)
+    placed = backend.place(net, chosen)
     reduction = reduction_of(trainer, reduction)
     training = Trainer(
         backend,
@@ -256,7 +257,7 @@ def train_ch13(
     if training.interrupted:
         raise Stopped(training.interrupted)
     if history and not quiet:
-        print(summary(history[-1], devices, step_of(backend, loss, reduction)))
+        print(summary(history[-1], chosen, step_of(backend, loss, reduction)))
     return history
 
 
@@ -269,7 +270,7 @@ def train_fine_tuning(
     *,
     data: str | None = None,
     image_size: int | None = None,
-    devices: str = 'auto',
+    devices: Devices = 'auto',
     seed: int = 0,
     quiet: bool = False,
 ) -> list[EpochMetrics]:
@@ -283,7 +284,7 @@ def train_fine_tuning(
         param_group: Whether the output layer learns with ten times the rate.
         data: 'sample', 'hotdog' or an image folder, as ``load_data`` takes it.
         image_size: Side of the net's input, in pixels; None is the data set's own.
-        devices: As ``Backend.devices`` reads it.
+        devices: As ``train_ch13`` takes them.
         seed: Seed of order, crops and flips.
         quiet: Whether to leave out curves and summary.
 
@@ -298,9 +299,9 @@ def train_fine_tuning(
 
     backend = backend_of(net)
     dataset = load_data(data)
-    train_iter, test_iter = dataset.loaders(backend, batch_size, image_size, seed=seed)
+    train_iter, test_iter = dataset.loaders(backend, batch_size, image_size=image_size, seed=seed)
     multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
-    chosen = backend.devices(devices)
+    chosen = chosen_devices(backend, devices)
     placed = backend.place(net, chosen)
     trainer = backend.build_trainer(placed, Recipe(learning_rate, head_lr_mult=multiplier))
     return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import d2l_ft
+from d2l_ft import _NAMES
 from d2l_ft.backend.registry import get_backend
 
-WITH_BACKEND = ('load_source', 'pretrained_net', 'resnet18', 'try_all_gpus', 'try_gpu')
+WITH_BACKEND = (
+    'fine_tune', 'load_run', 'load_source', 'pretrained_net', 'resnet18', 'try_all_gpus', 'try_gpu',
+)  # fmt: skip
 """Functions that take a ``backend``; the others take a net, whose class tells the framework."""
 
 
@@ -18,9 +21,10 @@ def names_of(name: str) -> tuple[list[str], Callable[[str], Any], Callable[[], l
     Args:
         name: Of the backend. Its framework is loaded when a name that needs it is first used.
     """
+    names = ['__version__', *_NAMES]
 
     def find(attribute: str) -> Any:
-        if attribute not in d2l_ft.__all__:
+        if attribute not in names:
             raise AttributeError(f'd2l_ft has no name {attribute!r}')
         value = getattr(d2l_ft, attribute)
         if attribute == 'get_backend':
@@ -38,4 +42,4 @@ def names_of(name: str) -> tuple[list[str], Callable[[str], Any], Callable[[], l
 
         return with_backend
 
-    return list(d2l_ft.__all__), find, lambda: sorted(d2l_ft.__all__)
+    return names, find, lambda: sorted(names)

@@ -1,8 +1,16 @@
 """What the user asks for, before a framework is loaded: devices and precisions."""
 
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from d2l_ft.errors import DeviceError
+
+if TYPE_CHECKING:  # --help does without OpenCV
+    from d2l_ft.backend.protocol import Backend
+
+Devices: TypeAlias = str | Sequence[Any]
+"""A request as ``parse_devices`` reads it, or devices of the framework."""
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 """In which nets compute."""
@@ -36,3 +44,30 @@ def parse_devices(request: str) -> tuple[str, list[int]]:
         f'cannot read the devices {request!r}: '
         'write auto, cpu, cpu:2 (two replicas), gpu or gpu:0,1'
     )
+
+
+def chosen_devices(backend: 'Backend', devices: Devices) -> list[Any]:
+    """Return devices of the framework: those of a request, or those that were given.
+
+    Raises:
+        DeviceError: The request cannot be read, or a GPU in it does not exist.
+    """
+    return backend.devices(devices) if isinstance(devices, str) else list(devices)
+
+
+def as_request(backend: 'Backend', devices: Devices) -> str:
+    """Return the request that gives these devices, for what is kept or told another process.
+
+    Raises:
+        DeviceError: There are none, of both kinds, or GPUs without a number.
+    """
+    if isinstance(devices, str):
+        return devices
+    on_gpu = [backend.is_gpu(each) for each in devices]
+    if devices and not any(on_gpu):
+        return f'cpu:{len(devices)}'
+    known = {str(each): str(number) for number, each in enumerate(backend.devices('gpu'))}
+    names = [str(each) for each in devices]
+    if not names or not set(names) <= set(known):
+        raise DeviceError(f'cannot train on {names}: give CPUs, or GPUs with their numbers')
+    return f'gpu:{",".join(known[name] for name in names)}'

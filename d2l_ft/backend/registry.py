@@ -71,18 +71,20 @@ def backend_name(name: str | None = None) -> str:
     return asked
 
 
-def get_backend(name: str | None = None) -> 'Backend':
+def get_backend(name: 'str | Backend | None' = None) -> 'Backend':
     """Import a backend and return it.
 
     Args:
         name: 'mxnet', 'pytorch' or the name of an installed entry point; None reads
-            D2L_FT_BACKEND at this call, which defaults to 'pytorch'.
+            D2L_FT_BACKEND at this call, which defaults to 'pytorch'. A backend is returned.
 
     Raises:
         UnknownBackend: There is no such backend.
         BackendNotInstalled: Its framework is not installed.
         BackendBroken: Its framework is installed, and fails at import.
     """
+    if not (name is None or isinstance(name, str)):
+        return name
     name = backend_name(name)
     if name not in BACKENDS:
         (point, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)

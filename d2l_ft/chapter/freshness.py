@@ -10,7 +10,7 @@ not the module in which it lies: moving it makes nothing stale.
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -182,18 +182,25 @@ def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition
 
     A name that a package only hands on is a definition too, which uses what it stands for.
     """
-    known = {name: f'{module}.{name}' for node in tree.body for name in defined(node)}
+    body = list(statements(tree.body))
+    known = {name: f'{module}.{name}' for node in body for name in defined(node)}
     imports = imported(tree)
     names = imports | known
     found = {
         f'{module}.{name}': Definition('', frozenset({target})) for name, target in imports.items()
     }
-    for node in tree.body:
+    for node in body:
         for name in defined(node) - {PLACES}:
             plain = digest(dump(without_modules(without_docstrings(node))))
             uses = frozenset(targets(node, names, tab))
             found[f'{module}.{name}'] = Definition(plain, uses - {f'{module}.{name}'})
     return found
+
+
+def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, those of an ``if`` at its top level too."""
+    for node in body:
+        yield from statements([*node.body, *node.orelse]) if isinstance(node, ast.If) else [node]
 
 
 def defined(node: ast.stmt) -> set[str]:

@@ -56,11 +56,9 @@ def predict(
     """
     from d2l_ft.data.image_files import find_images
     from d2l_ft.data.image_folder import Sample
-    from d2l_ft.data.transforms import Pipeline
     from d2l_ft.data.validation import inspect_images
     from d2l_ft.runs.directory import Run
-    from d2l_ft.runs.results import load_net
-    from d2l_ft.training.evaluation import predict as probabilities
+    from d2l_ft.runs.results import classify
 
     opened = Run.open(run)
     found = find_images(map(os.path.expanduser, images), sys.stdin.buffer)
@@ -70,23 +68,13 @@ def predict(
     checked = inspect_images([Sample(path, 0) for path in paths], bar=not as_json).problems
     problems = dict(found) | dict(zip(paths, checked, strict=True))
     good = [path for path in paths if not problems[path]]
-    rows = []
-    if good:
-        chosen = get_backend(backend)
-        placed = load_net(opened, chosen)
-        pipeline = Pipeline(opened.config.image_size)
-        samples = [Sample(path, 0) for path in good]
-        rows = probabilities(chosen, placed, samples, pipeline, bar=not as_json).tolist()
-    classes = opened.config.classes
-    ranked = {
-        path: sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
-        for path, row in zip(good, rows, strict=True)
-    }
+    rows = classify(opened, get_backend(backend), good, bar=not as_json) if good else []
+    ranked = dict(zip(good, rows, strict=True))
     if as_json:
         say(json.dumps([_answer(path, ranked.get(path), problems[path]) for path, _ in found]))
     else:
         for path in good:
-            best = ', '.join(f'{name} {p:.3f}' for name, p in ranked[path][:top])
+            best = ', '.join(f'{name} {p:.3f}' for name, p in list(ranked[path].items())[:top])
             say(f'{path}: {best}')
     bad = [(path, problems[path]) for path, _ in found if problems[path]]
     for path, problem in bad:
@@ -95,8 +83,8 @@ def predict(
         ctx.exit(3 if good else 2)
 
 
-def _answer(path: str, ranked: list[tuple[str, float]] | None, problem: str) -> dict[str, Any]:
+def _answer(path: str, ranked: dict[str, float] | None, problem: str) -> dict[str, Any]:
     """Return what the JSON of ``predict`` says of an image."""
     if ranked is None:
         return {'path': path, 'error': problem}
-    return {'path': path, 'class': ranked[0][0], 'probabilities': dict(ranked)}
+    return {'path': path, 'class': next(iter(ranked)), 'probabilities': ranked}

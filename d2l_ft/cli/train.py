@@ -1,8 +1,5 @@
 """The command that trains."""
 
-import datetime
-import itertools
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,8 @@ from d2l_ft.cli.options import (
     say_flags,
     settings_options,
 )
-from d2l_ft.errors import CheckpointError, StorageError
+from d2l_ft.errors import CheckpointError
 from d2l_ft.runs.settings import Settings, declared
-from d2l_ft.storage.atomic import describe
 from d2l_ft.system.console import keep_going, say, warn
 
 
@@ -59,15 +55,9 @@ def train(
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
     settings.check()  # tells what is wrong before a framework is imported
-    chosen = get_backend(backend)
-    out = out or _new_out(chosen.NAME, settings.data.data)
-    try:
-        run, stopped = train_run(chosen, settings, out, resume, say=say_flags)
-    finally:
-        with suppress(OSError):
-            out.rmdir()  # which an error has left empty
+    run, stopped = train_run(get_backend(backend), settings, out, resume, say=say_flags)
     if stopped:
-        warn(f'stopped; go on with:  d2l-ft train --out {out} --resume')
+        warn(f'stopped; go on with:  d2l-ft train --out {run.path} --resume')
         ctx.exit(128 + stopped)
     say(*text_curves(run.history()))
     for name, history in run.history().items():
@@ -94,27 +84,3 @@ def _resumed(
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     return out, config.settings.resumed(given), backend or config.backend
-
-
-def _new_out(backend: str, data: str) -> Path:
-    """Make a directory below runs/ that no other process takes, and return it.
-
-    Raises:
-        StorageError: It cannot be made.
-    """
-    time = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    # a name may take 255 bytes
-    first = Path('runs') / f'{time}-{backend}-{Path(data).expanduser().resolve().name[:50]}'
-    for number in itertools.count(1):
-        path = first if number == 1 else first.with_name(f'{first.name}-{number}')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError:
-            if path.parent.is_dir():
-                continue
-            raise StorageError(f'{path.parent} is not a folder: name another with --out') from None
-        except OSError as error:
-            raise StorageError(describe(error, path)) from error
-        break
-    return path

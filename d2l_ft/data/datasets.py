@@ -64,7 +64,7 @@ class DataSet:
         test: The part to test on.
         image_size: Side of the net's input unless the user says otherwise, in pixels.
         batch_size: Examples a step, likewise.
-        lr: Rate of the body, likewise.
+        learning_rate: Of the body, likewise.
         area: Least and greatest share of an image that a random crop covers.
         left_out: One line for each bad image that is not in the parts.
         remarks: Lines on what the user should know of the images, as of ``folder.remarks``.
@@ -76,7 +76,7 @@ class DataSet:
     test: ImageFolder
     image_size: int
     batch_size: int = PHOTO_BATCH
-    lr: float = PHOTO_LR
+    learning_rate: float = PHOTO_LR
     area: tuple[float, float] = AREA
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -101,6 +101,7 @@ class DataSet:
         self,
         backend: MakesLoaders,
         batch_size: int,
+        *,
         image_size: int | None = None,
         workers: int = 0,
         seed: int = 0,
@@ -124,7 +125,7 @@ class DataSet:
         cache = default_cache() if cache is None else cache
         train = backend.loader(
             self.train.samples,
-            pipeline or self.pipeline(size, seed),
+            pipeline or self.pipeline(size, seed=seed),
             batch_size,
             shuffle=True,
             workers=workers,
@@ -143,7 +144,7 @@ class DataSet:
         return train, test
 
     def pipeline(
-        self, image_size: int, seed: int = 0, augment: bool = True, views: int = 0
+        self, image_size: int, *, seed: int = 0, augment: bool = True, views: int = 0
     ) -> Pipeline:
         """Return what is done to the training part: without augmentation what a test image gets."""
         if not augment:
@@ -152,7 +153,7 @@ class DataSet:
 
 
 def load_data(
-    name: str | None = None, seed: int = 0, bar: bool = True, skip_bad: bool = False
+    name: str | None = None, *, seed: int = 0, bar: bool = True, skip_bad: bool = False
 ) -> DataSet:
     """Find a data set, make or download it if need be, and check every image.
 
@@ -181,7 +182,7 @@ def load_data(
             f'there is no folder {name}: give sample, {", ".join(sorted(DATA_HUB))} or a folder '
             'with a folder of images per class'
         )
-    train, test = load_folders(root, seed)
+    train, test = load_folders(root, seed=seed)
     name = name if hub else str(root)
     left_out: list[str] = []
     with remembered(root) as checked:

@@ -67,7 +67,7 @@ def find_parts(folder: Path) -> Parts:
     return Parts(train, test, remarks)
 
 
-def load_folders(root: str | os.PathLike[str], seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
+def load_folders(root: str | os.PathLike[str], *, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
     """Return the train and test part of a data set; images are not checked yet.
 
     Args:

@@ -32,7 +32,7 @@ def hub_entry(name: str) -> tuple[str, str]:
         ) from None
 
 
-def download(name: str, cache: Path | None = None) -> Path:
+def download(name: str, *, cache: Path | None = None) -> Path:
     """Return the verified archive of a named data set, downloaded if need be.
 
     Raises:

@@ -8,16 +8,16 @@ from typing import BinaryIO
 from d2l_ft.data.image_folder import SUFFIXES
 
 
-def find_images(names: Iterable[str], listed: BinaryIO) -> list[tuple[str, str]]:
-    """Return the images that a command line names, each with what is wrong with its name.
+def find_images(names: Iterable[str], listed: BinaryIO | None = None) -> list[tuple[str, str]]:
+    """Return the images that a user names, each with what is wrong with its name.
 
     Args:
         names: Files; folders, of which all images are taken; patterns of ``glob``; or '-'.
-        listed: Has such names, one a line; read for '-'.
+        listed: Has such names, one a line; read for '-', which is a file without it.
     """
     found = []
     for name in names:
-        if name == '-':
+        if name == '-' and listed is not None:
             lines = (os.fsdecode(line.rstrip(b'\r\n')) for line in listed)
             found += [each for line in lines if line for each in _named(line)]
         else:

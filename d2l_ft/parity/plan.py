@@ -132,7 +132,7 @@ def load_parts(root: str, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
     """
     if single(root):
         return scan(root), scan(root)
-    return load_folders(root, seed)
+    return load_folders(root, seed=seed)
 
 
 def single(root: str) -> bool:

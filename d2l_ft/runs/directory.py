@@ -8,6 +8,8 @@ left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
 """
 
+import datetime
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.errors import CheckpointError, D2LFTError, TrainingDiverged
+from d2l_ft.errors import CheckpointError, D2LFTError, StorageError, TrainingDiverged
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.models.state import unusable
 from d2l_ft.optim.recipe import Recipe
@@ -26,6 +28,7 @@ from d2l_ft.runs.fields import Option, check_classes, check_fields
 from d2l_ft.runs.settings import NETS, Settings, declared
 from d2l_ft.storage.atomic import (
     check_writable,
+    describe,
     is_leftover,
     read_file,
     remove_leftovers,
@@ -87,6 +90,30 @@ class RunConfig:
         check_fields(self)
         check_classes(self.classes)
         self.settings.check()
+
+
+def new_path(backend: str, data: str) -> Path:
+    """Make a directory below runs/ that no other process takes, and return it.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    time = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    # a name may take 255 bytes
+    first = Path('runs') / f'{time}-{backend}-{Path(data).expanduser().resolve().name[:50]}'
+    for number in itertools.count(1):
+        path = first if number == 1 else first.with_name(f'{first.name}-{number}')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            if path.parent.is_dir():
+                continue
+            raise StorageError(f'{path.parent} is not a folder: name another with `out`') from None
+        except OSError as error:
+            raise StorageError(describe(error, path)) from error
+        break
+    return path
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import datetime
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State
 from d2l_ft.optim.schedules import scheduled
 from d2l_ft.report.figures import save_curves
+from d2l_ft.report.live import LiveCurves
 from d2l_ft.report.page import write_report
 from d2l_ft.runs.callbacks import Checkpoints, EpochLines, MetricsFile, Report
 from d2l_ft.runs.contents import changed, load_contents, save_contents
-from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claimed
+from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claimed, new_path
 from d2l_ft.runs.results import load_net
 from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
 from d2l_ft.sources.load import load_source
@@ -43,7 +45,7 @@ from d2l_ft.training.trainer import Trainer
 def train(
     backend: Backend,
     settings: Settings,
-    out: Path,
+    out: Path | None = None,
     resume: bool = False,
     bar: bool = True,
     say: Callable[[str], None] = print,
@@ -54,6 +56,7 @@ def train(
         backend: The framework.
         settings: What is asked for.
         out: The run directory: new, or with ``resume`` that of an earlier run of these settings.
+            None makes one below runs/.
         resume: Go on where the run was stopped.
         bar: Whether to show progress bars; they need a terminal too.
         say: Takes each line for the user.
@@ -66,6 +69,23 @@ def train(
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
     """
     settings.check()
+    out = out or new_path(backend.NAME, settings.data.data)
+    try:
+        return _train(backend, settings, out, resume, bar, say)
+    finally:
+        with suppress(OSError):
+            out.rmdir()  # which an error has left empty
+
+
+def _train(
+    backend: Backend,
+    settings: Settings,
+    out: Path,
+    resume: bool,
+    bar: bool,
+    say: Callable[[str], None],
+) -> tuple[Run, int]:
+    """Train, as ``train`` does."""
     names = settings.model.nets()
     if settings.system.keep_memory:
         keep_freed_memory()
@@ -74,7 +94,9 @@ def train(
     with claimed(out, resume):
         try:
             name = settings.data.data
-            data = load_data(name, settings.optim.seed, bar, settings.data.skip_bad)
+            data = load_data(
+                name, seed=settings.optim.seed, bar=bar, skip_bad=settings.data.skip_bad
+            )
         except DataError as error:
             if begun and not os.path.exists(name) and os.sep in name:
                 raise CheckpointError(
@@ -109,7 +131,11 @@ def train(
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
-                settings.model.source or data.source, arch, backend, settings.system.devices, bar
+                settings.model.source or data.source,
+                arch,
+                backend,
+                devices=settings.system.devices,
+                bar=bar,
             )
         if not resume:
             save_contents(out, data, bar)
@@ -186,7 +212,7 @@ class Job:
             seed=optim.seed,
             rate=None if optim.schedule == 'constant' else rate,
             callbacks=[
-                *([ProgressBar(), LogLines(self.say)] if self.bar else []),
+                *([ProgressBar(), LogLines(self.say), LiveCurves()] if self.bar else []),
                 MetricsFile(run),
                 Checkpoints(run, placed, settings.system.save_every),
                 EpochLines(self.say),
@@ -214,7 +240,7 @@ class Job:
         """Return what is done to the images of the training part."""
         options, size = self.settings.data, self.run.config.image_size
         seed = self.settings.optim.seed
-        return self.data.pipeline(size, seed, options.augment, options.views)
+        return self.data.pipeline(size, seed=seed, augment=options.augment, views=options.views)
 
     def on_images(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
@@ -222,7 +248,7 @@ class Job:
         loaders = self.data.loaders(
             self.backend,
             optim.batch_size or self.data.batch_size,
-            self.run.config.image_size,
+            image_size=self.run.config.image_size,
             seed=optim.seed,
             pipeline=self.pipeline(),
             **self.loading(),

@@ -1,5 +1,7 @@
 """What a run has trained: its nets, and how good they are."""
 
+from collections.abc import Sequence
+
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.datasets import images_to_test, load_data
 from d2l_ft.data.image_folder import Sample
@@ -7,7 +9,7 @@ from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError
 from d2l_ft.runs.directory import Run
 from d2l_ft.system.console import listed, listed_only
-from d2l_ft.training.evaluation import Evaluation, evaluate_samples
+from d2l_ft.training.evaluation import Evaluation, evaluate_samples, predict
 
 
 def load_net(run: Run, backend: Backend, name: str | None = None) -> Placed:
@@ -47,7 +49,9 @@ def evaluate_run(
     settings, classes = run.config.settings, run.config.classes
     skip_bad = settings.data.skip_bad
     if data is None:
-        dataset = load_data(settings.data.data, settings.optim.seed, bar, skip_bad)
+        dataset = load_data(
+            settings.data.data, seed=settings.optim.seed, bar=bar, skip_bad=skip_bad
+        )
         part, which = dataset.test, f'the test part of {dataset.name}'
     else:
         part, which = images_to_test(data, bar, skip_bad)
@@ -63,3 +67,27 @@ def evaluate_run(
     placed = load_net(run, backend)
     pipeline = Pipeline(run.config.image_size)
     return evaluate_samples(backend, placed, classes, samples, pipeline, bar), which
+
+
+def classify(
+    run: Run, backend: Backend, paths: Sequence[str], bar: bool = True
+) -> list[dict[str, float]]:
+    """Return what a run's net says of images: class -> probability, the most probable first.
+
+    Args:
+        run: The run.
+        backend: The framework.
+        paths: Checked image files.
+        bar: Whether to show progress; it needs a terminal too.
+
+    Raises:
+        CheckpointError: There is no good checkpoint.
+        ModelError: An output of the net is not finite.
+    """
+    if not paths:
+        return []
+    samples = [Sample(path, 0) for path in paths]
+    pipeline = Pipeline(run.config.image_size)
+    rows = predict(backend, load_net(run, backend), samples, pipeline, bar).tolist()
+    pairs = (zip(run.config.classes, row, strict=True) for row in rows)
+    return [dict(sorted(each, key=lambda pair: -pair[1])) for each in pairs]

@@ -251,7 +251,7 @@ class Settings:
             data=data.name,
             image_size=self.data.image_size or data.image_size,
             batch_size=self.optim.batch_size or data.batch_size,
-            learning_rate=data.lr if rate is None else rate,
+            learning_rate=data.learning_rate if rate is None else rate,
             source=full_path(self.model.source or data.source),
         )
 

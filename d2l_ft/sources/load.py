@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from d2l_ft.backend.devices import Devices, as_request
 from d2l_ft.backend.protocol import Backend
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import ModelError, OptionError
@@ -14,7 +15,12 @@ from d2l_ft.sources.zoo import imagenet_file
 
 
 def load_source(
-    source: str, arch: str, backend: Backend, devices: str = 'auto', bar: bool = True
+    source: str,
+    arch: str,
+    backend: Backend | str | None = None,
+    *,
+    devices: Devices = 'auto',
+    bar: bool = True,
 ) -> State | None:
     """Return the state to fine-tune from.
 
@@ -23,8 +29,8 @@ def load_source(
             weights), or a file: .safetensors with canonical names, .pth or .pt of torchvision's
             net, .params of Gluon's.
         arch: Architecture.
-        backend: The framework that pre-trains, if that is needed.
-        devices: Where it pre-trains.
+        backend: The framework that pre-trains, if that is needed, as ``get_backend`` takes it.
+        devices: Where it pre-trains, as ``train_ch13`` takes them.
         bar: Whether to show progress.
 
     Raises:
@@ -36,10 +42,12 @@ def load_source(
     """
     if source == 'none':
         return None
+    if source in ('sample', 'imagenet'):
+        chosen = get_backend(backend)
     if source == 'sample':
-        return sample_source(arch, backend, devices, bar).model
+        return sample_source(arch, chosen, as_request(chosen, devices), bar).model
     if source == 'imagenet':
-        return read_weights(imagenet_file(arch, backend.NAME), arch, verified=True)
+        return read_weights(imagenet_file(arch, chosen.NAME), arch, verified=True)
     path = Path(source).expanduser()
     if not path.is_file():
         raise OptionError(f'there is no source {source!r}: give sample, imagenet, none or a file')
@@ -49,20 +57,20 @@ def load_source(
     return state
 
 
-def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = None) -> Any:
+def pretrained_net(arch: str, source: str = 'sample', backend: Backend | str | None = None) -> Any:
     """Return a source model as a net of the framework, its output layer included.
 
     Args:
         arch: Architecture.
         source: 'sample', 'imagenet' or a file, as ``load_source`` takes it.
-        backend: The framework; None is that of D2L_FT_BACKEND.
+        backend: As ``get_backend`` takes it.
 
     Raises:
         D2LFTError: As ``load_source``; and OptionError for the source 'none', ModelError without an
             output layer.
     """
-    backend = backend or get_backend()
-    state = load_source(source, arch, backend)
+    chosen = get_backend(backend)
+    state = load_source(source, arch, chosen)
     if state is None:
         raise OptionError("the source 'none' is no model: give sample, imagenet or a file")
     weight = state.get(f'{architecture(arch).head}.weight')
@@ -71,6 +79,6 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | None = 
             f'{source} has no output layer of {arch}, which is needed here: '
             'd2l.load_source reads the rest, to fine-tune from'
         )
-    net = backend.build_net(arch, len(weight))
-    backend.set_state(backend.place(net), state)
+    net = chosen.build_net(arch, len(weight))
+    chosen.set_state(chosen.place(net), state)
     return net

@@ -98,7 +98,7 @@ def test_what_follows_does_not_depend_on_whether_the_source_was_cached(framework
     for cached in (False, True):
         assert source_path('resnet18').is_file() == cached
         framework.seed(5)
-        state = load_source('sample', 'resnet18', framework, 'cpu', bar=False)
+        state = load_source('sample', 'resnet18', framework, devices='cpu', bar=False)
         found.append((drawn(framework), state['fc.weight'].tolist()))
     assert found[0] == found[1]
     framework.seed(6)
@@ -107,7 +107,7 @@ def test_what_follows_does_not_depend_on_whether_the_source_was_cached(framework
 
 def test_a_source_that_cannot_be_trained_is_one_line(framework, small_task):
     with pytest.raises(ModelError, match='use auto or cpu') as caught:
-        load_source('sample', 'resnet18', framework, 'gpu:97', bar=False)
+        load_source('sample', 'resnet18', framework, devices='gpu:97', bar=False)
     assert '\n' not in str(caught.value)
     assert not source_path('resnet18').exists()
 

@@ -9,10 +9,9 @@ import pytest
 from conftest import make_folder, run_config
 from test_command import command, start
 
-from d2l_ft.cli.train import _new_out
 from d2l_ft.errors import StorageError
 from d2l_ft.report.figures import draw_curves, drawable, encoded, save_curves
-from d2l_ft.runs.directory import Run, short_names
+from d2l_ft.runs.directory import Run, new_path, short_names
 from d2l_ft.training.metrics import EpochMetrics
 
 HISTORY = [EpochMetrics('scratch', 1, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0)]
@@ -43,17 +42,17 @@ def test_runs_of_one_name_stay_apart(tmp_path):
 def test_a_directory_for_each_run_that_begins_in_one_second(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: _new_out('x', 'photos'), range(40)))
+        made = list(pool.map(lambda _: new_path('x', 'photos'), range(40)))
     assert len(set(made)) == 40
     assert all(path.is_dir() and path.name.split('-')[3] == 'photos' for path in made)
-    assert len(_new_out('x', '文' * 200).name.encode()) < 255
+    assert len(new_path('x', '文' * 200).name.encode()) < 255
     monkeypatch.chdir(tmp_path / 'runs')
-    assert _new_out('x', '..').name.split('-')[3].startswith(tmp_path.name[:10])
+    assert new_path('x', '..').name.split('-')[3].startswith(tmp_path.name[:10])
     (tmp_path / 'file').mkdir()
     monkeypatch.chdir(tmp_path / 'file')
     (tmp_path / 'file/runs').write_text('')
-    with pytest.raises(StorageError, match='--out'):
-        _new_out('x', 'photos')
+    with pytest.raises(StorageError, match='`out`'):
+        new_path('x', 'photos')
 
 
 def test_three_times_the_same_line_at_once(framework, tmp_path):
