@@ -22,7 +22,14 @@ MEAN, SUM = 'mean over the batch', 'sum over the batch'
 
 
 class Timer:
-    """A stop watch that keeps its times, in seconds; it runs from when it is made."""
+    """A stop watch that keeps its times, in seconds; it runs from when it is made.
+
+    Example:
+        >>> timer = d2l.Timer()
+        >>> seconds = timer.stop()
+        >>> timer.sum() == seconds
+        True
+    """
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -52,7 +59,15 @@ class Timer:
 
 
 class Accumulator:
-    """Sums of so many numbers, which may be scalars of a framework."""
+    """Sums of so many numbers, which may be scalars of a framework.
+
+    Example:
+        >>> sums = d2l.Accumulator(2)
+        >>> sums.add(0.5, 3)
+        >>> sums.add(0.25, 4)
+        >>> sums[0], sums[1]
+        (0.75, 7.0)
+    """
 
     def __init__(self, n: int) -> None:
         self.data = [0.0] * n
@@ -80,6 +95,9 @@ def try_gpu(i: int = 0, *, backend: Backend | str | None = None) -> Any:
     Args:
         i: Its number.
         backend: As ``get_backend`` takes it.
+
+    Example:
+        >>> net = d2l.resnet18(10).to(d2l.try_gpu())
     """
     chosen = get_backend(backend)
     try:
@@ -93,6 +111,10 @@ def try_all_gpus(*, backend: Backend | str | None = None) -> list[Any]:
 
     Args:
         backend: As ``get_backend`` takes it.
+
+    Example:
+        >>> len(d2l.try_all_gpus()) >= 1
+        True
     """
     return get_backend(backend).devices('auto')
 
@@ -112,6 +134,12 @@ def resnet18(
 
     Raises:
         ModelError: The backend's package has no such net.
+
+    Example:
+        >>> import torch
+        >>> net = d2l.resnet18(10, 3)
+        >>> net(torch.zeros(4, 3, 32, 32)).shape
+        torch.Size([4, 10])
     """
     chosen = get_backend(backend)
     book = module_of(chosen, 'book')
@@ -165,6 +193,16 @@ def train_batch_ch13(
     Returns:
         (sum of the losses, number of hits) before the step: scalars of the framework, which
         ``float`` reads.
+
+    Example:
+        >>> import torch
+        >>> net = d2l.resnet18(2, 3)
+        >>> X, y = torch.rand(8, 3, 32, 32), torch.arange(8) % 2
+        >>> loss = torch.nn.CrossEntropyLoss(reduction='none')
+        >>> trainer = torch.optim.SGD(net.parameters(), lr=0.01)
+        >>> total, hits = d2l.train_batch_ch13(net, X, y, loss, trainer, 'cpu')
+        >>> 0 <= int(hits) <= 8
+        True
     """
     backend = backend_of(net)
     placed = backend.place(net, chosen_devices(backend, devices))
@@ -185,6 +223,12 @@ def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float
         net: Net of MXNet Gluon or PyTorch.
         data_iter: Iterable of (images, labels).
         device: Where to; None is where the net lies.
+
+    Example:
+        >>> net = d2l.load_run('runs/mine').net()
+        >>> _, test_iter = d2l.load_data('photos').loaders(d2l.get_backend(), 8, image_size=48)
+        >>> 0 <= d2l.evaluate_accuracy_gpu(net, test_iter) <= 1
+        True
     """
     backend = backend_of(net)
     placed = backend.place(net, None if device is None else [device])
@@ -192,7 +236,14 @@ def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float
 
 
 def evaluate_accuracy_gpus(net: Any, data_iter: Any) -> float:
-    """Return the share of hits over batches, in eval mode, where the net lies."""
+    """Return the share of hits over batches, in eval mode, where the net lies.
+
+    Example:
+        >>> net = d2l.load_run('runs/mine').net()
+        >>> _, test_iter = d2l.load_data('photos').loaders(d2l.get_backend(), 8, image_size=48)
+        >>> 0 <= d2l.evaluate_accuracy_gpus(net, test_iter) <= 1
+        True
+    """
     return evaluate_accuracy_gpu(net, data_iter)
 
 
@@ -234,6 +285,18 @@ def train_ch13(
     Raises:
         KeyboardInterrupt: After Ctrl-C, when the step under way is done.
         TrainingDiverged: The loss is not finite.
+
+    Example:
+        >>> import torch
+        >>> data = d2l.load_data('photos')
+        >>> train_iter, test_iter = data.loaders(d2l.get_backend(), 8, image_size=48)
+        >>> net = d2l.resnet18(2, 3)
+        >>> loss = torch.nn.CrossEntropyLoss(reduction='none')
+        >>> trainer = torch.optim.SGD(net.parameters(), lr=0.01)
+        >>> history = d2l.train_ch13(net, train_iter, test_iter, loss, trainer, num_epochs=1)
+        loss ..., train acc ..., test acc ...
+        >>> history[-1].epoch
+        1
     """
     from d2l_ft.report.live import LiveCurves
 
@@ -293,6 +356,13 @@ def train_fine_tuning(
 
     Raises:
         DataError: The data set cannot be used.
+
+    Example:
+        >>> source = d2l.load_source('sample', 'resnet18')
+        >>> net = d2l.get_backend().build_net('resnet18', 2, source)
+        >>> history = d2l.train_fine_tuning(net, 0.002, batch_size=64, num_epochs=1, quiet=True)
+        >>> history[-1].epoch
+        1
     """
     from d2l_ft.data.datasets import load_data
     from d2l_ft.optim.recipe import FINE_TUNED, Recipe

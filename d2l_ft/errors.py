@@ -22,7 +22,15 @@ and --no-augment (``d2l_ft.cli.options.as_flags``).
 
 
 class D2LFTError(Exception):
-    """Base of every error that a user can mend; the command line exits with code 2 on it."""
+    """Base of every error that a user can mend; the command line exits with code 2 on it.
+
+    Example:
+        >>> try:
+        ...     d2l.load_data('no-such-folder')
+        ... except d2l.D2LFTError as error:
+        ...     print(error)
+        there is no folder no-such-folder: give sample, hotdog or a folder with ...
+    """
 
 
 class UnknownBackend(D2LFTError):
@@ -71,7 +79,16 @@ class StorageError(D2LFTError):
 
 
 class TrainingDiverged(D2LFTError):
-    """The loss or a weight became infinite or not a number."""
+    """The loss or a weight became infinite or not a number.
+
+    Example:
+        >>> net = d2l.get_backend().build_net('resnet18', 2)
+        >>> try:
+        ...     d2l.train_fine_tuning(net, 1e9, data='photos', image_size=48, quiet=True)
+        ... except d2l.TrainingDiverged as error:
+        ...     print(error)
+        the ... became ...: train again with a smaller learning rate
+    """
 
 
 class ParityError(D2LFTError):

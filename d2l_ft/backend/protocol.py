@@ -24,6 +24,13 @@ class Sums:
         loss: Sum of the per-example losses; a scalar of the framework.
         correct: Number of examples whose largest logit is the label's; a scalar of the framework.
         examples: Number of examples.
+
+    Example:
+        >>> backend = d2l.get_backend()
+        >>> _, test_iter = d2l.load_data('photos').loaders(backend, 8, image_size=48)
+        >>> sums = backend.evaluate(backend.place(d2l.load_run('runs/mine').net()), test_iter)
+        >>> sums.examples
+        4
     """
 
     loss: Any
@@ -71,7 +78,16 @@ class Placed(Protocol):
 
 
 class Backend(Protocol):
-    """A framework's side of the seam; a module with these names satisfies it."""
+    """A framework's side of the seam; a module with these names satisfies it.
+
+    Example:
+        >>> import numpy as np
+        >>> backend = d2l.get_backend()
+        >>> placed = backend.place(backend.build_net('resnet18', 2), backend.devices('cpu'))
+        >>> batch = backend.to_batch(np.zeros((4, 3, 48, 48), np.float32), np.zeros(4, np.int64))
+        >>> backend.logits(placed, batch).shape
+        (4, 2)
+    """
 
     NAME: str
     FRAMEWORK: str

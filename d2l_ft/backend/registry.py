@@ -82,6 +82,11 @@ def get_backend(name: 'str | Backend | None' = None) -> 'Backend':
         UnknownBackend: There is no such backend.
         BackendNotInstalled: Its framework is not installed.
         BackendBroken: Its framework is installed, and fails at import.
+
+    Example:
+        >>> backend = d2l.get_backend('pytorch')
+        >>> backend.NAME
+        'pytorch'
     """
     if not (name is None or isinstance(name, str)):
         return name

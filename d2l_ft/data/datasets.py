@@ -69,6 +69,13 @@ class DataSet:
         left_out: One line for each bad image that is not in the parts.
         remarks: Lines on what the user should know of the images, as of ``folder.remarks``.
         hashes: Path -> SHA-256 of the file, of the images that were checked.
+
+    Example:
+        >>> data = d2l.load_data('sample')
+        >>> data.image_size, data.batch_size, data.learning_rate
+        (48, 64, 0.002)
+        >>> train_iter, test_iter = data.loaders(d2l.get_backend(), data.batch_size)
+        >>> X, y = next(iter(test_iter))
     """
 
     name: str
@@ -168,6 +175,11 @@ def load_data(
 
     Raises:
         DataError: The data set cannot be had, or an image in it is bad.
+
+    Example:
+        >>> data = d2l.load_data('photos')
+        >>> data.classes, len(data.train.samples), len(data.test.samples)
+        (['dark', 'light'], 16, 4)
     """
     if name is None:
         name = os.environ.get(DATA_VARIABLE, '').strip() or 'sample'

@@ -77,6 +77,11 @@ def load_folders(root: str | os.PathLike[str], *, seed: int = 0) -> tuple[ImageF
     Raises:
         DataError: As ``scan`` and ``split``; or the parts have different classes, or there are
             folders of both parts without classes.
+
+    Example:
+        >>> train, test = d2l.load_folders('photos')
+        >>> train.classes
+        ['dark', 'light']
     """
     folder = Path(root)
     parts = find_parts(folder)

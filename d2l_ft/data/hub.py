@@ -9,13 +9,24 @@ from d2l_ft.storage.downloads import fetch
 from d2l_ft.storage.locks import locked
 
 DATA_URL = 'http://d2l-data.s3-accelerate.amazonaws.com/'
-"""The bucket of Dive into Deep Learning."""
+"""The bucket of Dive into Deep Learning.
+
+Example:
+    >>> d2l.DATA_HUB['hotdog'][0] == d2l.DATA_URL + 'hotdog.zip'
+    True
+"""
 
 DATA_HUB: dict[str, tuple[str, str]] = {
     'hotdog': (DATA_URL + 'hotdog.zip', 'fba480ffa8aa7e0febbb511d181409f899b9baa5'),
 }
 """Name -> (URL of a .zip, .tar or .tar.gz archive, its SHA-1 or SHA-256 in hexadecimal). What the
-chapters save in it stands here too, as ``d2l-ft chapter check`` makes sure; add your own."""
+chapters save in it stands here too, as ``d2l-ft chapter check`` makes sure; add your own.
+
+Example:
+    >>> d2l.DATA_HUB['mine'] = ('https://example.org/mine.zip', '0' * 40)
+    >>> sorted(d2l.DATA_HUB)
+    ['hotdog', 'mine']
+"""
 
 
 def hub_entry(name: str) -> tuple[str, str]:
@@ -37,6 +48,10 @@ def download(name: str, *, cache: Path | None = None) -> Path:
 
     Raises:
         DataError: Unknown name, no network, or another hash.
+
+    Example:
+        >>> d2l.download('hotdog').name
+        'hotdog.zip'
     """
     url, expected = hub_entry(name)
     folder = cache or cache_dir() / 'data'
@@ -52,6 +67,10 @@ def download_extract(name: str, folder: str | None = None) -> str:
 
     Raises:
         DataError: Unknown name, no network, another hash, or no such folder in the archive.
+
+    Example:
+        >>> data_dir = d2l.download_extract('hotdog')
+        >>> train, test = d2l.load_folders(data_dir)
     """
     url, expected = hub_entry(name)
     unpacked = cache_dir() / 'data' / f'{name}-{expected[:12]}'  # another hash is another data set

@@ -55,7 +55,12 @@ STREAM_SPLIT = 2
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image file: its path and the index of its class."""
+    """One labelled image file: its path and the index of its class.
+
+    Example:
+        >>> d2l.Sample('photos/train/dark/00.jpg', label=0)
+        Sample(path='photos/train/dark/00.jpg', label=0)
+    """
 
     path: str
     label: int

@@ -139,6 +139,11 @@ class Pipeline:
         mean, std: Channel means and deviations for pixels in [0, 1], RGB.
         area: Least and greatest share of the image that a random crop covers.
         views: The crops of the first so many epochs come again and again; 0 always draws new ones.
+
+    Example:
+        >>> pipeline = d2l.Pipeline(48, train=True, seed=1)
+        >>> pipeline.crop('lunch.jpg').shape
+        (48, 48, 3)
     """
 
     image_size: int = 224

@@ -23,6 +23,11 @@ class Recipe:
         momentum: Factor of the velocity, in [0, 1). One meaning in both frameworks: the
             velocity holds rate x gradient, as in Gluon, also after a change of the rate.
         reduction: 'mean' or 'sum' over the batch; 'sum' only reproduces a printed recipe.
+
+    Example:
+        >>> recipe = d2l.Recipe(learning_rate=0.01)
+        >>> recipe.head_rate
+        0.1
     """
 
     learning_rate: float
@@ -112,6 +117,10 @@ def as_printed(backend: str, net: str = 'fine-tuned') -> Recipe:
 
     Raises:
         OptionError: The book has no such tab or net.
+
+    Example:
+        >>> d2l.as_printed('pytorch').learning_rate
+        5e-05
     """
     try:
         return AS_PRINTED[backend][net]

@@ -30,6 +30,13 @@ def show_images(
         num_cols: Columns of the grid.
         titles: One above each image.
         scale: Inches per image.
+
+    Example:
+        >>> train, _ = d2l.load_folders('photos')
+        >>> crops = [d2l.Pipeline(48).crop(each.path) for each in train.samples[:4]]
+        >>> axes = d2l.show_images(crops, 2, 2, titles=['a', 'b', 'c', 'd'])
+        >>> len(axes)
+        4
     """
     from matplotlib import pyplot as plt
 

@@ -12,7 +12,11 @@ from d2l_ft.training.trainer import Trainer
 
 
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
-    """Set the size of the figures that follow, in inches; a notebook shows them as SVG."""
+    """Set the size of the figures that follow, in inches; a notebook shows them as SVG.
+
+    Example:
+        >>> d2l.set_figsize((4, 3))
+    """
     from matplotlib import pyplot as plt
 
     if in_notebook():
@@ -75,6 +79,9 @@ def plot(
 
     Raises:
         ValueError: There are neither as many rows of X as of Y, nor one.
+
+    Example:
+        >>> d2l.plot([1, 2, 3], [[1, 4, 9], [1, 8, 27]], 'x', 'y', legend=['square', 'cube'])
     """
     from matplotlib import pyplot as plt
 
@@ -130,6 +137,12 @@ class Animator:
         nrows: Rows of axes; the curves are in the first axes.
         ncols: Columns of axes.
         figsize: Width and height, in inches.
+
+    Example:
+        >>> animator = d2l.Animator('epoch', 'accuracy', legend=['train', 'test'])
+        >>> animator.add(1, (0.71, 0.68))
+        >>> animator.add(2, (0.83, None))
+        >>> animator.fig.savefig('accuracy.png')
     """
 
     def __init__(

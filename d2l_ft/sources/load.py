@@ -39,6 +39,11 @@ def load_source(
         ModelError: It is of another net, or not finite.
         CheckpointError: The file is damaged.
         BackendNotInstalled: The file needs a framework that is not installed.
+
+    Example:
+        >>> source = d2l.load_source('sample', 'resnet18')
+        >>> source['fc.weight'].shape
+        (18, 512)
     """
     if source == 'none':
         return None
@@ -68,6 +73,11 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | str | N
     Raises:
         D2LFTError: As ``load_source``; and OptionError for the source 'none', ModelError without an
             output layer.
+
+    Example:
+        >>> net = d2l.pretrained_net('resnet18', 'sample')
+        >>> net.fc.out_features
+        18
     """
     chosen = get_backend(backend)
     state = load_source(source, arch, chosen)

@@ -37,6 +37,12 @@ class Evaluation:
         classes: Names, in the order of the labels.
         samples: What was looked at.
         probabilities: (samples, classes), each row sums to 1.
+
+    Example:
+        >>> found = d2l.load_run('runs/mine').evaluate()
+        >>> len(found.samples), found.confusion.shape
+        (4, (2, 2))
+        >>> mistakes = found.worst(3)
     """
 
     classes: list[str]

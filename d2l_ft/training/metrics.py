@@ -23,6 +23,11 @@ class EpochMetrics:
         step_examples_per_sec: Training examples / seconds in which the loop did not wait for
             data; the figure that the book prints.
         seconds: Duration of the epoch's training, without its test.
+
+    Example:
+        >>> last = d2l.load_run('runs/mine').history['fine-tuned'][-1]
+        >>> print(f'epoch {last.epoch}: test acc {last.test_acc:.3f}')
+        epoch 1: test acc ...
     """
 
     net: str

@@ -28,6 +28,12 @@ SOURCE_CLASSES = (
     'apple', 'baguette', 'banana', 'bottle', 'burger', 'cake', 'carrot', 'cucumber', 'donut',
     'eclair', 'egg', 'fish', 'kebab', 'pizza', 'roll', 'sandwich', 'sausage', 'taco',
 )  # fmt: skip
+"""Classes of the source task, in the order of the labels.
+
+Example:
+    >>> d2l.SOURCE_CLASSES.index('sausage')
+    16
+"""
 
 CLUTTER = ('leaf', 'egg', 'apple', 'cucumber', 'donut', 'carrot')
 
