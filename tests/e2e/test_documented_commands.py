@@ -120,10 +120,11 @@ def workshop(tmp_path_factory):
         tasks.write_target(cache_dir() / 'data' / f'sample-v{tasks.VERSION}', train=8, test=4)
         for backend, arch in (('pytorch', 'resnet18'), ('mxnet', 'resnet18_v2')):
             chosen = get_backend(backend)
-            net = chosen.build_net(arch, len(tasks.SOURCE_CLASSES))
+            net = chosen.place(chosen.build_net(arch, len(tasks.SOURCE_CLASSES)))
             save_checkpoint(source_path(arch), Checkpoint(chosen.get_state(net)))
         pytorch, mxnet = get_backend('pytorch'), get_backend('mxnet')
-        save_file(pytorch.get_state(pytorch.build_net('resnet18', 3)), 'weights.safetensors')
+        placed = pytorch.place(pytorch.build_net('resnet18', 3))
+        save_file(pytorch.get_state(placed), 'weights.safetensors')
         mxnet.build_net('resnet18', 3).save_parameters('weights.params')
         images = make_folder(root / 'photos', train=8, test=2)
         (root / 'holiday').mkdir()
