@@ -2,7 +2,7 @@
 
 config.json       what was asked for, and what was used
 metrics.jsonl     one object per epoch and net
-checkpoints/      the last two of each net: <net>-<epoch>-<step>.safetensors
+checkpoints/      the newest of each net: <net>-<epoch>-<step>.safetensors
 images.jsonl      what the images held when it began (``contents``)
 left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
@@ -35,8 +35,6 @@ from d2l_ft.storage.locks import lock_file, locked
 from d2l_ft.storage.typed_json import from_json
 from d2l_ft.system.console import visible, warn
 from d2l_ft.training.metrics import EpochMetrics, Position
-
-KEPT = 2
 
 MOST = 10**18
 """The largest sum in a position: of losses, examples, seconds."""
@@ -204,7 +202,7 @@ class Run:
         trainer: Mapping[str, Any],
         position: Position,
     ) -> None:
-        """Write a checkpoint, then remove all but the last two.
+        """Write a checkpoint, then remove all but the newest ``keep_checkpoints``.
 
         Raises:
             TrainingDiverged: A weight is not a finite number; then nothing is written.
@@ -225,7 +223,7 @@ class Run:
         name = f'{net}-{position.epoch:05d}-{position.step:07d}.safetensors'
         checkpoint = Checkpoint(dict(model), dict(trainer), meta)
         save_checkpoint(self.path / 'checkpoints' / name, checkpoint)
-        for old in self.checkpoints(net)[:-KEPT]:
+        for old in self.checkpoints(net)[: -config.settings.system.keep_checkpoints]:
             old.unlink(missing_ok=True)
 
     def load(self, net: str) -> tuple[Checkpoint, Position] | None:

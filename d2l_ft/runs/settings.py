@@ -185,6 +185,14 @@ class SystemOptions:
         metavar='STEPS',
         may_change=True,
     )
+    keep_checkpoints: int = option(
+        2,
+        'Keep the newest checkpoints of each net; the one before the last serves if that is '
+        'damaged.',
+        bounds=(1, 10**6),
+        metavar='COUNT',
+        may_change=True,
+    )
 
     def check(self) -> None:
         """Refuse what no training can do.

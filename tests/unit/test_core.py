@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_folder, run_config
 from PIL import Image
 
 import d2l_ft as d2l
@@ -30,9 +30,11 @@ from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import merge_source
 from d2l_ft.optim import recipe
+from d2l_ft.runs.directory import Run
 from d2l_ft.runs.settings import Settings
 from d2l_ft.storage import atomic, cache
 from d2l_ft.training.evaluation import Evaluation, softmax
+from d2l_ft.training.metrics import Position
 
 
 def python(code, **environment):
@@ -369,3 +371,15 @@ def test_the_still_image_of_an_animated_png_is_decoded(tmp_path, still):
     red.save(path)
     data = np.fromfile(path, np.uint8)
     assert transforms.still_image(data) is data
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_the_newest_checkpoints_of_each_net_are_kept(count, tmp_path):
+    run = Run(tmp_path, run_config(settings=Settings.of(keep_checkpoints=count)))
+    for net in ('fine-tuned', 'scratch'):
+        for epoch in range(1, 5):
+            run.save(net, {'w': np.zeros(epoch)}, {}, Position(epoch=epoch))
+    for net in ('fine-tuned', 'scratch'):
+        names = [path.name for path in run.checkpoints(net)]
+        assert names == [f'{net}-{epoch:05d}-0000000.safetensors' for epoch in range(5 - count, 5)]
+        assert run.load(net)[1].epoch == 4
