@@ -22,6 +22,8 @@ from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.errors import BackendNotInstalled
 
+pytestmark = pytest.mark.slow
+
 CHAPTER = """# Runs
 
 ```{.python .input #framework}

@@ -21,6 +21,8 @@ from d2l_ft.runs.directory import CONTENTS, Run
 from d2l_ft.runs.job import train
 from d2l_ft.runs.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SMALL = Settings.of(source='none', image_size=32, batch_size=8, epochs=1)
 
 

@@ -17,6 +17,8 @@ from d2l_ft.errors import TrainingDiverged
 from d2l_ft.runs.directory import Run
 from d2l_ft.training.trainer import READ_STEPS, Trainer
 
+pytestmark = pytest.mark.slow
+
 FAST = [*OPTIONS, '--arch', 'squeezenet1_1', '--lr', 0.0001, '--epochs', 1]
 
 
