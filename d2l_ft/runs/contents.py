@@ -122,14 +122,16 @@ def load_contents(folder: Path) -> list[Kept] | None:
     """Return what a run directory tells of its images; None if it does not, as an old one.
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: The file cannot be read, or is damaged.
     """
     path = folder / CONTENTS
     if not path.exists():
         return None
     try:
         return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f'{path} is damaged ({error}): train anew with another --out'
         ) from None

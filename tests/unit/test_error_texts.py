@@ -34,6 +34,7 @@ from d2l_ft.backend.protocol import Sums
 from d2l_ft.backend.registry import INSTALL, backend_of, get_backend
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.command import chosen_tabs, open_book
+from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
 from d2l_ft.chapter.site import build_site
 from d2l_ft.chapter.translation import read_paragraphs
@@ -687,6 +688,21 @@ def test_files_of_a_run_that_are_damaged(run):
         assert says(CheckpointError, call).startswith(f'{run.path / name} is damaged (')
 
 
+def test_files_of_a_run_that_may_not_be_read(closed):
+    folder, as_another = closed
+    run = Run(folder, CONFIG)
+    for name, call in (
+        ('config.json', lambda: Run.open(folder)),
+        ('metrics.jsonl', run.metrics),
+        (CONTENTS, lambda: load_contents(folder)),
+    ):
+        (folder / name).write_text('{}')
+        (folder / name).chmod(0)
+        with as_another():
+            text = says(CheckpointError, call)
+        assert text == f'cannot read {folder / name}: Permission denied'
+
+
 def test_a_run_without_a_good_checkpoint(run):
     assert says(CheckpointError, run.best_net) == (
         f'{run.path} has no checkpoint: go on with its run: --resume'
@@ -930,6 +946,24 @@ def test_a_note_on_a_translation_that_is_damaged(root):
     assert text.endswith('then run  d2l-ft chapter check --translated')
 
 
+def test_files_of_a_book_that_may_not_be_read(closed):
+    folder, as_another = closed
+    path = folder / 'outputs/fine/mxnet/run.json'
+    path.parent.mkdir(parents=True)
+    for each in (path, folder / 'a.json'):
+        each.write_text('{}')
+        each.chmod(0)
+    with as_another():
+        texts = [
+            says(ChapterError, load_run, folder, 'fine', 'mxnet'),
+            says(ChapterError, read_paragraphs, folder / 'a.json'),
+        ]
+    assert texts == [
+        f'cannot read the outputs {path}: Permission denied',
+        f'cannot read {folder / "a.json"}: Permission denied',
+    ]
+
+
 def test_pages_that_cannot_be_made(root, tmp_path):
     (root / 'fine.md').write_text('# Fine\n\n[a link](none.md)\n')
     text = says(ChapterError, build_site, Book(root), tmp_path / 'out', {})
@@ -1151,11 +1185,13 @@ def test_a_file_of_pytorch_without_weights(tmp_path):
 # every place
 
 
-def test_every_place_that_makes_an_error_has_a_test_and_a_line_on_the_page():
-    """Whoever adds an error adds a test that provokes it; CONTRIBUTING says how to note it."""
+def test_every_place_that_makes_an_error_has_a_test_and_a_line_on_the_page(request):
+    """Whoever adds an error adds a test that provokes it, and runs it with ``--error-texts``."""
+    if request.config.getoption('--error-texts', None):
+        pytest.skip('this run makes the table')
     found, rows = error_texts.places(), error_texts.load(error_texts.TABLE)
     missing = error_texts.untested(found, rows)
-    assert not missing, [f'{each.file}:{each.lines[0]}' for each in missing]
+    assert not missing, [f'{each.file}:{each.lines[0]}: {each.text}' for each in missing]
     assert not [row['message'] for row in rows.values() if '\n' in row['message']]
     assert set(rows) == {each.key for each in found}, 'the table has places that are gone'
     assert error_texts.PAGE.read_text() == error_texts.page(found, rows), (
