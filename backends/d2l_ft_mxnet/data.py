@@ -245,7 +245,7 @@ class ImageLoader:
             yield from self.batches
         except multiprocessing.TimeoutError as error:
             raise DataError(
-                f'no batch came from the worker processes of the loader for {PATIENCE} s; '
+                f'no batch came from the worker processes of the loader for {PATIENCE} s: '
                 'use fewer `workers`'
             ) from error
 
