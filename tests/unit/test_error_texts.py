@@ -31,7 +31,7 @@ from served import serve
 
 import d2l_ft as d2l
 from d2l_ft.backend.protocol import Sums
-from d2l_ft.backend.registry import INSTALL, backend_of, get_backend
+from d2l_ft.backend.registry import BACKENDS, backend_of, get_backend
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.command import chosen_tabs, open_book
 from d2l_ft.chapter.outputs import load_run
@@ -1076,7 +1076,7 @@ def test_a_gluoncv_that_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, 'gluoncv', None)
     text = says(BackendNotInstalled, backend.build_net, 'resnet18', 2)
     assert text.startswith('GluonCV cannot be imported (')
-    assert text.endswith(f': run  {INSTALL["mxnet"]}')
+    assert text.endswith(f': run  {BACKENDS["mxnet"].install}')
 
 
 @pytest.mark.needs('mxnet')
