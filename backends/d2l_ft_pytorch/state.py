@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from d2l_ft.errors import ModelError
-from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State, check_state
 from d2l_ft_pytorch.placement import Placed, average_statistics, replicas
 
@@ -70,8 +70,7 @@ def read_weights(path: str, arch: str, verified: bool = False) -> State:
         ModelError: The file is damaged, holds more than tensors, the architecture is unknown, or
             this PyTorch cannot be trusted with a file that is not verified.
     """
-    if arch not in ARCHITECTURES:
-        raise ModelError(f'unknown architecture {arch!r}')
+    architecture(arch)
     version = tuple(int(part) for part in re.findall(r'\d+', torch.__version__)[:2])
     if version < SAFE_VERSION and not verified:
         raise ModelError(
@@ -82,6 +81,8 @@ def read_weights(path: str, arch: str, verified: bool = False) -> State:
         loaded = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged zip, a pickle of other things, a directory, ...
         reason = str(error).strip().partition('\n')[0][:160]
+        if reason.startswith('Weights only'):  # what torch advises then is to run what is in it
+            reason = 'it holds other things'
         raise ModelError(f'{path} is damaged or no file of tensors ({reason})') from error
     tensors = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
     if not tensors or not all(isinstance(each, Tensor) for each in tensors.values()):

@@ -97,7 +97,7 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
     """Read the stored run of a tab, or return None where there is none.
 
     Raises:
-        ChapterError: The file is damaged.
+        ChapterError: The file cannot be read, or is damaged.
     """
     place = folder(root, origin, tab)
     path = inside(root, place / FILE)
@@ -110,7 +110,9 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
                 raise ValueError(f'{file!r} is no name of a picture beside it')
             inside(root, place / file)
         return run
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ChapterError(f'cannot read the outputs {path}: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
         raise ChapterError(
             f'the outputs {path} are damaged ({error}): restore them, or delete the folder and '
             'run  d2l-ft chapter build'

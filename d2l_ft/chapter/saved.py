@@ -108,7 +108,8 @@ def saved_in(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str
     try:
         found = {tab: saved_code(cell.of_tab(tab)) for tab in own}
     except (SyntaxError, tokenize.TokenError) as error:
-        raise ChapterError(f'{page.path}:{cell.line}: cannot save from the cell: {error}') from None
+        cause = error.args[0]
+        raise ChapterError(f'{page.path}:{cell.line}: cannot save from the cell: {cause}') from None
     if len(own) == len(tabs) and len(set(found.values())) == 1:
         found = {ALL: found[own[0]]}
     for name, text in found.items():

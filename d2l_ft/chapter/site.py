@@ -51,6 +51,9 @@ INLINE = re.compile(r'<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>', re.DOTALL)
 HARMLESS = re.compile(r'Language "\w+" not supported: Docutils-generated text|^\s*$')
 """Docutils has no words in some languages; pages show none of its words."""
 
+COLOUR = re.compile(r'\x1b\[[\d;]*m')
+"""What Sphinx puts around its warnings, whether they go to a terminal or not."""
+
 
 def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
     """Build the pages and e-books of every language, and put them in the place of those before.
@@ -237,7 +240,8 @@ def run_sphinx(
             application.build(force_all=True)
         except ExtensionError as error:  # that an extension of ours raised
             raise error.orig_exc or error from None
-    if serious := [line for line in warnings.getvalue().splitlines() if not HARMLESS.search(line)]:
+    told = COLOUR.sub('', warnings.getvalue()).splitlines()
+    if serious := [line for line in told if not HARMLESS.search(line)]:
         cause = serious[0].replace(f'{source}{os.sep}', '')
         raise ChapterError(f'Sphinx ({language}, {builder}): {cause}')
     if builder == 'epub':

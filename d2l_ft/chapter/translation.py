@@ -63,11 +63,13 @@ def read_paragraphs(path: Path) -> list[Paragraph]:
     """Read what the original was.
 
     Raises:
-        ChapterError: The file is damaged.
+        ChapterError: The file cannot be read, or is damaged.
     """
     try:
         found = [from_json(Paragraph, each) for each in json.loads(path.read_text('utf-8'))]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise ChapterError(f'cannot read {path}: {error.strerror}') from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise ChapterError(
             f'cannot read {path} ({error}): read the translation again, then run  '
             'd2l-ft chapter check --translated'

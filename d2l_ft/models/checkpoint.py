@@ -75,18 +75,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, or a plain safetensors file of canonical names (then all is model).
 
     Raises:
-        CheckpointError: No such file, damaged, or of a newer format.
+        CheckpointError: No such file, not readable, damaged, or of a newer format.
     """
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint {path}')
+    try:
+        with path.open('rb'):  # safetensors says of every file that it cannot open that it is gone
+            pass
+    except OSError as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     try:
         with safe_open(str(path), framework='numpy') as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             meta = json.loads((opened.metadata() or {}).get('d2l_ft', '{}'))
         if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
             raise ValueError('its metadata is not ours')
-    except (PermissionError, IsADirectoryError) as error:
-        raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     except DAMAGE as error:
         raise CheckpointError(f'{path} is damaged or no safetensors file ({error})') from error
     if meta.get('format', FORMAT) > FORMAT:

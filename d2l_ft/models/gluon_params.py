@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2l_ft.errors import ModelError
-from d2l_ft.models.architectures import ARCHITECTURES, is_head
+from d2l_ft.models.architectures import architecture, is_head
 from d2l_ft.models.gluon_names import canonical_names
 from d2l_ft.models.state import State
 
@@ -139,8 +139,7 @@ def gluon_state(path: str | Path, arch: str) -> State:
     Raises:
         ModelError: As ``read_params``; or the names are not Gluon's structural ones.
     """
-    if arch not in ARCHITECTURES:
-        raise ModelError(f'unknown architecture {arch!r}')
+    architecture(arch)
     arrays = read_params(path)
     if not arrays or not all('.' in name for name in arrays):
         raise ModelError(f'{path} has no structural names: write it with net.save_parameters()')
@@ -148,7 +147,7 @@ def gluon_state(path: str | Path, arch: str) -> State:
         ours: np.ascontiguousarray(arrays[theirs], _float(arrays[theirs].dtype))
         for ours, theirs in canonical_names(arrays, arch).items()
     }
-    tops = {ARCHITECTURES[arch].head, OTHER_HEADS.get(arch, ''), 'output'}
+    tops = {architecture(arch).head, OTHER_HEADS.get(arch, ''), 'output'}
     body = {
         name: array
         for name, array in state.items()
@@ -163,7 +162,7 @@ def _head(state: State, arch: str) -> State:
     A 1 x 1 convolution of features that were averaged is a dense layer; a layer without a bias is
     one whose bias is 0.
     """
-    wanted = ARCHITECTURES[arch]
+    wanted = architecture(arch)
     for name in (wanted.head, OTHER_HEADS.get(arch, '')):
         weight = state.get(f'{name}.weight')
         if weight is None or weight.ndim not in (2, 4):

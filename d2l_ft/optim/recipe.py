@@ -37,17 +37,18 @@ class Recipe:
     reduction: str = 'mean'
 
     def __post_init__(self) -> None:
+        most = f'at most {LARGEST:g}'
         checks = {
-            '`learning_rate` must be above 0': 0 < self.learning_rate <= LARGEST,
-            '`head_lr_mult` must be above 0': 0 < self.head_lr_mult <= LARGEST,
-            'the rate of the head must be a float32': self.head_rate <= LARGEST,
-            '`weight_decay` must be 0 or above': 0 <= self.weight_decay <= LARGEST,
+            f'`learning_rate` must be above 0 and {most}': 0 < self.learning_rate <= LARGEST,
+            f'`head_lr_mult` must be above 0 and {most}': 0 < self.head_lr_mult <= LARGEST,
+            f'the rate of the head must be {most}': self.head_rate <= LARGEST,
+            f'`weight_decay` must be 0 or above and {most}': 0 <= self.weight_decay <= LARGEST,
             '`momentum` must be in [0, 1)': 0 <= self.momentum < 1,
             "`reduction` must be 'mean' or 'sum'": self.reduction in ('mean', 'sum'),
         }
         for text, good in checks.items():
             if not good:  # also for not-a-number, which fails each comparison
-                raise OptionError(f'{text}, and {LARGEST:g} at most: {self}')
+                raise OptionError(f'{text}: {self}')
 
     @property
     def head_rate(self) -> float:

@@ -122,12 +122,14 @@ def load_contents(folder: Path) -> list[Kept]:
     """Return what a run directory tells of its images.
 
     Raises:
-        CheckpointError: The file is missing or damaged.
+        CheckpointError: The file is missing, cannot be read, or is damaged.
     """
     path = folder / CONTENTS
     try:
         return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f'{path} is damaged ({error}): train anew with another `out`'
         ) from None

@@ -157,16 +157,18 @@ class Run:
         """Open an existing run.
 
         Raises:
-            CheckpointError: It is no run directory, or its config is damaged.
+            CheckpointError: It is no run directory, or its config cannot be read or is damaged.
         """
         try:
             text = read_file(path / 'config.json', LARGEST_CONFIG)
             config = from_json(RunConfig, json.loads(text))
             config.check()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(
                 f'{path} is no run directory (it has no config.json): train with `out={path}`'
             ) from None
+        except OSError as error:
+            raise CheckpointError(f'cannot read {path}/config.json: {error.strerror}') from error
         except (ValueError, RecursionError, D2LFTError) as error:
             problem = str(error).replace('`', "'")  # the keys of a file are no arguments
             raise CheckpointError(
@@ -197,7 +199,7 @@ class Run:
         """Return the metrics of all epochs so far.
 
         Raises:
-            CheckpointError: The file is damaged.
+            CheckpointError: The file cannot be read, or is damaged.
         """
         path = self.path / 'metrics.jsonl'
         if not path.exists():
@@ -205,7 +207,9 @@ class Run:
         try:
             lines = read_file(path, LARGEST_METRICS).splitlines()
             return [from_json(EpochMetrics, json.loads(line)) for line in lines]
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f'{path} is damaged ({error}): remove it') from None
 
     def history(self) -> dict[str, list[EpochMetrics]]:

@@ -108,6 +108,10 @@ def describe(error: OSError, path: Path) -> str:
     """Return one line for an operating system's error, with the next step."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f'no space left to write {path}: free some, then run the command again'
+    if isinstance(error, FileExistsError | NotADirectoryError):  # which name a part of the path
+        for each in (path, *path.parents):
+            if each.exists() and not each.is_dir():
+                return f'cannot write {path}: {each} is not a folder'
     return f'cannot write {path}: {error.strerror or error}'
 
 

@@ -104,8 +104,9 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         parts = urllib.parse.urlsplit(newurl)
         if parts.scheme not in ('http', 'https') or '@' in parts.netloc:
             fp.close()
+            what = 'with a name and a password' if '@' in parts.netloc else f'of {parts.scheme}'
             raise DataError(
-                f'{req.full_url} sends on to an address that is not followed ({parts.scheme}:): '
+                f'{req.full_url} sends on to an address {what}, which is not followed: '
                 'ask whoever runs that server'
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -135,8 +136,8 @@ def address(url: str, name: str) -> Address:
         )
     if parts.scheme not in SCHEMES:
         raise DataError(
-            f'{name} begins with {parts.scheme + ":" if parts.scheme else "no scheme"}: use an '
-            f'address with {", ".join(f"{each}:" for each in SCHEMES)}'
+            f'{name} begins with {parts.scheme or "no scheme"}: use an address with '
+            f'{", ".join(SCHEMES)}'
         )
     user, password = (
         None if each is None else urllib.parse.unquote(each)

@@ -17,6 +17,8 @@ from d2l_ft.chapter.site import build_site
 from d2l_ft.cli.main import main
 from d2l_ft.errors import ChapterError
 
+pytestmark = pytest.mark.slow
+
 SECRET = 'the victim has a secret'
 
 

@@ -17,6 +17,8 @@ from d2l_ft.cli.main import main
 from d2l_ft.errors import ChapterError, StorageError
 from d2l_ft.storage.locks import locked
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):

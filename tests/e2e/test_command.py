@@ -14,6 +14,8 @@ from conftest import make_folder
 
 from d2l_ft.runs.directory import Run
 
+pytestmark = pytest.mark.slow
+
 
 def start(*arguments, **options):
     return subprocess.Popen(

@@ -27,6 +27,8 @@ from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.sources.pretrain import source_path
 from d2l_ft.storage.cache import cache_dir
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 BLOCK = re.compile(r'^( *)```(\w*)\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)

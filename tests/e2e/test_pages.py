@@ -16,9 +16,13 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
     filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
 )
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason='needs Chromium: apt-get install chromium, or any Chrome on the PATH'
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason='needs Chromium: apt-get install chromium, or any Chrome on the PATH',
+    ),
+]
 PAGES = [
     f'{language}/{name}.html'
     for language in ('en', 'tr')

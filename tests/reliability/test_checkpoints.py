@@ -17,6 +17,8 @@ from d2l_ft.runs.directory import Run, claimed
 from d2l_ft.storage import atomic
 from d2l_ft.training.metrics import EpochMetrics, Position
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 3
 
 

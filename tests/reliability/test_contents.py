@@ -21,6 +21,8 @@ from d2l_ft.runs.directory import CONTENTS, Run
 from d2l_ft.runs.job import train
 from d2l_ft.runs.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SMALL = Settings.of(source='none', image_size=32, batch_size=8, epochs=1)
 
 
@@ -147,14 +149,6 @@ def test_the_command_goes_on_after_a_move(framework, folder, tmp_path, monkeypat
     assert len(Run.open(tmp_path / 'run').metrics()) == 3
 
 
-def test_a_run_that_lacks_the_list_is_damaged(tmp_path):
-    folder, out = pngs(tmp_path / 'photos', True), tmp_path / 'run'
-    trained(folder, out)
-    (out / CONTENTS).unlink()
-    with pytest.raises(CheckpointError, match=r'No such file.*train anew'):
-        trained(folder, out, 2, resume=True)
-
-
 def test_a_damaged_list_is_named(tmp_path):
     folder, out = pngs(tmp_path / 'photos', True), tmp_path / 'run'
     trained(folder, out)
@@ -164,6 +158,9 @@ def test_a_damaged_list_is_named(tmp_path):
         with pytest.raises(CheckpointError, match='damaged') as caught:
             trained(folder, out, 2, resume=True)
         assert '\n' not in str(caught.value)
+    (out / CONTENTS).unlink()
+    with pytest.raises(CheckpointError, match=r'No such file.*train anew'):
+        trained(folder, out, 2, resume=True)
 
 
 def test_files_that_look_the_same_are_not_read_again(tmp_path, monkeypatch, figure):

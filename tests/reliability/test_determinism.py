@@ -19,6 +19,8 @@ from d2l_ft.sources.load import load_source
 from d2l_ft.sources.pretrain import source_path
 from d2l_ft.storage.cache import cache_dir
 
+pytestmark = pytest.mark.slow
+
 ARCHS = ('squeezenet1_1', 'resnet18') if THOROUGH else ('squeezenet1_1',)
 
 

@@ -25,6 +25,8 @@ from d2l_ft.storage.archives import extract_only_member
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import fetch
 
+pytestmark = pytest.mark.slow
+
 CONTENT = bytes(range(256)) * 2000
 SHA1, SHA256 = hashlib.sha1(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
 

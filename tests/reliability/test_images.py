@@ -27,6 +27,8 @@ from d2l_ft.data.validation import ODD, bad_images, inspect_image, inspect_image
 from d2l_ft.errors import DataError
 from d2l_ft.runs.directory import LEFT_OUT, Run
 
+pytestmark = pytest.mark.slow
+
 GREY = np.add.outer(np.arange(0, 100, 5), np.arange(0, 150, 5)).astype(np.uint8)
 RGB = np.dstack([GREY, 255 - GREY, GREY // 2])
 

@@ -25,6 +25,8 @@ from d2l_ft.runs.directory import Run
 from d2l_ft.sources.load import load_source
 from d2l_ft.storage.archives import extract
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 INPUTS = 12_000 if THOROUGH else 2_000
 """Mutated inputs for each reader."""

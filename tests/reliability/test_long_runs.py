@@ -15,6 +15,8 @@ from test_command import OPTIONS
 
 from d2l_ft.runs.directory import Run
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 200 if THOROUGH else 60
 STOPS = 10 if THOROUGH else 2
 

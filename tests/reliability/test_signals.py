@@ -16,6 +16,8 @@ from test_command import command, losses
 from d2l_ft.runs.directory import Run
 from d2l_ft.storage.atomic import new_directory
 
+pytestmark = pytest.mark.slow
+
 TIMES = 20 if THOROUGH else 3
 TRAIN = ['train', '--source', 'none', '--arch', 'resnet18', '--image-size', 32, '--batch-size', 4,
          '--precision', 'float32', '--lr', 0.001]  # fmt: skip

@@ -17,6 +17,8 @@ from test_command import losses
 from d2l_ft.runs.directory import Run
 from d2l_ft.system.console import visible
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ['train', '--source', 'none', '--arch', 'resnet18', '--image-size', '32', '--batch-size',
          '4', '--precision', 'float32', '--lr', '0.001', '--epochs', '2']  # fmt: skip
 
