@@ -39,7 +39,6 @@ from d2l_ft.chapter.saved import library_files, write_library
 from d2l_ft.chapter.site import build_site
 from d2l_ft.chapter.translation import read_paragraphs
 from d2l_ft.cli.main import main
-from d2l_ft.cli.train import _new_out
 from d2l_ft.data import hub
 from d2l_ft.data.folder_layout import load_folders
 from d2l_ft.data.image_cache import ImageCache
@@ -75,7 +74,7 @@ from d2l_ft.parity.tolerances import row
 from d2l_ft.parity.trace import begin
 from d2l_ft.report.figures import save_curves
 from d2l_ft.runs.contents import CONTENTS, digest, load_contents
-from d2l_ft.runs.directory import Run, claimed
+from d2l_ft.runs.directory import Run, claimed, new_path
 from d2l_ft.runs.job import train
 from d2l_ft.runs.results import evaluate_run, load_net
 from d2l_ft.runs.settings import Settings
@@ -837,7 +836,7 @@ def test_a_command_where_no_folder_can_be_made(closed, monkeypatch):
     folder, as_another = closed
     monkeypatch.chdir(folder)
     with as_another():
-        text = says(StorageError, _new_out, 'mxnet', 'photos')
+        text = says(StorageError, new_path, 'mxnet', 'photos')
     assert text.startswith('cannot write runs/')
     assert text.endswith(': Permission denied')
 
