@@ -14,6 +14,7 @@ import numpy as np
 from mxnet.gluon.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
+from d2l_ft.backend.common import IndexedImages, Item, first_error
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler, Key
@@ -22,24 +23,18 @@ from d2l_ft.errors import DataError, WorkerDied
 from d2l_ft.system.signals import be_worker
 from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
-Item = tuple[NDArray[Any], int] | DataError
 Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
 
 PATIENCE = 120
 """Seconds until a batch that no worker delivers is given up."""
 
 
-class ImageFiles(Dataset):
-    """The image files as a map from (epoch, index) to (image, label).
-
-    A DataError is returned instead of raised: on an exception Gluon ends its workers for good.
+class ImageFiles(IndexedImages, Dataset):
+    """The image files as Gluon's Dataset; another transform is Gluon's.
 
     Args:
-        samples: Checked image files.
-        pipeline: A ``Pipeline``, or a Gluon transform of an image.
-        seed: Seed of a Gluon transform's draws.
+        samples, pipeline, seed, cache: As ``IndexedImages`` takes them.
         forked: Whether a process of its own makes the examples.
-        cache: Keeps images of a ``Pipeline`` between epochs.
     """
 
     def __init__(
@@ -50,25 +45,9 @@ class ImageFiles(Dataset):
         forked: bool,
         cache: ImageCache | None,
     ) -> None:
-        self.samples, self.pipeline, self.seed = list(samples), pipeline, seed
-        self.forked, self.cache = forked, cache
+        super().__init__(samples, pipeline, seed, cache)
+        self.forked = forked
         self.numpy = numpy_semantics()  # a Gluon transform may be written for one of the two
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
-
-    def __getitem__(self, key: Key) -> Item:
-        """Return ((size, size, 3) uint8, label), or the transform's result in the first place."""
-        epoch, index = key
-        sample = self.samples[index]
-        try:
-            if isinstance(self.pipeline, Pipeline):
-                crop = self.pipeline.crop(sample.path, epoch, index, self.cache)
-                return crop, sample.label
-            return self.transformed(sample.path, epoch, index), sample.label
-        except DataError as error:
-            return error
 
     def transformed(self, path: str, epoch: int, index: int) -> NDArray[Any]:
         """Return the transform of an image, with draws that depend on the key alone."""
@@ -110,9 +89,8 @@ def read_image(path: str) -> mx.nd.NDArray:
 
 def batchify(items: Sequence[Item]) -> tuple[NDArray[Any], NDArray[np.int32]] | DataError:
     """Stack the items of a batch; crops stay uint8, a quarter of the bytes between processes."""
-    for item in items:
-        if isinstance(item, DataError):
-            return item
+    if (error := first_error(items)) is not None:
+        return error
     images, labels = zip(*items, strict=True)
     return np.stack(images), np.array(labels, dtype=np.int32)
 

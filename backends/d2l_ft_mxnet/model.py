@@ -9,7 +9,8 @@ from mxnet.gluon.model_zoo import vision
 from mxnet.gluon.nn.basic_layers import _BatchNorm
 from numpy.typing import NDArray
 
-from d2l_ft.backend.registry import INSTALL
+from d2l_ft.backend.common import check_classes, find_head
+from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.errors import BackendNotInstalled, ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.initialization import initial_state
@@ -17,9 +18,6 @@ from d2l_ft.models.state import merge_source
 from d2l_ft_mxnet.placement import parameters
 from d2l_ft_mxnet.semantics import make_neutral, semantics
 from d2l_ft_mxnet.state import canonical_parameters, write_state
-
-HEAD_PLACES = ('output', 'fc', 'classifier')
-"""Attributes under which Gluon's zoos, and nets like torchvision's, keep the output layer."""
 
 
 class AdaptiveAvgPool2D(HybridBlock):
@@ -48,7 +46,7 @@ def gluoncv_zoo() -> Any:
         from gluoncv import model_zoo
     except ImportError as error:
         raise BackendNotInstalled(
-            f'GluonCV cannot be imported ({error}): run  {INSTALL["mxnet"]}'
+            f'GluonCV cannot be imported ({error}): run  {BACKENDS["mxnet"].install}'
         ) from error
     return model_zoo
 
@@ -120,8 +118,7 @@ def build_net(
         ModelError: Unknown architecture, no class, or the source's body does not fit.
     """
     smallest = architecture(arch).smallest
-    if classes < 1:
-        raise ModelError(f'a net needs at least one class, not {classes}')
+    check_classes(classes)
     with semantics(False):
         net = CONSTRUCTORS[arch](classes)
         net.d2l_arch = arch
@@ -144,16 +141,8 @@ def head(net: Block) -> Block:
     Raises:
         ModelError: The net has none.
     """
-    for name in HEAD_PLACES:
-        block = getattr(net, name, None)
-        if isinstance(block, Block):
-            layers = [each for each in blocks(block) if isinstance(each, nn.Dense | nn.Conv2D)]
-            if layers:
-                return layers[-1]
-    raise ModelError(
-        f'{type(net).__name__} has no output layer that is known: '
-        f'name it one of {", ".join(HEAD_PLACES)}'
-    )
+    found: Block = find_head(net, Block, nn.Dense | nn.Conv2D, blocks)
+    return found
 
 
 def blocks(net: Block) -> list[Block]:

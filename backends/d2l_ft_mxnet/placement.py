@@ -15,7 +15,7 @@ from mxnet import autograd
 from mxnet.contrib import amp
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
-from d2l_ft.backend.devices import PRECISIONS, parse_devices
+from d2l_ft.backend.common import check_place, choose_devices
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.hardware import has_bfloat16, usable_cores
 from d2l_ft_mxnet import semantics as both
@@ -79,19 +79,8 @@ def devices(request: str = 'auto') -> list[mx.Context]:
     Raises:
         DeviceError: The request cannot be read, or a GPU in it does not exist.
     """
-    kind, numbers = parse_devices(request)
-    if kind == 'cpu':
-        return [mx.cpu(number) for number in numbers]
-    count = mx.context.num_gpus()
-    if kind == 'auto' and count == 0:
-        return [mx.cpu(0)]
-    numbers = numbers or list(range(count))
-    missing = [number for number in numbers if number >= count]
-    if missing or not numbers:
-        which = f'GPU {missing[0]}' if missing else 'GPU'
-        cause = '' if mx.runtime.Features().is_enabled('CUDA') else '; this MXNet is for CPUs only'
-        raise DeviceError(f'MXNet finds no {which} here ({count} in all{cause}): use auto or cpu')
-    return [mx.gpu(number) for number in numbers]
+    note = '' if mx.runtime.Features().is_enabled('CUDA') else '; this MXNet is for CPUs only'
+    return choose_devices(request, 'MXNet', mx.cpu, mx.gpu, mx.context.num_gpus, note)
 
 
 def is_gpu(device: mx.Context) -> bool:
@@ -131,12 +120,9 @@ def place(
         ModelError: The net is not initialised, or cannot compute in bfloat16.
     """
     spots = contexts(net) if devices is None else list(devices)
-    if not spots:
-        raise DeviceError('a net needs at least one device: use auto or cpu')
+    check_place(spots, precision)
     if len(set(spots)) < len(spots):
         raise DeviceError('a device occurs twice: use cpu:2 for two replicas on the CPU')
-    if precision not in PRECISIONS:
-        raise DeviceError(f'unknown precision {precision!r}: choose {", ".join(PRECISIONS)}')
     if precision == 'bfloat16':
         check_bfloat16(net, spots)
     if contexts(net) != spots:

@@ -8,6 +8,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import Block, Parameter, nn
 from numpy.typing import NDArray
 
+from d2l_ft.backend.common import RANDOM_FEATURES, check_groups
 from d2l_ft.backend.protocol import Sums
 from d2l_ft.errors import ModelError
 from d2l_ft.optim.recipe import Recipe, check_reduction
@@ -75,11 +76,7 @@ def head_group(net: Block) -> list[Parameter]:
     """
     top = list(parameters(head(net)).values())
     body = [each for each in body_parameters(net) if each._differentiable]
-    if {id(each) for each in body} & {id(each) for each in top}:
-        raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
-    if not body or not trainable(top):
-        empty = 'head' if body else 'body'
-        raise ModelError(f'the {empty} has no trainable parameter: use head_lr_mult 1')
+    check_groups(body, top, trainable(top))
     return top
 
 
@@ -246,9 +243,7 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     net = placed.net
     check_placed(placed)
     if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
-        raise ModelError(
-            'the net has dropout, so what its head sees is random: leave out `cache_features`'
-        )
+        raise ModelError(RANDOM_FEATURES)
     (images, outputs), top = symbol(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')

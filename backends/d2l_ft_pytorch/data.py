@@ -14,50 +14,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from d2l_ft.backend.common import IndexedImages, Item, first_error
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
-from d2l_ft.data.sampling import EpochSampler, Key
+from d2l_ft.data.sampling import EpochSampler
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
 from d2l_ft.system.signals import be_worker
 
-Item = tuple[Any, int] | DataError
 Batch = tuple[Tensor, Tensor]
 
 
-class ImageFiles(Dataset[Item]):
-    """The image files as a map from (epoch, index) to (image, label).
-
-    A DataError is returned instead of raised: torch would raise it with the worker's traceback
-    for a message.
-
-    Args:
-        samples: Checked image files.
-        pipeline: A ``Pipeline``, or a torchvision transform of a PIL image.
-        seed: Seed of a torchvision transform's draws.
-        cache: Keeps images of a ``Pipeline`` between epochs.
-    """
-
-    def __init__(
-        self, samples: Sequence[Sample], pipeline: Any, seed: int, cache: ImageCache | None
-    ) -> None:
-        self.samples, self.pipeline, self.seed, self.cache = list(samples), pipeline, seed, cache
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
-
-    def __getitem__(self, key: Key) -> Item:
-        """Return ((size, size, 3) uint8, label), or the transform's result in the first place."""
-        epoch, index = key
-        sample = self.samples[index]
-        try:
-            if isinstance(self.pipeline, Pipeline):
-                crop = self.pipeline.crop(sample.path, epoch, index, self.cache)
-                return crop, sample.label
-            return self.transformed(sample.path, epoch, index), sample.label
-        except DataError as error:
-            return error
+class ImageFiles(IndexedImages, Dataset[Item]):
+    """The image files as PyTorch's Dataset; another transform is torchvision's, of a PIL image."""
 
     def transformed(self, path: str, epoch: int, index: int) -> Any:
         """Return the transform of an image, with draws that depend on the key alone."""
@@ -88,9 +57,8 @@ def open_rgb(path: str) -> Image.Image:
 
 def collate(items: Sequence[Item]) -> Batch | DataError:
     """Stack the items of a batch; crops stay uint8, a quarter of the bytes between processes."""
-    for item in items:
-        if isinstance(item, DataError):
-            return item
+    if (error := first_error(items)) is not None:
+        return error
     images, labels = zip(*items, strict=True)
     if isinstance(images[0], Tensor):
         return torch.stack(images), torch.tensor(labels)

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from d2l_ft.backend.common import check_classes, find_head
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import merge_source
 from d2l_ft_pytorch.state import float_tensors, write_state
-
-HEAD_PLACES = ('fc', 'output', 'classifier', 'heads', 'head')
-"""Attributes under which torchvision, timm and this package keep the output layer."""
 
 
 class BasicBlockV2(nn.Module):
@@ -99,8 +97,7 @@ def build_net(
         ModelError: Unknown architecture, no class, or the source's body does not fit.
     """
     architecture(arch)
-    if classes < 1:
-        raise ModelError(f'a net needs at least one class, not {classes}')
+    check_classes(classes)
     with torch.device('meta'):  # no memory and no draws: every value is set below
         net = ResNet18V2() if arch == 'resnet18_v2' else getattr(torchvision.models, arch)()
         replace_head(net, architecture(arch).head, classes)
@@ -137,16 +134,10 @@ def head(net: nn.Module) -> nn.Module:
     Raises:
         ModelError: The net has none.
     """
-    for place in HEAD_PLACES:
-        module = getattr(net, place, None)
-        if isinstance(module, nn.Module):
-            layers = [each for each in module.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
-            if layers:
-                return layers[-1]
-    raise ModelError(
-        f'{type(net).__name__} has no output layer that is known: '
-        f'name it one of {", ".join(HEAD_PLACES)}'
+    found: nn.Module = find_head(
+        net, nn.Module, nn.Linear | nn.Conv2d, lambda part: list(part.modules())
     )
+    return found
 
 
 def body_parameters(net: nn.Module) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from d2l_ft.backend.devices import PRECISIONS, parse_devices
+from d2l_ft.backend.common import check_place, choose_devices
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.hardware import has_bfloat16, usable_cores
 
@@ -43,18 +43,13 @@ def devices(request: str = 'auto') -> list[torch.device]:
     Raises:
         DeviceError: The request cannot be read, or a GPU in it does not exist.
     """
-    kind, numbers = parse_devices(request)
-    if kind == 'cpu':
-        return [torch.device('cpu') for _ in numbers]
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == 'auto' and count == 0:
-        return [torch.device('cpu')]
-    numbers = numbers or list(range(count))
-    missing = [number for number in numbers if number >= count]
-    if missing or not numbers:
-        which = f'GPU {missing[0]}' if missing else 'GPU'
-        raise DeviceError(f'PyTorch finds no {which} here ({count} in all): use auto or cpu')
-    return [torch.device('cuda', number) for number in numbers]
+    return choose_devices(
+        request,
+        'PyTorch',
+        lambda number: torch.device('cpu'),
+        lambda number: torch.device('cuda', number),
+        lambda: torch.cuda.device_count() if torch.cuda.is_available() else 0,
+    )
 
 
 def is_gpu(device: torch.device) -> bool:
@@ -102,10 +97,7 @@ def place(
         DeviceError: No device, or an unknown precision.
     """
     spots = [home(net)[0]] if devices is None else [torch.device(device) for device in devices]
-    if not spots:
-        raise DeviceError('a net needs at least one device: use auto or cpu')
-    if precision not in PRECISIONS:
-        raise DeviceError(f'unknown precision {precision!r}: choose {", ".join(PRECISIONS)}')
+    check_place(spots, precision)
     strict = precision == 'float32'
     if strict and any(spot.type == 'cuda' for spot in spots):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

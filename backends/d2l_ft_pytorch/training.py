@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from d2l_ft.backend.common import RANDOM_FEATURES, check_groups
 from d2l_ft.backend.protocol import Sums
 from d2l_ft.errors import ModelError
 from d2l_ft.optim.recipe import Recipe, check_reduction
@@ -93,11 +94,7 @@ def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
             raise ModelError('the net has no trainable parameter')
         return carrying(recipe, [group(everything, recipe, 1.0)])
     body, top = body_parameters(net), list(head(net).parameters())
-    if {id(parameter) for parameter in body} & {id(parameter) for parameter in top}:
-        raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
-    if not body or not trainable(top):
-        empty = 'head' if body else 'body'
-        raise ModelError(f'the {empty} has no trainable parameter: use head_lr_mult 1')
+    check_groups(body, top, trainable(top))
     groups = [
         group(trainable(body), recipe, 1.0),
         group(trainable(top), recipe, recipe.head_lr_mult),
@@ -353,9 +350,7 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
         ModelError: The net has dropout, or the head's input is no vector.
     """
     if any(isinstance(each, _DropoutNd) and each.p for each in placed.net.modules()):
-        raise ModelError(
-            'the net has dropout, so what its head sees is random: leave out `cache_features`'
-        )
+        raise ModelError(RANDOM_FEATURES)
     seen: list[Tensor] = []
     hooks = [
         head(replica).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

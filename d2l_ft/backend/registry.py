@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from d2l_ft.errors import BackendBroken, BackendNotInstalled, ModelError, UnknownBackend
@@ -16,34 +17,68 @@ VARIABLE = 'D2L_FT_BACKEND'
 
 DEFAULT = 'pytorch'
 
+
+@dataclass(frozen=True)
+class Framework:
+    """All that the core knows of a framework without loading it.
+
+    Attributes:
+        module: Import name of its backend.
+        package: Import name of the framework.
+        packages: The framework's packages whose versions are told; each is imported by its name.
+        install: What installs it.
+        zoo: Where its ImageNet weights are.
+        advice: Pattern in the error of a failed import -> what to do; the first that is found.
+    """
+
+    module: str
+    package: str
+    packages: tuple[str, ...]
+    install: str
+    zoo: str
+    advice: tuple[tuple[str, str], ...]
+
+
 BACKENDS = {
-    'mxnet': ('d2l_ft_mxnet', 'mxnet'),
-    'pytorch': ('d2l_ft_pytorch', 'torch'),
+    'mxnet': Framework(
+        module='d2l_ft_mxnet',
+        package='mxnet',
+        packages=('mxnet', 'gluoncv'),
+        # MXNet's own metadata asks for an old NumPy: --no-deps
+        install=(
+            'pip install "d2l-ft[mxnet-needs]"  and  '
+            'pip install --no-deps mxnet==1.9.1 gluoncv==0.10.5.post0'
+        ),
+        zoo='https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models/',
+        # whatever is not for want of memory
+        advice=((r'(?is)^(?!.*memory)', 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md'),),
+    ),
+    'pytorch': Framework(
+        module='d2l_ft_pytorch',
+        package='torch',
+        packages=('torch', 'torchvision'),
+        install='pip install "d2l-ft[pytorch]"',
+        zoo='https://download.pytorch.org/models/',
+        # a torchvision that was built for another torch
+        advice=(
+            (
+                'torchvision|undefined symbol',
+                'torch and torchvision must be a matched pair: see https://pytorch.org/get-started',
+            ),
+        ),
+    ),
 }
-"""Name -> (module, import name of the framework it needs)."""
+"""Name of a backend -> its framework."""
 
 ENTRY_POINTS = 'd2l_ft.backends'
-
-INSTALL = {
-    'mxnet': (
-        'pip install "d2l-ft[mxnet-needs]"  and  '
-        'pip install --no-deps mxnet==1.9.1 gluoncv==0.10.5.post0'
-    ),
-    'pytorch': 'pip install "d2l-ft[pytorch]"',
-}
-"""Name -> what installs the framework. MXNet's own metadata asks for an old NumPy: --no-deps."""
-
-UNMATCHED = re.compile('torchvision|undefined symbol')
-"""In the error of a torchvision that was built for another torch."""
 
 
 def hint(name: str, cause: str) -> str:
     """Return what to do about a framework that cannot be imported, as far as the cause tells."""
-    if name == 'pytorch' and UNMATCHED.search(cause):
-        return 'torch and torchvision must be a matched pair: see https://pytorch.org/get-started'
-    if name == 'mxnet' and 'memory' not in cause.lower():
-        return 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md'
-    return f'the whole of it is in  python -c "import d2l_ft, {BACKENDS[name][0]}.model"'
+    for pattern, text in BACKENDS[name].advice:
+        if re.search(pattern, cause):
+            return text
+    return f'the whole of it is in  python -c "import d2l_ft, {BACKENDS[name].module}.model"'
 
 
 def backend_names() -> list[str]:
@@ -88,9 +123,8 @@ def get_backend(name: str | None = None) -> 'Backend':
         (point, *_) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
         return cast('Backend', point.load())
     check_installed(name)
-    module, _ = BACKENDS[name]
     try:
-        backend = importlib.import_module(module)
+        backend = importlib.import_module(BACKENDS[name].module)
         for each in getattr(backend, '__all__', ()):
             getattr(backend, each)  # a package may import its framework at the first use of a name
         return cast('Backend', backend)
@@ -108,10 +142,11 @@ def check_installed(name: str) -> None:
     Raises:
         BackendNotInstalled: It is not.
     """
-    _, framework = BACKENDS[name]
-    if not is_installed(framework):
+    record = BACKENDS[name]
+    if not is_installed(record.package):
         raise BackendNotInstalled(
-            f'the backend {name} needs {framework}, which is not installed: run  {INSTALL[name]}'
+            f'the backend {name} needs {record.package}, which is not installed: '
+            f'run  {record.install}'
         )
 
 
@@ -141,8 +176,8 @@ def backend_of(net: Any) -> 'Backend':
         ModelError: The net belongs to no framework that has a backend.
     """
     roots = {base.__module__.partition('.')[0] for base in type(net).__mro__}
-    for name, (module, framework) in BACKENDS.items():
-        if roots & {module, framework}:
+    for name, record in BACKENDS.items():
+        if roots & {record.module, record.package}:
             return get_backend(name)
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         backend = cast('Backend', point.load())

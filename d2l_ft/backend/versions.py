@@ -12,9 +12,7 @@ def versions() -> dict[str, str]:
     names = ['d2l-ft', 'numpy', 'opencv-python-headless', 'pillow', 'safetensors']
     for package in [
         *names,
-        *(framework for _, framework in BACKENDS.values()),
-        'torchvision',
-        'gluoncv',
+        *(package for record in BACKENDS.values() for package in record.packages),
     ]:
         try:
             found[package] = importlib.metadata.version(package)

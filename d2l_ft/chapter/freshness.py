@@ -98,7 +98,7 @@ def dump(node: object) -> str:
 
 def is_own(module: str) -> bool:
     """Tell whether a module is of the package or of one of its backends."""
-    return module.partition('.')[0] in (OWN, *(package for package, _ in BACKENDS.values()))
+    return module.partition('.')[0] in (OWN, *(each.module for each in BACKENDS.values()))
 
 
 def pieces(node: ast.JoinedStr) -> list[ast.expr]:
@@ -162,7 +162,7 @@ def late_functions(found: Mapping[str, Definition], tab: str) -> dict[str, Defin
 
     No import leads to these, so each is taken from whichever of the backend's modules defines it.
     """
-    package = BACKENDS[tab][0] if tab in BACKENDS else ''
+    package = BACKENDS[tab].module if tab in BACKENDS else ''
     late = {f'{package}.{name}' for name in SEAM} - set(found)
     places: dict[str, set[str]] = {name: set() for name in late}
     for name, definition in found.items():
@@ -174,7 +174,7 @@ def late_functions(found: Mapping[str, Definition], tab: str) -> dict[str, Defin
 
 def packages(tab: str) -> list[str]:
     """Return the packages whose code a tab's cells run."""
-    return [OWN] + ([BACKENDS[tab][0]] if tab in BACKENDS else [])
+    return [OWN] + ([BACKENDS[tab].module] if tab in BACKENDS else [])
 
 
 def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition]:
@@ -237,7 +237,7 @@ def targets(node: ast.AST, names: Mapping[str, str], tab: str) -> set[str]:
             if isinstance(each.value, ast.Name) and each.value.id in names:
                 found |= public(f'{names[each.value.id]}.{each.attr}')
             if each.attr in SEAM and tab in BACKENDS:
-                found.add(f'{BACKENDS[tab][0]}.{each.attr}')
+                found.add(f'{BACKENDS[tab].module}.{each.attr}')
     return found
 
 

@@ -13,10 +13,7 @@ from typing import Any
 
 from d2l_ft.backend.registry import BACKENDS
 
-HIDDEN = {
-    'mxnet': ('mxnet', 'gluoncv', 'd2l_ft_mxnet'),
-    'pytorch': ('torch', 'torchvision', 'd2l_ft_pytorch'),
-}
+HIDDEN = {name: (*each.packages, each.module) for name, each in BACKENDS.items()}
 """Tab -> the modules that the other tabs must not import."""
 
 

@@ -9,13 +9,14 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from d2l_ft import __version__
+from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.chapter.book import Book, Page, Target, cell_ids
 from d2l_ft.chapter.outputs import Output, Run, folder, to_notebook
 from d2l_ft.chapter.reader import Block, Code, Tab
 from d2l_ft.chapter.render import Plain
 from d2l_ft.chapter.words import WORDS
 
-PINNED = {'mxnet': ('mxnet', 'gluoncv'), 'pytorch': ('torch', 'torchvision')}
+PINNED = {name: each.packages for name, each in BACKENDS.items()}
 """Tab -> the packages whose versions a Colab notebook pins."""
 
 

@@ -1,16 +1,13 @@
-"""The ImageNet weights of the frameworks' own zoos: address and hash of each file."""
+"""The ImageNet weights of the frameworks' own zoos: name and hash of each file."""
 
 from pathlib import Path
 from typing import Any
 
+from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.errors import ModelError
 from d2l_ft.storage.archives import extract_only_member
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import fetch
-
-TORCHVISION = 'https://download.pytorch.org/models/'
-
-GLUON = 'https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models/'
 
 IMAGENET: dict[str, dict[str, Any]] = {
     'pytorch': {
@@ -51,10 +48,10 @@ def imagenet_file(arch: str, backend: str) -> Path:
     if entry is None:
         names = ', '.join(IMAGENET.get(backend, {})) or 'none'
         raise ModelError(f'{backend} has no ImageNet weights of {arch}; it has: {names}; {INSTEAD}')
-    folder = cache_dir() / 'imagenet'
+    folder, address = cache_dir() / 'imagenet', BACKENDS[backend].zoo
     if isinstance(entry, str):
         name = f'{arch}-{entry[:8]}.pth'
-        return fetch(TORCHVISION + name, entry, folder / name, INSTEAD)
+        return fetch(address + name, entry, folder / name, INSTEAD)
     name = f'{entry[0]}-{entry[1][:8]}'
     target = folder / f'{name}.params'
-    return fetch(f'{GLUON}{name}.zip', entry[1], target, INSTEAD, extract_only_member)
+    return fetch(f'{address}{name}.zip', entry[1], target, INSTEAD, extract_only_member)

@@ -78,7 +78,7 @@ def test_a_tab_runs_with_its_own_framework_and_again_only_when_it_must(
     first = stored.cells['framework'].outputs[0].text
     assert first.startswith(tab)
     others = [name for other, names in HIDDEN.items() if other != tab for name in names]
-    assert BACKENDS[tab][1] in first
+    assert BACKENDS[tab].package in first
     assert not any(repr(name) in first for name in others)
     assert stored.cells['value'].outputs[0].text == '42'
     assert stored.made['data'] == 'sample'

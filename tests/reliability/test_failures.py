@@ -12,7 +12,7 @@ from test_command import OPTIONS, command
 from test_resume import FAULTS
 
 from d2l_ft.backend.protocol import Sums
-from d2l_ft.backend.registry import BACKENDS, INSTALL
+from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.errors import TrainingDiverged
 from d2l_ft.runs.directory import Run
 from d2l_ft.training.trainer import READ_STEPS, Trainer
@@ -36,16 +36,16 @@ def fails(*arguments, before='', environment=None, preexec=None):
 
 @pytest.mark.parametrize('name', BACKENDS)
 def test_a_framework_that_is_missing(name):
-    module = BACKENDS[name][1]
+    module = BACKENDS[name].package
     line = fails('train', '--backend', name, before=f'import sys; sys.modules[{module!r}] = None')
-    assert INSTALL[name] in line
+    assert BACKENDS[name].install in line
 
 
 @pytest.mark.parametrize(
     ('name', 'cause'), [('pytorch', 'd2l_ft_pytorch'), ('mxnet', 'MXNet 1.9.1')]
 )
 def test_a_framework_that_is_broken(name, cause, tmp_path):
-    package = tmp_path / BACKENDS[name][1]
+    package = tmp_path / BACKENDS[name].package
     package.mkdir()
     (package / '__init__.py').write_text('raise OSError("lib.so: cannot open shared object")')
     line = fails('train', '--backend', name, environment={'PYTHONPATH': str(tmp_path)})

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +77,14 @@ def test_variable_is_read_at_the_call(monkeypatch):
 
 
 def test_not_installed_and_broken(monkeypatch, tmp_path):
-    monkeypatch.setitem(registry.BACKENDS, 'pytorch', ('d2l_ft_nowhere', 'no_such_framework'))
+    missing = replace(registry.BACKENDS['pytorch'], package='no_such_framework')
+    monkeypatch.setitem(registry.BACKENDS, 'pytorch', missing)
     with pytest.raises(BackendNotInstalled, match=r'pip install "d2l-ft\[pytorch\]"'):
         registry.get_backend('pytorch')
     (tmp_path / 'd2l_ft_broken.py').write_text('import numpy\nnumpy.bool_that_went\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(registry.BACKENDS, 'mxnet', ('d2l_ft_broken', 'numpy'))
+    broken = replace(registry.BACKENDS['mxnet'], module='d2l_ft_broken', package='numpy')
+    monkeypatch.setitem(registry.BACKENDS, 'mxnet', broken)
     with pytest.raises(BackendBroken, match=r'bool_that_went.*mxnet-today') as caught:
         registry.get_backend('mxnet')
     assert isinstance(caught.value.__cause__, AttributeError)

@@ -1,5 +1,7 @@
 """Weights of the zoos with 1000 classes, by the way of a download: the whole net is there."""
 
+from dataclasses import replace
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 import torchvision
 
 import d2l_ft as d2l
-from d2l_ft.backend.registry import get_backend
+from d2l_ft.backend.registry import BACKENDS, get_backend
 from d2l_ft.errors import ModelError
 from d2l_ft.sources import zoo
 
@@ -29,12 +31,12 @@ def in_pytorch(net):
 @pytest.mark.parametrize('arch', zoo.IMAGENET['mxnet'])
 def test_a_gluon_zoos_net_keeps_its_head_in_both_frameworks(arch, tmp_path, monkeypatch):
     """What is downloaded computes what the zoo's own net computes, whatever kind its head is of."""
-    zoo = served.gluon_net(arch)
-    entry = served.write_gluon_weights(tmp_path, zoo, arch)
+    theirs = served.gluon_net(arch)
+    entry = served.write_gluon_weights(tmp_path, theirs, arch)
     monkeypatch.setitem(zoo.IMAGENET['mxnet'], arch, entry)
-    wanted = zoo(mx.nd.array(IMAGES)).asnumpy()
+    wanted = theirs(mx.nd.array(IMAGES)).asnumpy()
     with served.serve(tmp_path) as url:
-        monkeypatch.setattr(zoo, 'GLUON', url)
+        monkeypatch.setitem(BACKENDS, 'mxnet', replace(BACKENDS['mxnet'], zoo=url))
         net = d2l.pretrained_net(arch, 'imagenet', get_backend('mxnet'))
     assert wanted.shape == (2, served.IMAGENET_CLASSES)
     assert close(net(mx.nd.array(IMAGES)).asnumpy(), wanted)
@@ -44,13 +46,13 @@ def test_a_gluon_zoos_net_keeps_its_head_in_both_frameworks(arch, tmp_path, monk
 
 def test_a_torchvision_net_keeps_its_head(tmp_path, monkeypatch):
     torch.manual_seed(0)
-    zoo = torchvision.models.resnet18()
-    digest = served.write_torchvision_weights(tmp_path, zoo, 'resnet18')
+    theirs = torchvision.models.resnet18()
+    digest = served.write_torchvision_weights(tmp_path, theirs, 'resnet18')
     monkeypatch.setitem(zoo.IMAGENET['pytorch'], 'resnet18', digest)
     with served.serve(tmp_path) as url:
-        monkeypatch.setattr(zoo, 'TORCHVISION', url)
+        monkeypatch.setitem(BACKENDS, 'pytorch', replace(BACKENDS['pytorch'], zoo=url))
         net = d2l.pretrained_net('resnet18', 'imagenet', get_backend('pytorch'))
-    assert np.array_equal(in_pytorch(net), in_pytorch(zoo))
+    assert np.array_equal(in_pytorch(net), in_pytorch(theirs))
 
 
 def test_a_head_of_another_kind_is_left_out_and_named(tmp_path):
@@ -63,9 +65,7 @@ def test_a_head_of_another_kind_is_left_out_and_named(tmp_path):
     mx.nd.save(path, arrays)
     state = d2l.load_source(path, 'resnet18', backend)
     assert not any(name.startswith('fc.') for name in state)
-    assert (
-        len(backend.get_state(backend.place(backend.build_net('resnet18', 2, state))))
-        == len(state) + 2
-    )
+    placed = backend.place(backend.build_net('resnet18', 2, state))
+    assert len(backend.get_state(placed)) == len(state) + 2
     with pytest.raises(ModelError, match='has no output layer of resnet18'):
         d2l.pretrained_net('resnet18', path, backend)
