@@ -6,7 +6,7 @@ import queue
 import random
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in typeshed
 from typing import Any
 
 import mxnet as mx
@@ -59,7 +59,8 @@ class ImageFiles(IndexedImages, Dataset):
             seed(int(words[0]) % 2**31)
         try:
             with semantics(self.numpy):
-                return self.pipeline(read_image(path)).asnumpy()
+                image: NDArray[Any] = self.pipeline(read_image(path)).asnumpy()
+                return image
         finally:
             random.setstate(python)
             np.random.set_state(numpy)

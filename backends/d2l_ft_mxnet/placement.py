@@ -39,7 +39,7 @@ class Placed:
     precision: str = 'float32'
     half: SymbolBlock | None = None
     parts: list[tuple[Parameter, str]] | None = None
-    checked: tuple[Any, SymbolBlock | None] = (None, None)
+    checked: tuple[Any, Any] = (None, None)
 
 
 def openmp_threads() -> int:
@@ -268,7 +268,8 @@ def marked(outputs: mx.sym.Symbol, half: bool = False) -> mx.sym.Symbol:
 
 def parameters(net: Block) -> dict[str, Parameter]:
     """Return Gluon's structural name -> parameter; a shared one has several names."""
-    return net._collect_params_with_prefix()
+    found: dict[str, Parameter] = net._collect_params_with_prefix()
+    return found
 
 
 def contexts(net: Block) -> list[mx.Context]:

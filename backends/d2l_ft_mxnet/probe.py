@@ -111,7 +111,7 @@ def losses(net: Block, batch: Batch) -> NDArray[Any]:
 
 def gradients(net: Block, trainer: gluon.Trainer) -> State:
     """Return the gradients that the last step was taken from, canonical name -> array."""
-    scale = float(np.float32(trainer._optimizer.rescale_grad))
+    scale = np.float32(trainer._optimizer.rescale_grad)
     return {
         name: to_array(sum(each.as_in_context(mx.cpu(0)) for each in parameter.list_grad())) * scale
         for name, (parameter, _) in trainer_parameters(net, trainer).items()
@@ -158,7 +158,8 @@ STACKS = ('gluon',)
 
 def decoded(path: str) -> NDArray[Any]:
     """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
-    return read_image(path).asnumpy()
+    image: NDArray[Any] = read_image(path).asnumpy()
+    return image
 
 
 @in_legacy

@@ -9,12 +9,13 @@ computes in the semantics in which its parameters were made. What a caller gets 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
 
-Function = TypeVar('Function', bound=Callable[..., Any])
+Arguments = ParamSpec('Arguments')
+Result = TypeVar('Result')
 
 
 def numpy_semantics() -> bool:
@@ -37,15 +38,15 @@ def semantics(numpy: bool) -> Iterator[None]:
         mx.util.set_np(*before)
 
 
-def in_legacy(function: Function) -> Function:
+def in_legacy(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Return a function that computes in legacy semantics, of what needs no array of a caller."""
 
     @functools.wraps(function)
-    def inside(*args: Any, **options: Any) -> Any:
+    def inside(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
         with semantics(False):
             return function(*args, **options)
 
-    return inside  # type: ignore[return-value]
+    return inside
 
 
 def convert(value: Any, numpy: bool) -> Any:
@@ -98,7 +99,7 @@ class Neutral:
         """Run the block in legacy semantics."""
         numpy = numpy_semantics()
         with semantics(False), legacy_parameters(self):
-            outputs = super().__call__(*convert(args, False))  # type: ignore[misc]
+            outputs = super().__call__(*convert(args, False))  # type: ignore[misc]  # the block's
         return convert(outputs, numpy)
 
 
@@ -133,6 +134,6 @@ def make_neutral(net: HybridBlock) -> None:
 
     def change(block: Block) -> None:
         if not isinstance(block, Neutral):
-            block.__class__ = neutral_class(type(block))
+            block.__class__ = neutral_class(block.__class__)
 
     net.apply(change)

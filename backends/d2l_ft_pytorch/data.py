@@ -50,7 +50,8 @@ def open_rgb(path: str) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert('RGB')
+            rgb: Image.Image = image.convert('RGB')
+            return rgb
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder') from error
 

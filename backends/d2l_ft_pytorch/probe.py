@@ -33,6 +33,11 @@ class GluonBatchNorm2d(nn.BatchNorm2d):
     so never where nothing asks for a gradient.
     """
 
+    # None in BatchNorm2d where the statistics are not kept: those of the nets here are
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input, (batch, channels, height, width)."""
         reached = input.requires_grad or (self.affine and self.weight.requires_grad)
@@ -160,7 +165,7 @@ def multipliers(net: nn.Module, trainer: torch.optim.SGD) -> dict[str, tuple[flo
 
 def head_layout(net: nn.Module) -> dict[str, Any]:
     """Return the kind of the output layer, 'dense' or 'conv', and its inputs and outputs."""
-    layer = head(net)
+    layer: Any = head(net)
     outputs, inputs = layer.weight.shape[:2]
     kind = 'conv' if isinstance(layer, nn.Conv2d) else 'dense'
     return {'kind': kind, 'inputs': inputs, 'outputs': outputs}

@@ -167,8 +167,9 @@ def get_trainer_state(placed: Placed, trainer: Any) -> State:
 def velocity(trainer: torch.optim.SGD, parameter: nn.Parameter, rate: float) -> Tensor | None:
     """Return rate x momentum buffer of a parameter; None if there is none yet."""
     kept = trainer.state.get(parameter, {})
-    buffer = kept.get('momentum_buffer')
-    return kept.get('velocity') if buffer is None else buffer * rate
+    buffer: Tensor | None = kept.get('momentum_buffer')
+    own: Tensor | None = kept.get('velocity')
+    return own if buffer is None else buffer * rate
 
 
 def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:

@@ -201,7 +201,8 @@ def _tar_entries(archive: Path, tape: tarfile.TarFile) -> Iterator[Entry]:
     """Yield the files of a tar archive as they come; to look ahead would be to unpack it twice."""
     rules = Rules(archive)
     while (info := tape.next()) is not None:
-        tape.members.clear()  # type: ignore[attr-defined]  # or it would keep every header
+        # or it would keep every header; typeshed does not know the attribute
+        tape.members.clear()  # type: ignore[attr-defined]
         if not (info.isreg() or info.isdir()) or info.issparse():
             raise Refused(f'{info.name!r} is a link or a device')
         parts = rules.admit(info.name, info.size, info.isdir())
