@@ -24,7 +24,7 @@ def numpy_semantics() -> bool:
 
 
 @contextmanager
-def semantics(numpy: bool) -> Iterator[None]:
+def semantics(*, numpy: bool) -> Iterator[None]:
     """Switch to NumPy semantics or to legacy ones; afterwards it is as before."""
     before = mx.util.is_np_shape(), mx.util.is_np_array()
     if before == (numpy, numpy):
@@ -43,19 +43,19 @@ def in_legacy(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
     @functools.wraps(function)
     def inside(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
-        with semantics(False):
+        with semantics(numpy=False):
             return function(*args, **options)
 
     return inside
 
 
-def convert(value: Any, numpy: bool) -> Any:
+def convert(value: Any, *, numpy: bool) -> Any:
     """Return an array or symbol in NumPy's or the legacy class, with the same memory.
 
     Lists and tuples are converted one by one; what is neither stays as it is.
     """
     if isinstance(value, list | tuple):
-        return type(value)(convert(each, numpy) for each in value)
+        return type(value)(convert(each, numpy=numpy) for each in value)
     if not isinstance(value, mx.nd.NDArray | mx.sym.Symbol):
         return value
     if isinstance(value, mx.np.ndarray | mx.sym.np._Symbol) == numpy:
@@ -65,10 +65,10 @@ def convert(value: Any, numpy: bool) -> Any:
 
 def to_caller(value: Any) -> Any:
     """Return an array in the class that this thread's semantics makes."""
-    return convert(value, numpy_semantics())
+    return convert(value, numpy=numpy_semantics())
 
 
-def array(values: Any, numpy: bool, ctx: Any = None, dtype: Any = None) -> Any:
+def array(values: Any, *, numpy: bool, ctx: Any = None, dtype: Any = None) -> Any:
     """Return a copy of NumPy's values as an array of MXNet."""
     make = mx.np.array if numpy else mx.nd.array
     return make(values, ctx=ctx, dtype=values.dtype if dtype is None else dtype)
@@ -98,9 +98,9 @@ class Neutral:
     def __call__(self, *args: Any) -> Any:
         """Run the block in legacy semantics."""
         numpy = numpy_semantics()
-        with semantics(False), legacy_parameters(self):
-            outputs = super().__call__(*convert(args, False))  # type: ignore[misc]  # the block's
-        return convert(outputs, numpy)
+        with semantics(numpy=False), legacy_parameters(self):
+            outputs = super().__call__(*convert(args, numpy=False))  # type: ignore[misc]  # the block's
+        return convert(outputs, numpy=numpy)
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def legacy_parameters(net: Any) -> Iterator[None]:
     parameters = net.collect_params().values()
     kept = [(each, each._data, each._grad) for each in parameters if each._data is not None]
     for parameter, data, grad in kept:
-        parameter._data, parameter._grad = convert(data, False), convert(grad, False)
+        parameter._data, parameter._grad = convert(data, numpy=False), convert(grad, numpy=False)
     try:
         yield
     finally:

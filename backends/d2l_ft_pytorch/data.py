@@ -183,6 +183,7 @@ def loader(
     samples: Sequence[Sample],
     pipeline: Any,
     batch_size: int,
+    *,
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
@@ -204,7 +205,7 @@ def loader(
             and are standardised there. Their values do not depend on it.
     """
     files = ImageFiles(samples, pipeline, seed, cache)
-    sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+    sampler = EpochSampler(len(files), batch_size, shuffle=shuffle, seed=seed)
     return ImageLoader(files, sampler, workers, device)
 
 

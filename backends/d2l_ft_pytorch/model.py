@@ -163,7 +163,7 @@ def freeze(net: nn.Module) -> None:
     replicas get what is trainable from the net at each step.
     """
     for parameter in body_parameters(net):
-        parameter.requires_grad_(False)
+        parameter.requires_grad = False
         parameter.grad = None
 
 

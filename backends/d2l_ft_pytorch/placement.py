@@ -78,6 +78,7 @@ def place(
     net: nn.Module,
     devices: Sequence[torch.device] | None = None,
     precision: str = 'float32',
+    *,
     channels_last: bool | None = None,
 ) -> Placed:
     """Put the net on the first device and a replica of it on each other.

@@ -58,7 +58,7 @@ def get_state(placed: Placed) -> State:
     return {name: to_array(tensor) for name, tensor in float_tensors(placed.net).items()}
 
 
-def read_weights(path: str, arch: str, verified: bool = False) -> State:
+def read_weights(path: str, arch: str, *, verified: bool = False) -> State:
     """Return the state in a .pth file: a ``state_dict``, or an object that has it by that name.
 
     Args:

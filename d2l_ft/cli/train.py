@@ -50,7 +50,7 @@ def train(
 
     Ctrl-C, SIGTERM and SIGHUP stop after the step under way and write a checkpoint; the exit code
     is 130, 143 or 129.
-    """  # fmt: skip
+    """
     from d2l_ft.report.text import text_curves
     from d2l_ft.runs.job import train as train_run
 
@@ -62,7 +62,7 @@ def train(
     chosen = get_backend(backend)
     out = out or _new_out(chosen.NAME, settings.data.data)
     try:
-        run, stopped = train_run(chosen, settings, out, resume, say=say_flags)
+        run, stopped = train_run(chosen, settings, out, resume=resume, say=say_flags)
     finally:
         with suppress(OSError):
             out.rmdir()  # which an error has left empty

@@ -40,10 +40,11 @@ from d2l_ft.training.metrics import Position
 from d2l_ft.training.trainer import Trainer
 
 
-def train(
+def train(  # noqa: C901 -- a run from its first check to its last net, part by part
     backend: Backend,
     settings: Settings,
     out: Path,
+    *,
     resume: bool = False,
     bar: bool = True,
     say: Callable[[str], None] = print,
@@ -65,16 +66,18 @@ def train(
     Raises:
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
     """
+    # what needs no image
     settings.check()
     names = settings.model.nets()
     if settings.system.keep_memory:
         keep_freed_memory()
     devices = backend.devices(settings.system.devices)
     begun = Run.open(out) if resume else None
-    with claimed(out, resume):
+    with claimed(out, resume=resume):
+        # the images, and what they settle
         try:
             name = settings.data.data
-            data = load_data(name, settings.optim.seed, bar, settings.data.skip_bad)
+            data = load_data(name, settings.optim.seed, bar=bar, skip_bad=settings.data.skip_bad)
         except DataError as error:
             if begun and not os.path.exists(name) and os.sep in name:
                 raise CheckpointError(
@@ -87,15 +90,17 @@ def train(
         smallest = architecture(arch).smallest
         if size < smallest:
             raise OptionError(f'{arch} needs images of at least {smallest} pixels, not {size}')
+        # what the user should know of them
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
         for line in data.remarks:
             say(line)
+        # the run, and whether all of it can be trained
         run = begun or Run(out, _config(backend, settings, data, size))
         run.config.check()
         if resume:
-            _check_same(run, data, size, bar)
+            _check_same(run, data, size, bar=bar)
             # there may be more epochs, and the data may have moved
             run.config = replace(run.config, data=data.name, settings=settings)
         check_shares(settings, data, len(devices), size)
@@ -106,17 +111,23 @@ def train(
         )
         if steps < FEW_STEPS:
             say('these are few steps: a smaller `batch_size`, or more `epochs`, takes more')
+        # the source model, and then what the run directory says of the data
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
-                settings.model.source or data.source, arch, backend, settings.system.devices, bar
+                settings.model.source or data.source,
+                arch,
+                backend,
+                settings.system.devices,
+                bar=bar,
             )
         if not resume:
-            save_contents(out, data, bar)
+            save_contents(out, data, bar=bar)
         run.save_config()
         if data.left_out:
             run.save_left_out(data.left_out)
             say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
+        # the nets
         room = settings.system.image_cache
         cache = default_cache() if room is None else ImageCache(room << 20)
         job = Job(backend, settings, data, run, devices, bar, say, cache)
@@ -203,7 +214,9 @@ class Job:
         net = self.backend.build_net(model.arch, classes, source, seed)
         if model.freeze and name == 'fine-tuned':
             self.backend.freeze(net)
-        placed = self.backend.place(net, self.devices, system.precision, system.channels_last)
+        placed = self.backend.place(
+            net, self.devices, system.precision, channels_last=system.channels_last
+        )
         if not self.run.metrics():
             where = ', '.join(str(device) for device in self.devices)
             threads = self.backend.threads()
@@ -214,7 +227,7 @@ class Job:
         """Return what is done to the images of the training part."""
         options, size = self.settings.data, self.run.config.image_size
         seed = self.settings.optim.seed
-        return self.data.pipeline(size, seed, options.augment, options.views)
+        return self.data.pipeline(size, seed, augment=options.augment, views=options.views)
 
     def on_images(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
@@ -242,12 +255,25 @@ class Job:
         how = f'{placed.precision}, channels last: {settings.system.channels_last}'
         for part, pipeline in ((self.data.train, train), (self.data.test, test)):
             kept = features(
-                backend, placed, settings.model.arch, part.samples, pipeline, how, self.bar,
+                backend,
+                placed,
+                settings.model.arch,
+                part.samples,
+                pipeline,
+                how,
+                bar=self.bar,
                 **self.loading(),
-            )  # fmt: skip
+            )
             shuffle = part is self.data.train
             loaders.append(
-                FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.optim.seed)
+                FeatureLoader(
+                    backend,
+                    kept,
+                    part.samples,
+                    batch_size,
+                    shuffle=shuffle,
+                    seed=settings.optim.seed,
+                )
             )
         head = backend.place(backend.head(placed.net), self.devices, placed.precision)
         self.say('the body is frozen: its features are kept, and epochs train the head on them')
@@ -266,9 +292,9 @@ class Job:
             data.classes,
             data.test.samples,
             pipeline,
-            self.bar,
-            settings.system.workers,
-            self.cache,
+            bar=self.bar,
+            workers=settings.system.workers,
+            cache=self.cache,
         )
         write_report(
             run.path / 'report.html',
@@ -309,7 +335,7 @@ def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> R
     )
 
 
-def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
+def _check_same(run: Run, data: DataSet, size: int, *, bar: bool) -> None:
     """Refuse to resume on other data.
 
     Raises:
@@ -321,7 +347,7 @@ def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
             f'{run.path} was begun with `data={config.data}`: '
             'leave the option out, or train anew with another `out`'
         )
-    if found := changed(load_contents(run.path), data, bar):
+    if found := changed(load_contents(run.path), data, bar=bar):
         raise CheckpointError(
             f'{found} since {run.path} began: make it as it was, or train anew with another `out`'
         )

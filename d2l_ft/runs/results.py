@@ -26,7 +26,7 @@ def load_net(run: Run, backend: Backend, name: str | None = None) -> Placed:
 
 
 def evaluate_run(
-    run: Run, backend: Backend, data: str | None = None, bar: bool = True
+    run: Run, backend: Backend, data: str | None = None, *, bar: bool = True
 ) -> tuple[Evaluation, str]:
     """Evaluate a run's net on the test part of its data, or on another data set.
 
@@ -47,10 +47,10 @@ def evaluate_run(
     settings, classes = run.config.settings, run.config.classes
     skip_bad = settings.data.skip_bad
     if data is None:
-        dataset = load_data(settings.data.data, settings.optim.seed, bar, skip_bad)
+        dataset = load_data(settings.data.data, settings.optim.seed, bar=bar, skip_bad=skip_bad)
         part, which = dataset.test, f'the test part of {dataset.name}'
     else:
-        part, which = images_to_test(data, bar, skip_bad)
+        part, which = images_to_test(data, bar=bar, skip_bad=skip_bad)
         if which == f'all of {settings.data.data}':
             which += ', also what the run was trained on'
     if set(part.classes) - set(classes):
@@ -62,4 +62,4 @@ def evaluate_run(
     samples = [Sample(each.path, labels[each.label]) for each in part.samples]
     placed = load_net(run, backend)
     pipeline = Pipeline(run.config.image_size)
-    return evaluate_samples(backend, placed, classes, samples, pipeline, bar), which
+    return evaluate_samples(backend, placed, classes, samples, pipeline, bar=bar), which

@@ -14,7 +14,7 @@ from d2l_ft.sources.zoo import imagenet_file
 
 
 def load_source(
-    source: str, arch: str, backend: Backend, devices: str = 'auto', bar: bool = True
+    source: str, arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = True
 ) -> State | None:
     """Return the state to fine-tune from.
 
@@ -37,7 +37,7 @@ def load_source(
     if source == 'none':
         return None
     if source == 'sample':
-        return sample_source(arch, backend, devices, bar).model
+        return sample_source(arch, backend, devices, bar=bar).model
     if source == 'imagenet':
         return read_weights(imagenet_file(arch, backend.NAME), arch, verified=True)
     path = Path(source).expanduser()

@@ -122,7 +122,12 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         kind = numpy.dtype(dtype)
         return numpy.asarray(a, kind if numpy.issubdtype(kind, numpy.inexact) else numpy.float64)
 
-    def in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False) -> Any:
+    def in1d(
+        ar1: Any,
+        ar2: Any,
+        assume_unique: bool = False,  # noqa: FBT001, FBT002 -- NumPy's signature
+        invert: bool = False,  # noqa: FBT001, FBT002
+    ) -> Any:
         return numpy.isin(numpy.ravel(ar1), ar2, assume_unique, invert)
 
     def msort(a: Any) -> Any:
