@@ -81,8 +81,11 @@ def in_turn(
         variables = {key: value for key, value in variables.items() if value}
         done = subprocess.run(
             [(interpreters or {}).get(name, sys.executable), *commands[name]],
-            env=variables, check=True, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=variables,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         found[name].append(json.loads(done.stdout.splitlines()[-1]))
     return found
 

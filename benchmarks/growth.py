@@ -140,15 +140,17 @@ def measure_folders(counts: Sequence[int], rounds: int) -> list[dict[str, float]
             for number in range(rounds):
                 variables = {'folder': {'D2L_FT_HOME': f'{place}/home{number}'}}
                 found.append(in_turn(command, 2, variables)['folder'])
-        rows.append({
-            'images': count,
-            'scan': min(run['scan'] for pair in found for run in pair),
-            'first': min(first['check'] for first, _ in found),
-            'second': min(second['check'] for _, second in found),
-            'before': min(first['before'] for first, _ in found),
-            'first_peak': max(first['peak'] for first, _ in found),
-            'second_peak': max(second['peak'] for _, second in found),
-        })  # fmt: skip
+        rows.append(
+            {
+                'images': count,
+                'scan': min(run['scan'] for pair in found for run in pair),
+                'first': min(first['check'] for first, _ in found),
+                'second': min(second['check'] for _, second in found),
+                'before': min(first['before'] for first, _ in found),
+                'first_peak': max(first['peak'] for first, _ in found),
+                'second_peak': max(second['peak'] for _, second in found),
+            }
+        )
     return rows
 
 

@@ -23,9 +23,15 @@ ENVIRONMENTS = HERE.parent / 'build/mxnet-today'
 CHECKS = HERE / 'mxnet_today_checks.py'
 BEGIN, END = '<!-- table: written by benchmarks/mxnet_today.py -->', '<!-- end of the table -->'
 PAIRS = (
-    ('3.10', '1.23.5'), ('3.13', '2.5.*'), ('3.10', '2.2.*'), ('3.12', '1.26.*'),
-    ('3.12', '2.5.*'), ('3.11', '1.26.*'), ('3.11', '2.4.*'), ('3.13', '2.1.*'),
-)  # fmt: skip
+    ('3.10', '1.23.5'),
+    ('3.13', '2.5.*'),
+    ('3.10', '2.2.*'),
+    ('3.12', '1.26.*'),
+    ('3.12', '2.5.*'),
+    ('3.11', '1.26.*'),
+    ('3.11', '2.4.*'),
+    ('3.13', '2.1.*'),
+)
 """(Python, NumPy); the first is what MXNet was made for, and what the others are compared with."""
 
 MXNET = ('mxnet==1.9.1', 'gluoncv==0.10.5.post0')
@@ -69,9 +75,11 @@ def measure() -> None:
         paths = [str(HERE.parent), str(HERE.parent / 'backends')]
         done = subprocess.run(
             [environment(python, version, numpy), '-W', 'ignore', CHECKS],
-            stdout=subprocess.PIPE, text=True, check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
             env=os.environ | {'PYTHONPATH': os.pathsep.join(paths), 'OMP_NUM_THREADS': '1'},
-        )  # fmt: skip
+        )
         row = json.loads(done.stdout.splitlines()[-1])
         rows[version, numpy] = {'pair': [version, numpy], **row}
         store([rows[pair] for pair in PAIRS if pair in rows])

@@ -53,9 +53,12 @@ def net():
     """Return a small convolutional net with fixed weights."""
     block = nn.HybridSequential()
     block.add(
-        nn.Conv2D(4, 3, in_channels=3), nn.BatchNorm(in_channels=4), nn.Activation('relu'),
-        nn.GlobalAvgPool2D(), nn.Dense(2, in_units=4),
-    )  # fmt: skip
+        nn.Conv2D(4, 3, in_channels=3),
+        nn.BatchNorm(in_channels=4),
+        nn.Activation('relu'),
+        nn.GlobalAvgPool2D(),
+        nn.Dense(2, in_units=4),
+    )
     mx.random.seed(3)
     block.initialize(mx.init.Xavier())
     return block
@@ -184,9 +187,13 @@ def images():
     cv2.imwrite('picture.png', picture)
     image = mx.image.imread('picture.png')
     compose = transforms.Compose(
-        [transforms.Resize(24), transforms.CenterCrop(16), transforms.ToTensor(),
-         transforms.Normalize(0.5, 0.2)]
-    )  # fmt: skip
+        [
+            transforms.Resize(24),
+            transforms.CenterCrop(16),
+            transforms.ToTensor(),
+            transforms.Normalize(0.5, 0.2),
+        ]
+    )
     augment = mx.image.CreateAugmenter((3, 16, 16), mean=True, std=True)
     result = image
     for each in augment:
@@ -204,8 +211,13 @@ def metrics():
         for _ in range(3):
             metric.update([labels], [guesses])
         found.append((name, float(metric.get()[1])))
-    for metric in (mx.metric.MAE(), mx.metric.RMSE(), mx.metric.PearsonCorrelation(),
-                   mx.metric.Perplexity(None), mx.metric.Loss()):  # fmt: skip
+    for metric in (
+        mx.metric.MAE(),
+        mx.metric.RMSE(),
+        mx.metric.PearsonCorrelation(),
+        mx.metric.Perplexity(None),
+        mx.metric.Loss(),
+    ):
         for number in range(3):
             two_columns = isinstance(metric, mx.metric.Perplexity)
             metric.update([labels], [guesses if two_columns else guesses[:, 1] * (number + 1)])
@@ -316,10 +328,18 @@ def detection():
     image = ((numbers(60, 80, 3) + 1) * 127).astype('uint8')
     boxes = np.array([[1, 2, 30, 40], [5, 6, 50, 55]], 'float32')
     metric = gluoncv.utils.metrics.VOC07MApMetric(class_names=['a', 'b'])
-    metric.update(*(mx.nd.array(each)[None] for each in (
-        boxes, np.zeros((2, 1)), np.ones((2, 1)), boxes + 1, np.zeros((2, 1)))))  # fmt: skip
-    return [ssd.transform_test(image, 32)[0], yolo.transform_test(image, 32)[0],
-            gluoncv.utils.bbox_iou(boxes, boxes), [float(x) for x in metric.get()[1]]]  # fmt: skip
+    metric.update(
+        *(
+            mx.nd.array(each)[None]
+            for each in (boxes, np.zeros((2, 1)), np.ones((2, 1)), boxes + 1, np.zeros((2, 1)))
+        )
+    )
+    return [
+        ssd.transform_test(image, 32)[0],
+        yolo.transform_test(image, 32)[0],
+        gluoncv.utils.bbox_iou(boxes, boxes),
+        [float(x) for x in metric.get()[1]],
+    ]
 
 
 def main() -> None:
@@ -334,10 +354,17 @@ def main() -> None:
                 traceback.print_exc()
                 found[name] = f'failed: {type(error).__name__}'
     others = ('mxnet', 'gluoncv', 'scipy', 'opencv-python-headless', 'pandas')
-    print(json.dumps({
-        'python': platform.python_version(), 'numpy': np.__version__, 'given': GIVEN,
-        'others': {name: importlib.metadata.version(name) for name in others}, 'checks': found,
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                'python': platform.python_version(),
+                'numpy': np.__version__,
+                'given': GIVEN,
+                'others': {name: importlib.metadata.version(name) for name in others},
+                'checks': found,
+            }
+        )
+    )
 
 
 if __name__ == '__main__':

@@ -68,9 +68,12 @@ def png(image, depth: int, kind: int, extra: bytes = b'') -> bytes:
 
     head = struct.pack('>IIBBBBB', width, height, depth, kind, 0, 0, 0)
     return (
-        b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + extra
-        + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
-    )  # fmt: skip
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', head)
+        + extra
+        + chunk(b'IDAT', zlib.compress(rows))
+        + chunk(b'IEND', b'')
+    )
 
 
 def palette(entries: int, transparent: bool) -> bytes:
@@ -84,7 +87,7 @@ def palette(entries: int, transparent: bool) -> bytes:
     )
 
 
-def jpegs() -> dict[str, bytes]:
+def jpegs() -> dict[str, bytes]:  # noqa: C901 -- a list of kinds
     """Return JPEG files of all kinds: name -> bytes."""
     from PIL import Image
 
@@ -105,8 +108,9 @@ def jpegs() -> dict[str, bytes]:
             for sampling in ('4:4:4', '4:2:2', '4:2:0'):
                 for progressive in (False, True):
                     name = f'{height}x{width} q{quality} {sampling} {"progressive" * progressive}'
-                    keep(name, image, quality=quality, subsampling=sampling,
-                         progressive=progressive)  # fmt: skip
+                    keep(
+                        name, image, quality=quality, subsampling=sampling, progressive=progressive
+                    )
         keep(f'{height}x{width} grey', image.convert('L'), quality=90)
         keep(f'{height}x{width} grey progressive', image.convert('L'), progressive=True)
         keep(f'{height}x{width} CMYK', image.convert('CMYK'), quality=90)
@@ -215,14 +219,19 @@ def others() -> dict[str, bytes]:
     files = {}
     image = Image.fromarray(picture(45, 67))
     for name, kind, options in (
-        ('BMP', 'BMP', {}), ('PPM', 'PPM', {}), ('TIFF', 'TIFF', {}), ('GIF', 'GIF', {}),
+        ('BMP', 'BMP', {}),
+        ('PPM', 'PPM', {}),
+        ('TIFF', 'TIFF', {}),
+        ('GIF', 'GIF', {}),
         ('TIFF deflate', 'TIFF', {'compression': 'tiff_deflate'}),
         ('TIFF LZW', 'TIFF', {'compression': 'tiff_lzw'}),
         ('TIFF JPEG', 'TIFF', {'compression': 'jpeg'}),
-        ('WebP', 'WEBP', {'quality': 80}), ('WebP lossless', 'WEBP', {'lossless': True}),
-        ('JPEG 2000', 'JPEG2000', {}), ('JPEG 2000 lossy', 'JPEG2000', {'quality_layers': [40]}),
+        ('WebP', 'WEBP', {'quality': 80}),
+        ('WebP lossless', 'WEBP', {'lossless': True}),
+        ('JPEG 2000', 'JPEG2000', {}),
+        ('JPEG 2000 lossy', 'JPEG2000', {'quality_layers': [40]}),
         ('AVIF', 'AVIF', {}),
-    ):  # fmt: skip
+    ):
         for mode in ('RGB', 'L', 'RGBA', 'P', '1'):
             stream = io.BytesIO()
             try:
@@ -310,8 +319,9 @@ def read(folder: Path) -> dict[str, str]:
             blurred = cv2.GaussianBlur(square.astype(np.float32) / 255, (0, 0), 1.3)
             found[f'blur: {number}'] = digest(blurred)
             for kind, options in (
-                ('.jpg', [cv2.IMWRITE_JPEG_QUALITY, int(draws.integers(70, 96))]), ('.png', []),
-            ):  # fmt: skip
+                ('.jpg', [cv2.IMWRITE_JPEG_QUALITY, int(draws.integers(70, 96))]),
+                ('.png', []),
+            ):
                 found[f'encode {kind}: {number}'] = digest(cv2.imencode(kind, square, options)[1])
             shape = np.zeros((64, 64, 3), np.float32)
             points = (draws.random((5, 2)) * 1024).astype(np.int32)

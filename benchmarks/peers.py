@@ -85,7 +85,10 @@ def measure(quick: bool) -> dict[str, Any]:
         runs = in_turn(
             {
                 name: [
-                    str(WORKERS / each.script), str(folder), str(epochs), str(batch),
+                    str(WORKERS / each.script),
+                    str(folder),
+                    str(epochs),
+                    str(batch),
                     *each.options,
                 ]
                 for name, each in VARIANTS.items()
@@ -94,7 +97,7 @@ def measure(quick: bool) -> dict[str, Any]:
             # d2l_ft, which this process imports, sets it; the book's reader does not
             {BOOK_MXNET: {'MXNET_OMP_MAX_THREADS': ''}},
             {name: interpreter(each.environment) for name, each in VARIANTS.items()},
-        )  # fmt: skip
+        )
     trained = {tuple(run['trained']) for each in runs.values() for run in each}
     if len(trained) > 1:
         raise RuntimeError(f'the variants trained on different numbers of examples: {trained}')

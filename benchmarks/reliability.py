@@ -45,8 +45,10 @@ def measure(files: Sequence[str]) -> dict[str, Any]:
         paths = [str(TESTS / f'test_{file}.py') for file in files]
         done = subprocess.run(
             [sys.executable, '-m', 'pytest', *paths, *options],
-            cwd=HERE.parent, env=os.environ | {'D2L_FT_THOROUGH': '1'}, check=False,
-        )  # fmt: skip
+            cwd=HERE.parent,
+            env=os.environ | {'D2L_FT_THOROUGH': '1'},
+            check=False,
+        )
         if done.returncode:
             sys.exit(done.returncode)
         tests = collect(report)

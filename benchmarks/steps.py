@@ -99,7 +99,7 @@ def ours(
     if os.environ.get('KEEP') != 'no':  # as ``d2l-ft train`` does
         keep_freed_memory()
     net = backend.build_net(arch, CLASSES)
-    placed = backend.place(net, backend.devices(device), precision, channels_last)
+    placed = backend.place(net, backend.devices(device), precision, channels_last=channels_last)
     trainer = backend.build_trainer(placed, FINE_TUNED)
     ready = backend.to_batch(*images_and_labels(batch))
     if device != 'cpu':

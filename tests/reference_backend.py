@@ -128,7 +128,7 @@ def loader(
     device: Any = None,
 ) -> ArrayLoader:
     """Return batches; workers and devices are of no use here."""
-    sampler = EpochSampler(len(samples), batch_size, shuffle, seed)
+    sampler = EpochSampler(len(samples), batch_size, shuffle=shuffle, seed=seed)
     return ArrayLoader(samples, pipeline, sampler, cache)
 
 

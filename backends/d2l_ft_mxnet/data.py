@@ -6,7 +6,7 @@ import queue
 import random
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in typeshed
 from typing import Any
 
 import mxnet as mx
@@ -42,6 +42,7 @@ class ImageFiles(IndexedImages, Dataset):
         samples: Sequence[Sample],
         pipeline: Any,
         seed: int,
+        *,
         forked: bool,
         cache: ImageCache | None,
     ) -> None:
@@ -58,8 +59,9 @@ class ImageFiles(IndexedImages, Dataset):
         for seed in (random.seed, np.random.seed, mx.random.seed):
             seed(int(words[0]) % 2**31)
         try:
-            with semantics(self.numpy):
-                return self.pipeline(read_image(path)).asnumpy()
+            with semantics(numpy=self.numpy):
+                image: NDArray[Any] = self.pipeline(read_image(path)).asnumpy()
+                return image
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
@@ -256,7 +258,7 @@ def look_up(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray],
     Returns:
         (batch, h, w, 3) uint8 on the device -> (batch, 3, h, w) float32.
     """
-    with semantics(False):
+    with semantics(numpy=False):
         tables = mx.nd.array(pipeline.tables().ravel(), ctx=device)
         first = mx.nd.array([0, 256, 512], ctx=device, dtype='int32').reshape((1, 3, 1, 1))
 
@@ -272,6 +274,7 @@ def loader(
     samples: Sequence[Sample],
     pipeline: Any,
     batch_size: int,
+    *,
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
@@ -293,8 +296,8 @@ def loader(
         device: Where the batches shall lie; None is the CPU. A ``Pipeline``'s go there as bytes
             and are standardised there. Their values do not depend on it.
     """
-    files = ImageFiles(samples, pipeline, seed, workers > 0, cache)
-    sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+    files = ImageFiles(samples, pipeline, seed, forked=workers > 0, cache=cache)
+    sampler = EpochSampler(len(files), batch_size, shuffle=shuffle, seed=seed)
     return ImageLoader(files, sampler, workers, device)
 
 
@@ -308,4 +311,4 @@ def to_batch(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
         labels: (batch,), int32 or int64.
     """
     numpy = numpy_semantics()
-    return array(images, numpy), array(labels, numpy)
+    return array(images, numpy=numpy), array(labels, numpy=numpy)

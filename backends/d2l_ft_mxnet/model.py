@@ -119,7 +119,7 @@ def build_net(
     """
     smallest = architecture(arch).smallest
     check_classes(classes)
-    with semantics(False):
+    with semantics(numpy=False):
         net = CONSTRUCTORS[arch](classes)
         net.d2l_arch = arch
         net.infer_shape(mx.nd.zeros((1, 3, smallest, smallest)))

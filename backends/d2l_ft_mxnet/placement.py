@@ -39,7 +39,7 @@ class Placed:
     precision: str = 'float32'
     half: SymbolBlock | None = None
     parts: list[tuple[Parameter, str]] | None = None
-    checked: tuple[Any, SymbolBlock | None] = (None, None)
+    checked: tuple[Any, Any] = (None, None)
 
 
 def openmp_threads() -> int:
@@ -102,6 +102,7 @@ def place(
     net: Block,
     devices: Sequence[mx.Context] | None = None,
     precision: str = 'float32',
+    *,
     channels_last: bool | None = None,
 ) -> Placed:
     """Put the net on the contexts, a replica each.
@@ -127,7 +128,7 @@ def place(
         check_bfloat16(net, spots)
     if contexts(net) != spots:
         average_statistics(net)
-        with both.semantics(bool(both.made_in(net))):
+        with both.semantics(numpy=bool(both.made_in(net))):
             for parameter in parameters(net).values():
                 parameter.reset_ctx(spots)
     if precision != 'bfloat16':
@@ -159,9 +160,9 @@ def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:
 def symbol(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
     """Return the symbols of a net's images and of its outputs, in legacy classes."""
     numpy = both.of(net)
-    with both.semantics(numpy):
+    with both.semantics(numpy=numpy):
         images = mx.sym.var('data', dtype=dtype(net))
-        return images, both.convert(net(both.convert(images, numpy)), False)
+        return images, both.convert(net(both.convert(images, numpy=numpy)), numpy=False)
 
 
 def dtype(net: Block) -> Any:
@@ -199,9 +200,9 @@ def run(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     """Return the outputs of a net for the images of one context."""
     if placed.half is None:
         return placed.net(images)
-    with both.semantics(False):
+    with both.semantics(numpy=False):
         outputs = placed.half(images.as_nd_ndarray())
-    return both.convert(outputs, isinstance(images, mx.np.ndarray))
+    return both.convert(outputs, numpy=isinstance(images, mx.np.ndarray))
 
 
 def check_placed(placed: Placed) -> None:
@@ -230,17 +231,17 @@ def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     graph = (half or net)._get_graph(images)  # Gluon's: a net that was changed has another
     kept, checked = placed.checked
     if kept is not graph:
-        (data,), outputs = both.convert(graph, False)
+        (data,), outputs = both.convert(graph, numpy=False)
         data._set_attr(__dtype__='0')  # float32, in MXNet's numbers
-        checked = traced(marked(outputs, half is not None), data, net, 'float32')
+        checked = traced(marked(outputs, half=half is not None), data, net, 'float32')
         placed.checked = graph, checked
-    with both.semantics(False):
+    with both.semantics(numpy=False):
         outputs = checked(images.as_nd_ndarray())
-    return both.convert(outputs, isinstance(images, mx.np.ndarray))
+    return both.convert(outputs, numpy=isinstance(images, mx.np.ndarray))
 
 
 @both.in_legacy
-def marked(outputs: mx.sym.Symbol, half: bool = False) -> mx.sym.Symbol:
+def marked(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
     """Return a graph's outputs, (batch, width), plus 0 x the sums of what an operator could hide.
 
     That adds nothing to an example, or not-a-number where one of these is not finite.
@@ -268,7 +269,8 @@ def marked(outputs: mx.sym.Symbol, half: bool = False) -> mx.sym.Symbol:
 
 def parameters(net: Block) -> dict[str, Parameter]:
     """Return Gluon's structural name -> parameter; a shared one has several names."""
-    return net._collect_params_with_prefix()
+    found: dict[str, Parameter] = net._collect_params_with_prefix()
+    return found
 
 
 def contexts(net: Block) -> list[mx.Context]:
@@ -298,8 +300,8 @@ def average_statistics(net: Block) -> None:
     for name, parameter in parameters(net).items():
         if not name.rpartition('.')[2].startswith('running_'):
             continue
-        replicas = both.convert(parameter.list_data(), False)
-        with autograd.pause(), both.semantics(False):
+        replicas = both.convert(parameter.list_data(), numpy=False)
+        with autograd.pause(), both.semantics(numpy=False):
             first = replicas[0]
             apart = sum(each.as_in_context(first.context) - first for each in replicas[1:])
             mean = first + apart / len(replicas)

@@ -28,7 +28,7 @@ from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameter
 from d2l_ft_mxnet.training import example_losses, shares
 
 
-def prepare(net: Block, dtype: str = 'float64', strict: bool = True) -> Block:
+def prepare(net: Block, dtype: str = 'float64', *, strict: bool = True) -> Block:
     """Make a net comparable: cast it and switch dropout off; the rules are MXNet's anyway.
 
     Args:
@@ -64,7 +64,7 @@ def layers(net: Block) -> dict[str, Block]:
     return found
 
 
-def feature_maps(net: Block, batch: Batch, train: bool = False) -> State:
+def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
     """Return the output of every layer in the order of execution; the net stays as it was.
 
     Args:
@@ -82,17 +82,19 @@ def feature_maps(net: Block, batch: Batch, train: bool = False) -> State:
             if getattr(block, 'act', None) is not None:  # Dense applies its activation itself
                 weight, bias = block.weight.data(), block.bias.data()
                 output = mx.nd.FullyConnected(
-                    *convert((inputs[0], weight, bias), False), num_hidden=len(weight), flatten=True
+                    *convert((inputs[0], weight, bias), numpy=False),
+                    num_hidden=len(weight),
+                    flatten=True,
                 )
             found[name] = output
 
         return hook
 
-    net.hybridize(False)  # a compiled graph calls no hooks
+    net.hybridize(active=False)  # a compiled graph calls no hooks
     hooks = [block.register_forward_hook(keep(name)) for name, block in layers(net).items()]
     try:
         # statistics move in backward only, so not here
-        with autograd.record(train) if train else autograd.pause(), semantics(of(net)):
+        with autograd.record(train) if train else autograd.pause(), semantics(numpy=of(net)):
             ((images, _),) = shares(net, batch)
             net(images)
     finally:
@@ -104,14 +106,14 @@ def feature_maps(net: Block, batch: Batch, train: bool = False) -> State:
 
 def losses(net: Block, batch: Batch) -> NDArray[Any]:
     """Return the cross-entropy of each example in eval mode, (batch,)."""
-    with autograd.pause(), semantics(of(net)):
+    with autograd.pause(), semantics(numpy=of(net)):
         ((images, labels),) = shares(net, batch)
         return to_array(example_losses(None, net(images), labels))
 
 
 def gradients(net: Block, trainer: gluon.Trainer) -> State:
     """Return the gradients that the last step was taken from, canonical name -> array."""
-    scale = float(np.float32(trainer._optimizer.rescale_grad))
+    scale = np.float32(trainer._optimizer.rescale_grad)
     return {
         name: to_array(sum(each.as_in_context(mx.cpu(0)) for each in parameter.list_grad())) * scale
         for name, (parameter, _) in trainer_parameters(net, trainer).items()
@@ -158,11 +160,12 @@ STACKS = ('gluon',)
 
 def decoded(path: str) -> NDArray[Any]:
     """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
-    return read_image(path).asnumpy()
+    image: NDArray[Any] = read_image(path).asnumpy()
+    return image
 
 
 @in_legacy
-def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
+def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's own transforms make of a file, for given draws.
 
     Args:
@@ -177,14 +180,14 @@ def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[
     """
     top, left, height, width = box
     crop = transforms.CropResize(left, top, width, height, size, 1)(read_image(path))
-    return standardised(crop, flip)
+    return standardised(crop, flip=flip)
 
 
 @in_legacy
 def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's Resize to a square and CenterCrop make of a file."""
     resized = transforms.Resize((side, side), keep_ratio=False, interpolation=1)(read_image(path))
-    return standardised(transforms.CenterCrop(size)(resized), False)
+    return standardised(transforms.CenterCrop(size)(resized), flip=False)
 
 
 @in_legacy
@@ -195,7 +198,7 @@ def center_edges(sides: Sequence[int], size: int) -> list[int]:
     return [int(crop(square)[0, 0, 0].asscalar()) for square in squares]
 
 
-def standardised(crop: mx.nd.NDArray, flip: bool) -> dict[str, Any]:
+def standardised(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
     """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
     if flip:
         crop = mx.nd.image.flip_left_right(crop)
@@ -241,7 +244,8 @@ def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State
     from d2l import mxnet as printed
 
     printed.Animator = NoAnimator
-    with mx.util.np_shape(True), mx.util.np_array(True):  # as npx.set_np(), for this run alone
+    # as npx.set_np(), for this run alone
+    with mx.util.np_shape(active=True), mx.util.np_array(active=True):
         net = vision.resnet18_v2(classes=2)
         net.d2l_arch = BOOK_ARCH
         net.initialize(mx.init.Zero())

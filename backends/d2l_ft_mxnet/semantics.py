@@ -9,12 +9,13 @@ computes in the semantics in which its parameters were made. What a caller gets 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock
 
-Function = TypeVar('Function', bound=Callable[..., Any])
+Arguments = ParamSpec('Arguments')
+Result = TypeVar('Result')
 
 
 def numpy_semantics() -> bool:
@@ -23,7 +24,7 @@ def numpy_semantics() -> bool:
 
 
 @contextmanager
-def semantics(numpy: bool) -> Iterator[None]:
+def semantics(*, numpy: bool) -> Iterator[None]:
     """Switch to NumPy semantics or to legacy ones; afterwards it is as before."""
     before = mx.util.is_np_shape(), mx.util.is_np_array()
     if before == (numpy, numpy):
@@ -37,24 +38,24 @@ def semantics(numpy: bool) -> Iterator[None]:
         mx.util.set_np(*before)
 
 
-def in_legacy(function: Function) -> Function:
+def in_legacy(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Return a function that computes in legacy semantics, of what needs no array of a caller."""
 
     @functools.wraps(function)
-    def inside(*args: Any, **options: Any) -> Any:
-        with semantics(False):
+    def inside(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
+        with semantics(numpy=False):
             return function(*args, **options)
 
-    return inside  # type: ignore[return-value]
+    return inside
 
 
-def convert(value: Any, numpy: bool) -> Any:
+def convert(value: Any, *, numpy: bool) -> Any:
     """Return an array or symbol in NumPy's or the legacy class, with the same memory.
 
     Lists and tuples are converted one by one; what is neither stays as it is.
     """
     if isinstance(value, list | tuple):
-        return type(value)(convert(each, numpy) for each in value)
+        return type(value)(convert(each, numpy=numpy) for each in value)
     if not isinstance(value, mx.nd.NDArray | mx.sym.Symbol):
         return value
     if isinstance(value, mx.np.ndarray | mx.sym.np._Symbol) == numpy:
@@ -64,10 +65,10 @@ def convert(value: Any, numpy: bool) -> Any:
 
 def to_caller(value: Any) -> Any:
     """Return an array in the class that this thread's semantics makes."""
-    return convert(value, numpy_semantics())
+    return convert(value, numpy=numpy_semantics())
 
 
-def array(values: Any, numpy: bool, ctx: Any = None, dtype: Any = None) -> Any:
+def array(values: Any, *, numpy: bool, ctx: Any = None, dtype: Any = None) -> Any:
     """Return a copy of NumPy's values as an array of MXNet."""
     make = mx.np.array if numpy else mx.nd.array
     return make(values, ctx=ctx, dtype=values.dtype if dtype is None else dtype)
@@ -97,9 +98,9 @@ class Neutral:
     def __call__(self, *args: Any) -> Any:
         """Run the block in legacy semantics."""
         numpy = numpy_semantics()
-        with semantics(False), legacy_parameters(self):
-            outputs = super().__call__(*convert(args, False))  # type: ignore[misc]
-        return convert(outputs, numpy)
+        with semantics(numpy=False), legacy_parameters(self):
+            outputs = super().__call__(*convert(args, numpy=False))  # type: ignore[misc]  # the block's
+        return convert(outputs, numpy=numpy)
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def legacy_parameters(net: Any) -> Iterator[None]:
     parameters = net.collect_params().values()
     kept = [(each, each._data, each._grad) for each in parameters if each._data is not None]
     for parameter, data, grad in kept:
-        parameter._data, parameter._grad = convert(data, False), convert(grad, False)
+        parameter._data, parameter._grad = convert(data, numpy=False), convert(grad, numpy=False)
     try:
         yield
     finally:
@@ -133,6 +134,6 @@ def make_neutral(net: HybridBlock) -> None:
 
     def change(block: Block) -> None:
         if not isinstance(block, Neutral):
-            block.__class__ = neutral_class(type(block))
+            block.__class__ = neutral_class(block.__class__)
 
     net.apply(change)

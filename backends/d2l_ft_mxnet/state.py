@@ -95,14 +95,16 @@ def write_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
     wanted = canonical_parameters(check_known(net))
     check_state(state, {name: each.shape for name, each in wanted.items()})
     numpy = bool(made_in(net))
-    with semantics(numpy):
+    with semantics(numpy=numpy):
         for name, parameter in wanted.items():
-            parameter.set_data(new_array(state[name], parameter, numpy))
+            parameter.set_data(new_array(state[name], parameter, numpy=numpy))
 
 
-def new_array(values: NDArray[Any], like: Parameter, numpy: bool = False) -> mx.nd.NDArray:
+def new_array(values: NDArray[Any], like: Parameter, *, numpy: bool = False) -> mx.nd.NDArray:
     """Return a copy of values on a parameter's first context, in its dtype."""
-    return array(np.ascontiguousarray(values), numpy, like.list_ctx()[0], like.dtype)
+    return array(
+        np.ascontiguousarray(values), numpy=numpy, ctx=like.list_ctx()[0], dtype=like.dtype
+    )
 
 
 def updaters(trainer: gluon.Trainer) -> list[Any]:
@@ -171,7 +173,7 @@ def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[
             raise ModelError('the state has velocities, but the trainer has no momentum')
         check_state(state, {name: each.shape for name, (each, _) in trained.items()})
     if not trainer._kv_initialized:
-        with semantics(bool(made_in(placed.net))):
+        with semantics(numpy=bool(made_in(placed.net))):
             trainer._init_kvstore()
     for updater in updaters(trainer):
         for name, (parameter, index) in trained.items():
@@ -179,7 +181,7 @@ def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[
             updater.states_synced.pop(index, None)
             if state:
                 # legacy arrays: Gluon's updater computes with these, whatever the weight is
-                with semantics(False):
+                with semantics(numpy=False):
                     updater.states[index] = new_array(-state[name], parameter)
                 # false: the updater moves it to the weight's context when it first uses it
                 updater.states_synced[index] = False

@@ -107,14 +107,14 @@ def train_step(
     """
     check_step(placed, trainer, reduction)
     net = placed.net
-    with semantics(of(net)):
+    with semantics(numpy=of(net)):
         split, outputs, losses = shares(net, batch), [], []
         with autograd.record():
             for images, labels in split:
                 outputs.append(run(placed, images))
                 losses.append(example_losses(loss, outputs[-1], labels))
         autograd.backward(losses)
-    with semantics(bool(made_in(net))):
+    with semantics(numpy=bool(made_in(net))):
         clear_idle(trainer, placed.devices[len(split) :])
         trainer._optimizer.allow_np_array = True  # of a net that was made in the other semantics
         examples = len(batch[1])
@@ -163,8 +163,8 @@ def example_losses(loss: Any, outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> 
 
 def cross_entropy(outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
     """Return the cross-entropy of each example, (batch,), in legacy semantics."""
-    with semantics(False):
-        return gluon.loss.SoftmaxCrossEntropyLoss()(*convert((outputs, labels), False))
+    with semantics(numpy=False):
+        return gluon.loss.SoftmaxCrossEntropyLoss()(*convert((outputs, labels), numpy=False))
 
 
 def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
@@ -182,7 +182,7 @@ def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
 @in_legacy
 def sums(losses: list[mx.nd.NDArray], outputs: list[mx.nd.NDArray], split: list[Share]) -> Sums:
     """Return the sums over all contexts, on the first one, as scalars that ``float`` reads."""
-    losses, outputs, split = (convert(each, False) for each in (losses, outputs, split))
+    losses, outputs, split = (convert(each, numpy=False) for each in (losses, outputs, split))
     hits = [
         (output.argmax(axis=1) == labels.astype(output.dtype)).sum()
         for output, (_, labels) in zip(outputs, split, strict=True)
@@ -213,7 +213,7 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
     zero = mx.nd.zeros((1,), contexts(net)[0]).as_np_ndarray()
     loss, correct, examples = zero, zero, 0
     for batch in loader:
-        with autograd.pause(), semantics(of(net)):
+        with autograd.pause(), semantics(numpy=of(net)):
             split = shares(net, batch)
             outputs = [run_checked(placed, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
@@ -249,12 +249,12 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
         raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')
     seen_by_head = outputs.get_children()[0]
     if getattr(net, 'd2l_arch', None) is not None:
-        seen_by_head = marked(seen_by_head, placed.precision == 'bfloat16')
+        seen_by_head = marked(seen_by_head, half=placed.precision == 'bfloat16')
     body = traced(seen_by_head, images, net, placed.precision)
     average_statistics(net)
     found = []
     for batch in loader:
-        with autograd.pause(), semantics(False):
+        with autograd.pause(), semantics(numpy=False):
             seen = [body(share) for share, _ in shares(net, batch)]
         found += [to_array(each).reshape(len(each), -1) for each in seen]
     return np.concatenate(found)
@@ -265,6 +265,6 @@ def logits(placed: Placed, batch: Any) -> NDArray[Any]:
     net = placed.net
     check_placed(placed)
     average_statistics(net)
-    with autograd.pause(), semantics(of(net)):
+    with autograd.pause(), semantics(numpy=of(net)):
         outputs = [run_checked(placed, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])

@@ -50,7 +50,8 @@ def open_rgb(path: str) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert('RGB')
+            rgb: Image.Image = image.convert('RGB')
+            return rgb
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f'cannot decode {path}: run  d2l-ft data check  on its folder') from error
 
@@ -182,6 +183,7 @@ def loader(
     samples: Sequence[Sample],
     pipeline: Any,
     batch_size: int,
+    *,
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
@@ -203,7 +205,7 @@ def loader(
             and are standardised there. Their values do not depend on it.
     """
     files = ImageFiles(samples, pipeline, seed, cache)
-    sampler = EpochSampler(len(files), batch_size, shuffle, seed)
+    sampler = EpochSampler(len(files), batch_size, shuffle=shuffle, seed=seed)
     return ImageLoader(files, sampler, workers, device)
 
 

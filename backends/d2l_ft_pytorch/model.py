@@ -41,7 +41,8 @@ class BasicBlockV2(nn.Module):
         active = self.relu(self.bn1(x))
         residual = x if self.downsample is None else self.downsample(active)
         active = self.relu(self.bn2(self.conv1(active)))
-        return self.conv2(active) + residual
+        branch: Tensor = self.conv2(active)
+        return branch + residual
 
 
 class ResNet18V2(nn.Module):
@@ -73,7 +74,8 @@ class ResNet18V2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, classes) logits of (batch, 3, height, width) images."""
-        return self.output(self.features(x))
+        logits: Tensor = self.output(self.features(x))
+        return logits
 
 
 def build_net(
@@ -118,11 +120,12 @@ def replace_head(net: nn.Module, name: str, classes: int) -> None:
         classes: Outputs of the new layer.
     """
     place, _, attribute = name.rpartition('.')
-    old = net.get_submodule(name)
+    old: Any = net.get_submodule(name)
     new: nn.Module
     if isinstance(old, nn.Conv2d):
         new = nn.Conv2d(old.in_channels, classes, kernel_size=1)
-        net.num_classes = classes  # SqueezeNet keeps the number beside the layer
+        squeezenet: Any = net
+        squeezenet.num_classes = classes  # kept beside the layer
     else:
         new = nn.Linear(old.in_features, classes)
     setattr(net.get_submodule(place), attribute, new)
@@ -160,7 +163,7 @@ def freeze(net: nn.Module) -> None:
     replicas get what is trainable from the net at each step.
     """
     for parameter in body_parameters(net):
-        parameter.requires_grad_(False)
+        parameter.requires_grad = False
         parameter.grad = None
 
 

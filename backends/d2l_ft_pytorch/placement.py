@@ -54,12 +54,12 @@ def devices(request: str = 'auto') -> list[torch.device]:
 
 def is_gpu(device: torch.device) -> bool:
     """Tell whether a device is a GPU."""
-    return device.type == 'cuda'
+    return bool(device.type == 'cuda')
 
 
 def threads() -> int:
     """Return the number of threads on which PyTorch computes."""
-    return torch.get_num_threads()
+    return int(torch.get_num_threads())
 
 
 def restore_threads() -> None:
@@ -78,6 +78,7 @@ def place(
     net: nn.Module,
     devices: Sequence[torch.device] | None = None,
     precision: str = 'float32',
+    *,
     channels_last: bool | None = None,
 ) -> Placed:
     """Put the net on the first device and a replica of it on each other.
@@ -106,7 +107,7 @@ def place(
         precision = 'bfloat16' if fast else 'float32'
     last = not strict if channels_last is None else channels_last
     layout = torch.channels_last if last else torch.contiguous_format
-    net.to(device=spots[0], memory_format=layout)
+    net.to(spots[0]).to(memory_format=layout)
     copies = [copy.deepcopy(net).to(device=spot) for spot in spots[1:]]
     return Placed(net, copies, spots, precision, layout)
 
@@ -130,7 +131,7 @@ def memory_told() -> Iterator[None]:
 def computes_bfloat16(device: torch.device) -> bool:
     """Tell whether a device has instructions for bfloat16."""
     if device.type == 'cuda':
-        return torch.cuda.get_device_capability(device) >= BFLOAT16_GPU
+        return bool(torch.cuda.get_device_capability(device) >= BFLOAT16_GPU)
     return has_bfloat16()
 
 

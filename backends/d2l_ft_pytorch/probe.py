@@ -33,6 +33,11 @@ class GluonBatchNorm2d(nn.BatchNorm2d):
     so never where nothing asks for a gradient.
     """
 
+    # None in BatchNorm2d where the statistics are not kept: those of the nets here are
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input, (batch, channels, height, width)."""
         reached = input.requires_grad or (self.affine and self.weight.requires_grad)
@@ -52,10 +57,12 @@ class GluonBatchNorm2d(nn.BatchNorm2d):
             variance, mean = torch.var_mean(input, (0, 2, 3), correction=0)
             self.running_mean.mul_(keep).add_(mean, alpha=1 - keep)
             self.running_var.mul_(keep).add_(variance, alpha=1 - keep)
-        return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return F.batch_norm(
+            input, None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps
+        )
 
 
-def prepare(net: nn.Module, dtype: str = 'float64', strict: bool = True) -> nn.Module:
+def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> nn.Module:
     """Make a net comparable: cast it, switch dropout off and, if strict, take MXNet's BatchNorm.
 
     Args:
@@ -91,7 +98,7 @@ def layers(net: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], train: bool = False) -> State:
+def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], *, train: bool = False) -> State:
     """Return the output of every layer in the order of execution; the net stays as it was.
 
     Args:
@@ -160,7 +167,7 @@ def multipliers(net: nn.Module, trainer: torch.optim.SGD) -> dict[str, tuple[flo
 
 def head_layout(net: nn.Module) -> dict[str, Any]:
     """Return the kind of the output layer, 'dense' or 'conv', and its inputs and outputs."""
-    layer = head(net)
+    layer: Any = head(net)
     outputs, inputs = layer.weight.shape[:2]
     kind = 'conv' if isinstance(layer, nn.Conv2d) else 'dense'
     return {'kind': kind, 'inputs': inputs, 'outputs': outputs}
@@ -192,7 +199,7 @@ def decoded(path: str) -> NDArray[Any]:
     return np.asarray(open_rgb(path))
 
 
-def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
+def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what torchvision's own transforms make of a file, for given draws.
 
     Args:
@@ -210,7 +217,7 @@ def transformed(path: str, box: Box, flip: bool, size: int, stack: str) -> dict[
     crop = v2.functional.resized_crop(
         given, *box, [size, size], v2.InterpolationMode.BILINEAR, stack != 'tensor'
     )
-    return standardised(crop, flip)
+    return standardised(crop, flip=flip)
 
 
 def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
@@ -219,7 +226,7 @@ def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
     given: Any = image if stack == 'pil' else v2.functional.pil_to_tensor(image)
     resized = v2.Resize((side, side), antialias=stack != 'tensor')(given)
     edge = (side - size) // 2  # where CenterCrop rounds otherwise is told by center_edges
-    return standardised(v2.functional.crop(resized, edge, edge, size, size), False)
+    return standardised(v2.functional.crop(resized, edge, edge, size, size), flip=False)
 
 
 def center_edges(sides: Sequence[int], size: int) -> list[int]:
@@ -228,7 +235,7 @@ def center_edges(sides: Sequence[int], size: int) -> list[int]:
     return [int(crop(torch.arange(side).expand(1, side, side))[0, 0, 0]) for side in sides]
 
 
-def standardised(crop: Any, flip: bool) -> dict[str, Any]:
+def standardised(crop: Any, *, flip: bool) -> dict[str, Any]:
     """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
     if flip:
         crop = v2.functional.horizontal_flip(crop)

@@ -58,7 +58,7 @@ def get_state(placed: Placed) -> State:
     return {name: to_array(tensor) for name, tensor in float_tensors(placed.net).items()}
 
 
-def read_weights(path: str, arch: str, verified: bool = False) -> State:
+def read_weights(path: str, arch: str, *, verified: bool = False) -> State:
     """Return the state in a .pth file: a ``state_dict``, or an object that has it by that name.
 
     Args:
@@ -168,8 +168,9 @@ def get_trainer_state(placed: Placed, trainer: Any) -> State:
 def velocity(trainer: torch.optim.SGD, parameter: nn.Parameter, rate: float) -> Tensor | None:
     """Return rate x momentum buffer of a parameter; None if there is none yet."""
     kept = trainer.state.get(parameter, {})
-    buffer = kept.get('momentum_buffer')
-    return kept.get('velocity') if buffer is None else buffer * rate
+    buffer: Tensor | None = kept.get('momentum_buffer')
+    own: Tensor | None = kept.get('velocity')
+    return own if buffer is None else buffer * rate
 
 
 def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:

@@ -41,10 +41,12 @@ class GluonSGD(torch.optim.SGD):
     Attributes:
         rounded: Whether the mean over a batch is taken with 1 / batch size rounded to float32, as
             Gluon's trainer takes it: off, but for proofs in float64.
+        d2l_reduction: The recipe's reduction of the loss over a batch, for the book's functions.
     """
 
     KEEPS_VELOCITY = True
     rounded = False
+    d2l_reduction: str
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -59,11 +61,11 @@ class GluonSGD(torch.optim.SGD):
             self.move([each for each in part['params'] if each.grad is not None], part)
         return loss
 
-    def move(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """Move the velocities of a group's weights, then the weights."""
+    def move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Move the velocities of a group's weights, which have gradients, then the weights."""
         if not weights:
             return
-        grads = [weight.grad for weight in weights]
+        grads: Any = [weight.grad for weight in weights]
         if group['weight_decay']:
             grads = torch._foreach_add(grads, weights, alpha=group['weight_decay'])
         velocities = [self.velocity(weight) for weight in weights]
@@ -71,12 +73,12 @@ class GluonSGD(torch.optim.SGD):
         torch._foreach_add_(velocities, grads, alpha=group['lr'])
         torch._foreach_sub_(weights, velocities)
 
-    def velocity(self, weight: nn.Parameter) -> Tensor:
+    def velocity(self, weight: Tensor) -> Tensor:
         """Return the velocity of a weight, on the device where the weight is now."""
-        kept = self.state[weight].get('velocity')
-        kept = torch.zeros_like(weight) if kept is None else kept.to(weight.device)
-        self.state[weight]['velocity'] = kept
-        return kept
+        kept: Tensor | None = self.state[weight].get('velocity')
+        velocity = torch.zeros_like(weight) if kept is None else kept.to(weight.device)
+        self.state[weight]['velocity'] = velocity
+        return velocity
 
 
 def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
@@ -105,8 +107,12 @@ def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
 
 def carrying(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
     """Return SGD over parameter groups, with what the recipe says of the loss."""
-    options = {'weight_decay': recipe.weight_decay, 'momentum': recipe.momentum}
-    trainer = GluonSGD(groups, lr=recipe.learning_rate, **options)
+    trainer = GluonSGD(
+        groups,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
     trainer.d2l_reduction = recipe.reduction
     return trainer
 

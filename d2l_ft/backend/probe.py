@@ -23,7 +23,7 @@ class Probe(Protocol):
     STACKS: Sequence[str]
     BOOK_ARCH: str
 
-    def prepare(self, net: Any, dtype: str = 'float64', strict: bool = True) -> Any:
+    def prepare(self, net: Any, dtype: str = 'float64', *, strict: bool = True) -> Any:
         """Cast a net, switch its dropout off and, if strict, take MXNet's rule of BatchNorm."""
         ...
 
@@ -31,7 +31,7 @@ class Probe(Protocol):
         """Round rate, decay, momentum and 1 / batch size to float32, as MXNet takes them."""
         ...
 
-    def feature_maps(self, net: Any, batch: Any, train: bool = False) -> State:
+    def feature_maps(self, net: Any, batch: Any, *, train: bool = False) -> State:
         """Return canonical layer name -> output, in the order of execution."""
         ...
 
@@ -67,7 +67,9 @@ class Probe(Protocol):
         """Return a file's (h, w, 3) RGB by the framework's own reader."""
         ...
 
-    def transformed(self, path: str, box: Box, flip: bool, size: int, stack: str) -> dict[str, Any]:
+    def transformed(
+        self, path: str, box: Box, *, flip: bool, size: int, stack: str
+    ) -> dict[str, Any]:
         """Return 'crop' and 'float' by the framework's own transforms, one of STACKS."""
         ...
 

@@ -117,6 +117,7 @@ class Backend(Protocol):
         samples: Sequence[Sample],
         pipeline: Any,
         batch_size: int,
+        *,
         shuffle: bool = False,
         workers: int = 0,
         seed: int = 0,
@@ -189,6 +190,7 @@ class Backend(Protocol):
         net: Any,
         devices: Sequence[Any] | None = None,
         precision: str = 'float32',
+        *,
         channels_last: bool | None = None,
     ) -> Placed:
         """Put the net on the devices, a replica each.

@@ -32,8 +32,15 @@ SHOWN = 60
 """Characters of a line that are shown where a translation parts from its origin."""
 
 KINDS = (
-    'cells', 'labels', 'headings', 'tabs', 'tables', 'slide marks', 'formulas', 'references',
-)  # fmt: skip
+    'cells',
+    'labels',
+    'headings',
+    'tabs',
+    'tables',
+    'slide marks',
+    'formulas',
+    'references',
+)
 """What a translation has in common with its origin."""
 
 KNOWN_MARKS = ('numref', 'ref', 'eqref', 'bibliography', 'begin_tab', 'end_tab', *CITATIONS)

@@ -18,9 +18,15 @@ from d2l_ft.storage.atomic import write_atomic
 Say = Callable[[str], object]
 LOCK = 'requirements-today.lock'
 BOOK_PACKAGES = (
-    'nbformat', 'nbclient', 'ipykernel', 'sphinx', 'myst_parser', 'sphinx_design', 'furo',
+    'nbformat',
+    'nbclient',
+    'ipykernel',
+    'sphinx',
+    'myst_parser',
+    'sphinx_design',
+    'furo',
     'latex2mathml',
-)  # fmt: skip
+)
 """Import names of what runs cells and makes pages, of the extra 'book'."""
 
 

@@ -265,7 +265,7 @@ def without_docstrings(node: ast.AST) -> ast.AST:
     for each in ast.walk(node):
         body = getattr(each, 'body', None)
         if isinstance(body, list) and body and is_docstring(body[0]):
-            each.body = body[1:]  # type: ignore[attr-defined]
+            vars(each)['body'] = body[1:]  # AST, the base class, declares no body
     return node
 
 

@@ -79,8 +79,8 @@ def parser() -> Any:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-    found = MarkdownIt('commonmark').enable('table').use(dollarmath_plugin)
-    found.validateLink = lambda url: True  # type: ignore[method-assign]
+    found: Any = MarkdownIt('commonmark').enable('table').use(dollarmath_plugin)
+    found.validateLink = lambda url: True
     return found
 
 

@@ -109,9 +109,11 @@ def check_made_here(place: Path) -> None:
 def files_in(folder: Path) -> list[Path]:
     """Return everything in a folder, at any depth, but folders; links are not followed."""
     return [Path(top, name) for top, _, names in os.walk(folder) for name in names] + [
-        path for top, names, _ in os.walk(folder) for name in names
+        path
+        for top, names, _ in os.walk(folder)
+        for name in names
         if (path := Path(top, name)).is_symlink()
-    ]  # fmt: skip
+    ]
 
 
 def name_in(folder: Path, path: Path) -> str:

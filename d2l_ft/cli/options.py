@@ -99,9 +99,16 @@ def _option(name: str, hint: Any, default: Any, known: Option, section: str) -> 
         extra['type'] = click.IntRange(*known.bounds) if known.bounds else kind
     shown = default is True if kind is bool else default is not None
     return click.option(
-        flag, name, cls=SectionOption, section=section, default=default, metavar=known.metavar,
-        help=as_flags(known.help), show_default=shown and '[default:' not in known.help, **extra,
-    )  # fmt: skip
+        flag,
+        name,
+        cls=SectionOption,
+        section=section,
+        default=default,
+        metavar=known.metavar,
+        help=as_flags(known.help),
+        show_default=shown and '[default:' not in known.help,
+        **extra,
+    )
 
 
 def flag_of(name: str, known: Option) -> str:

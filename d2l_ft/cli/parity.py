@@ -63,7 +63,7 @@ def parity(
     Each framework runs in a process of its own; the files that they leave are compared, rung by
     rung: samples, pixels, structure, forward, backward, update, trajectory, runs, checkpoints,
     devices, book. The exit code is 0 if all are equal, 1 if not, 2 if they can't be compared.
-    """  # fmt: skip
+    """
     from d2l_ft.parity import command
 
     if tolerances:

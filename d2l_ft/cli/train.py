@@ -46,7 +46,7 @@ def train(
 
     Ctrl-C, SIGTERM and SIGHUP stop after the step under way and write a checkpoint; the exit code
     is 130, 143 or 129.
-    """  # fmt: skip
+    """
     from d2l_ft.report.text import text_curves
     from d2l_ft.runs.job import train as train_run
 
@@ -55,7 +55,7 @@ def train(
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)
     settings.check()  # tells what is wrong before a framework is imported
-    run, stopped = train_run(get_backend(backend), settings, out, resume, say=say_flags)
+    run, stopped = train_run(get_backend(backend), settings, out, resume=resume, say=say_flags)
     if stopped:
         warn(f'stopped; go on with:  d2l-ft train --out {run.path} --resume')
         ctx.exit(128 + stopped)

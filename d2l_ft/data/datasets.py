@@ -44,6 +44,7 @@ class MakesLoaders(Protocol):
         samples: Sequence[Sample],
         pipeline: Any,
         batch_size: int,
+        *,
         shuffle: bool = False,
         workers: int = 0,
         seed: int = 0,
@@ -184,7 +185,7 @@ def load_data(
     if name is None:
         name = os.environ.get(DATA_VARIABLE, '').strip() or 'sample'
     if name == 'sample':
-        train, test = load_folders(sample_folder(bar))
+        train, test = load_folders(sample_folder(bar=bar))
         # drawn by us, so not checked again
         return DataSet(name, train, test, SAMPLE_SIZE, SAMPLE_BATCH, SAMPLE_LR, SAMPLE_AREA)
     hub = name in DATA_HUB
@@ -199,19 +200,21 @@ def load_data(
     left_out: list[str] = []
     with remembered(root) as checked:
         if skip_bad:
-            train, bad = without_bad(train, bar, checked)
-            test, bad_too = without_bad(test, bar, checked)
+            train, bad = without_bad(train, bar=bar, checked=checked)
+            test, bad_too = without_bad(test, bar=bar, checked=checked)
             left_out = bad + bad_too
         else:
             hint = ', or left out with `skip_bad=True`'
-            check_images([*train.samples, *test.samples], bar, hint, checked)
+            check_images([*train.samples, *test.samples], bar=bar, hint=hint, checked=checked)
     told = remarks(train, test, checked.hashes)
     return DataSet(
         name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told, hashes=checked.hashes
     )
 
 
-def images_to_test(name: str, bar: bool = True, skip_bad: bool = False) -> tuple[ImageFolder, str]:
+def images_to_test(
+    name: str, *, bar: bool = True, skip_bad: bool = False
+) -> tuple[ImageFolder, str]:
     """Return the checked images of a data set on which a trained net is tested.
 
     Args:
@@ -233,23 +236,23 @@ def images_to_test(name: str, bar: bool = True, skip_bad: bool = False) -> tuple
     part, which = to_test(root)
     with remembered(root) as checked:
         if skip_bad:
-            part, _ = without_bad(part, bar, checked)
+            part, _ = without_bad(part, bar=bar, checked=checked)
         else:
-            check_images(part.samples, bar, checked=checked)
+            check_images(part.samples, bar=bar, checked=checked)
     return part, which
 
 
-def sample_folder(bar: bool = True) -> Path:
+def sample_folder(*, bar: bool = True) -> Path:
     """Return the built-in sample's folder in the cache, drawn at first use."""
-    return _drawn('sample', sample.write_target, bar)
+    return _drawn('sample', sample.write_target, bar=bar)
 
 
-def sample_source_folder(bar: bool = True) -> Path:
+def sample_source_folder(*, bar: bool = True) -> Path:
     """Return the folder of the sample's source task, drawn at first use."""
-    return _drawn('sample-source', sample.write_source, bar)
+    return _drawn('sample-source', sample.write_source, bar=bar)
 
 
-def _drawn(name: str, write: Callable[..., object], bar: bool) -> Path:
+def _drawn(name: str, write: Callable[..., object], *, bar: bool) -> Path:
     """Draw a data set into the cache unless it is there."""
     path = cache_dir() / 'data' / f'{name}-v{sample.VERSION}'
     if not path.is_dir():

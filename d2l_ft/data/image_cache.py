@@ -116,7 +116,7 @@ class ImageCache:
             HEADER.pack_into(self._index, 0, count + 1, used)
         return self._view(place)
 
-    def _view(self, place: Sequence[int], writeable: bool = False) -> NDArray[np.uint8]:
+    def _view(self, place: Sequence[int], *, writeable: bool = False) -> NDArray[np.uint8]:
         """Return the image of an entry."""
         start, height, width = place
         image = np.frombuffer(self._images, np.uint8, height * width * 3, start)

@@ -15,7 +15,7 @@ def generator(seed: int, stream: int, epoch: int, index: int = 0) -> np.random.G
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, index, epoch]))
 
 
-def epoch_order(count: int, seed: int, epoch: int, shuffle: bool) -> list[int]:
+def epoch_order(count: int, seed: int, epoch: int, *, shuffle: bool) -> list[int]:
     """Return the order of the samples in an epoch."""
     if not shuffle:
         return list(range(count))
@@ -35,7 +35,7 @@ class EpochSampler:
         seed: Seed of the order.
     """
 
-    def __init__(self, count: int, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, *, shuffle: bool, seed: int) -> None:
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
         self.epoch = self.start = 0
 
@@ -49,6 +49,6 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Yield the keys, batch by batch."""
-        order = epoch_order(self.count, self.seed, self.epoch, self.shuffle)
+        order = epoch_order(self.count, self.seed, self.epoch, shuffle=self.shuffle)
         for first in range(self.start * self.batch_size, self.count, self.batch_size):
             yield [(self.epoch, index) for index in order[first : first + self.batch_size]]

@@ -167,7 +167,7 @@ def silent_decoders() -> Iterator[Any]:
 
 
 def inspect_images(
-    samples: Iterable[Sample], bar: bool = True, checked: Checked | None = None
+    samples: Iterable[Sample], *, bar: bool = True, checked: Checked | None = None
 ) -> Inspection:
     """Decode the images of a part.
 
@@ -204,16 +204,16 @@ def inspect_images(
 
 
 def bad_images(
-    samples: Iterable[Sample], bar: bool = True, checked: Checked | None = None
+    samples: Iterable[Sample], *, bar: bool = True, checked: Checked | None = None
 ) -> list[str]:
     """Check every image and return one line for each bad one, in the samples' order."""
     listed = list(samples)
-    problems = inspect_images(listed, bar, checked).problems
+    problems = inspect_images(listed, bar=bar, checked=checked).problems
     return [f'{each.path} {text}' for each, text in zip(listed, problems, strict=True) if text]
 
 
 def check_images(
-    samples: Iterable[Sample], bar: bool = True, hint: str = '', checked: Checked | None = None
+    samples: Iterable[Sample], *, bar: bool = True, hint: str = '', checked: Checked | None = None
 ) -> None:
     """Check every image.
 
@@ -226,7 +226,7 @@ def check_images(
     Raises:
         DataError: Names the first bad images and counts the rest.
     """
-    if bad := bad_images(samples, bar, checked):
+    if bad := bad_images(samples, bar=bar, checked=checked):
         more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
         raise DataError(
             f'{len(bad)} bad image(s), to be mended or removed{hint}: '
@@ -235,14 +235,14 @@ def check_images(
 
 
 def without_bad(
-    folder: ImageFolder, bar: bool = True, checked: Checked | None = None
+    folder: ImageFolder, *, bar: bool = True, checked: Checked | None = None
 ) -> tuple[ImageFolder, list[str]]:
     """Return a part without its bad images, and one line for each that was left out.
 
     Raises:
         DataError: No image of a class is good.
     """
-    problems = inspect_images(folder.samples, bar, checked).problems
+    problems = inspect_images(folder.samples, bar=bar, checked=checked).problems
     pairs = list(zip(folder.samples, problems, strict=True))
     good = [sample for sample, text in pairs if not text]
     left = {sample.label for sample in good}

@@ -54,7 +54,7 @@ class Checked:
         hashes: Path of a good image -> SHA-256 of its file.
     """
 
-    def __init__(self, root: str | os.PathLike[str], anew: bool = False) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, anew: bool = False) -> None:
         self.prefix = os.path.join(Path(root), '')  # as the paths of ``scan`` begin
         self.folder = os.path.realpath(root)
         self.stored = self._load()
@@ -95,7 +95,7 @@ class Checked:
         if path in self.marks:
             self.good[path.removeprefix(self.prefix)] = f'{self.marks.pop(path)} {content}'
 
-    def save(self, whole: bool = True) -> None:
+    def save(self, *, whole: bool = True) -> None:
         """Write what is new, if the cache can be written.
 
         Args:
@@ -118,20 +118,20 @@ class Checked:
 
 
 @contextmanager
-def remembered(root: str | os.PathLike[str], anew: bool = False) -> Iterator[Checked]:
+def remembered(root: str | os.PathLike[str], *, anew: bool = False) -> Iterator[Checked]:
     """Yield the memory of a folder, whose images are all checked in the block; then write it.
 
     Args:
         root: The folder.
         anew: Whether to forget what was found before.
     """
-    checked = Checked(root, anew)
+    checked = Checked(root, anew=anew)
     whole = False
     try:
         yield checked
         whole = True
     finally:  # after Ctrl-C too: what was decoded until then need not be again
-        checked.save(whole)
+        checked.save(whole=whole)
 
 
 def mark(status: os.stat_result) -> str:

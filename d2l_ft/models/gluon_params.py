@@ -112,7 +112,9 @@ def _array(reader: Reader) -> NDArray[np.generic]:
     values = 1
     for side in shape:
         values *= side
-    return np.frombuffer(reader.take(values * dtype.itemsize), dtype).reshape(shape).copy()
+    flat = np.frombuffer(reader.take(values * dtype.itemsize), dtype)
+    array: NDArray[Any] = flat.reshape(shape).copy()
+    return array
 
 
 def _shape(reader: Reader, magic: int) -> tuple[int, ...]:

@@ -177,7 +177,7 @@ class Context:
     ) -> Placed:
         """Return a placed net with shaken weights, the same numbers in every framework."""
         net = self.backend.build_net(arch, classes, seed=self.plan.seed)
-        self.probe.prepare(net, dtype, strict)
+        self.probe.prepare(net, dtype, strict=strict)
         placed = self.backend.place(net, self.backend.devices(devices))
         self.backend.set_state(placed, shaken(self.backend.get_state(placed), self.plan.seed))
         return placed

@@ -258,7 +258,14 @@ def check(rung: str, case: str, what: str, value: float, where: str = '') -> Che
     ok = math.isfinite(value) and found.least <= value <= found.limit
     stated = math.isinf(found.limit)
     return Check(
-        f'{rung}/{case}/{what}', value, found.limit, found.unit, ok,
-        where if stated or not ok else '', '' if ok else found.cause, found.least, found.reason,
+        f'{rung}/{case}/{what}',
+        value,
+        found.limit,
+        found.unit,
+        ok,
+        where if stated or not ok else '',
+        '' if ok else found.cause,
+        found.least,
+        found.reason,
         stated,
-    )  # fmt: skip
+    )

@@ -22,7 +22,7 @@ def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
     if in_notebook():
         from matplotlib_inline import backend_inline
 
-        backend_inline.set_matplotlib_formats('svg')  # type: ignore[no-untyped-call]
+        backend_inline.set_matplotlib_formats('svg')  # type: ignore[no-untyped-call]  # its own
     plt.rcParams['figure.figsize'] = figsize
 
 

@@ -90,13 +90,17 @@ def _metrics(metrics: Iterable[EpochMetrics]) -> str:
         header,
         (
             (
-                each.net, each.epoch, f'{each.train_loss:.3f}', f'{each.train_acc:.3f}',
-                f'{each.test_acc:.3f}', f'{each.examples_per_sec:.1f}',
+                each.net,
+                each.epoch,
+                f'{each.train_loss:.3f}',
+                f'{each.train_acc:.3f}',
+                f'{each.test_acc:.3f}',
+                f'{each.examples_per_sec:.1f}',
                 f'{each.step_examples_per_sec:.1f}',
             )
             for each in metrics
         ),
-    )  # fmt: skip
+    )
 
 
 def _confusion(evaluation: Evaluation) -> str:

@@ -126,7 +126,7 @@ class FineTuned:
             CheckpointError: It has a class that the run has not, or there is no good checkpoint.
         """
         where = None if data is None else os.fspath(data)
-        return evaluate_run(self._run, self._chosen(backend), where, bar)[0]
+        return evaluate_run(self._run, self._chosen(backend), where, bar=bar)[0]
 
     def predict(
         self,
@@ -156,8 +156,8 @@ class FineTuned:
             if problem:
                 raise DataError(f'{path} {problem}')
         images = [path for path, _ in found]
-        check_images([Sample(path, 0) for path in images], bar)
-        rows = classify(self._run, self._chosen(backend), images, bar)
+        check_images([Sample(path, 0) for path in images], bar=bar)
+        rows = classify(self._run, self._chosen(backend), images, bar=bar)
         return [Prediction(path, row) for path, row in zip(images, rows, strict=True)]
 
     def _chosen(self, backend: Backend | str | None) -> Backend:
@@ -165,7 +165,7 @@ class FineTuned:
         return get_backend(self._backend if backend is None else backend)
 
 
-def fine_tune(
+def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
     data: str | os.PathLike[str] = 'sample',
     *,
     source: str | os.PathLike[str] | None = None,
@@ -250,7 +250,7 @@ def fine_tune(
     if not resume or devices != 'auto':
         settings = settings.changed(devices=as_request(chosen, devices))
     lines = _silent if quiet else say
-    run, stopped = train(chosen, settings, where, resume, bar and not quiet, lines)
+    run, stopped = train(chosen, settings, where, resume=resume, bar=bar and not quiet, say=lines)
     if stopped:
         warn(f'stopped; go on with  fine_tune(out={str(run.path)!r}, resume=True)')
         raise Stopped(stopped)

@@ -87,18 +87,24 @@ def settled(seen: str, now: int) -> bool:
     return bool(times) and max(times) < now - YOUNG
 
 
-def side_by_side(work: Callable[[str], str], paths: Iterable[str], bar: bool) -> list[str]:
+def side_by_side(work: Callable[[str], str], paths: Iterable[str], *, bar: bool) -> list[str]:
     """Return what a function gives for each path; it reads files, outside Python's lock."""
     listed = list(paths)
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = pool.map(work, listed)
         return list(
-            tqdm(found, total=len(listed), desc='read images', unit='image', leave=False,
-                 disable=None if bar and len(listed) > 1000 else True)
-        )  # fmt: skip
+            tqdm(
+                found,
+                total=len(listed),
+                desc='read images',
+                unit='image',
+                leave=False,
+                disable=None if bar and len(listed) > 1000 else True,
+            )
+        )
 
 
-def save_contents(folder: Path, data: DataSet, bar: bool = True) -> None:
+def save_contents(folder: Path, data: DataSet, *, bar: bool = True) -> None:
     """Write what the images hold into a run directory; those that were checked are not read again.
 
     Raises:
@@ -110,7 +116,7 @@ def save_contents(folder: Path, data: DataSet, bar: bool = True) -> None:
     now = time.time_ns()
     seen = [look(path) for path in paths]
     unread = [path for path in paths if path not in data.hashes]
-    digests = data.hashes | dict(zip(unread, side_by_side(digest, unread, bar), strict=True))
+    digests = data.hashes | dict(zip(unread, side_by_side(digest, unread, bar=bar), strict=True))
     lines = [
         json.dumps([name, label, digests[path], each if settled(each, now) else ''])
         for (name, (path, label)), each in zip(images.items(), seen, strict=True)
@@ -152,7 +158,7 @@ def _kept(values: Any) -> Kept:
     )
 
 
-def changed(kept: list[Kept], data: DataSet, bar: bool = True) -> str:
+def changed(kept: list[Kept], data: DataSet, *, bar: bool = True) -> str:
     """Return one image of a data set that is not as it was kept, and how, or nothing.
 
     Args:
@@ -178,7 +184,7 @@ def changed(kept: list[Kept], data: DataSet, bar: bool = True) -> str:
         return f'{images[name][0]} has another place in the order'
     unsure = [each for each in kept if not each.seen or look(images[each.name][0]) != each.seen]
     paths = [images[each.name][0] for each in unsure]
-    for each, path, hashed in zip(unsure, paths, side_by_side(digest, paths, bar), strict=True):
+    for each, path, hashed in zip(unsure, paths, side_by_side(digest, paths, bar=bar), strict=True):
         if hashed != each.digest:
             return f'{path} has changed'
     return ''

@@ -117,7 +117,7 @@ def new_path(backend: str, data: str) -> Path:
 
 
 @contextmanager
-def claimed(path: Path, resume: bool) -> Iterator[None]:
+def claimed(path: Path, *, resume: bool) -> Iterator[None]:
     """Hold a run directory against other processes; a new one that stays empty is removed.
 
     Raises:
@@ -248,9 +248,12 @@ class Run:
                 )
         config = self.config
         meta = {
-            'net': net, 'position': asdict(position), 'arch': config.arch,
-            'classes': config.classes, 'image_size': config.image_size,
-        }  # fmt: skip
+            'net': net,
+            'position': asdict(position),
+            'arch': config.arch,
+            'classes': config.classes,
+            'image_size': config.image_size,
+        }
         name = f'{net}-{position.epoch:05d}-{position.step:07d}.safetensors'
         checkpoint = Checkpoint(dict(model), dict(trainer), meta)
         save_checkpoint(self.path / 'checkpoints' / name, checkpoint)

@@ -46,6 +46,7 @@ def train(
     backend: Backend,
     settings: Settings,
     out: Path | None = None,
+    *,
     resume: bool = False,
     bar: bool = True,
     say: Callable[[str], None] = print,
@@ -68,19 +69,21 @@ def train(
     Raises:
         D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
     """
+    # what needs no image
     settings.check()
     out = out or new_path(backend.NAME, settings.data.data)
     try:
-        return _train(backend, settings, out, resume, bar, say)
+        return _train(backend, settings, out, resume=resume, bar=bar, say=say)
     finally:
         with suppress(OSError):
             out.rmdir()  # which an error has left empty
 
 
-def _train(
+def _train(  # noqa: C901 -- a run from its first check to its last net, part by part
     backend: Backend,
     settings: Settings,
     out: Path,
+    *,
     resume: bool,
     bar: bool,
     say: Callable[[str], None],
@@ -91,7 +94,8 @@ def _train(
         keep_freed_memory()
     devices = backend.devices(settings.system.devices)
     begun = Run.open(out) if resume else None
-    with claimed(out, resume):
+    with claimed(out, resume=resume):
+        # the images, and what they settle
         try:
             name = settings.data.data
             data = load_data(
@@ -109,15 +113,17 @@ def _train(
         smallest = architecture(arch).smallest
         if size < smallest:
             raise OptionError(f'{arch} needs images of at least {smallest} pixels, not {size}')
+        # what the user should know of them
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
         for line in data.remarks:
             say(line)
+        # the run, and whether all of it can be trained
         run = begun or Run(out, _config(backend, settings, data, size))
         run.config.check()
         if resume:
-            _check_same(run, data, size, bar)
+            _check_same(run, data, size, bar=bar)
             # there may be more epochs, and the data may have moved
             run.config = replace(run.config, data=data.name, settings=settings)
         check_shares(settings, data, len(devices), size)
@@ -128,6 +134,7 @@ def _train(
         )
         if steps < FEW_STEPS:
             say('these are few steps: a smaller `batch_size`, or more `epochs`, takes more')
+        # the source model, and then what the run directory says of the data
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
@@ -138,11 +145,12 @@ def _train(
                 bar=bar,
             )
         if not resume:
-            save_contents(out, data, bar)
+            save_contents(out, data, bar=bar)
         run.save_config()
         if data.left_out:
             run.save_left_out(data.left_out)
             say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
+        # the nets
         room = settings.system.image_cache
         cache = default_cache() if room is None else ImageCache(room << 20)
         job = Job(backend, settings, data, run, devices, bar, say, cache)
@@ -229,7 +237,9 @@ class Job:
         net = self.backend.build_net(model.arch, classes, source, seed)
         if model.freeze and name == 'fine-tuned':
             self.backend.freeze(net)
-        placed = self.backend.place(net, self.devices, system.precision, system.channels_last)
+        placed = self.backend.place(
+            net, self.devices, system.precision, channels_last=system.channels_last
+        )
         if not self.run.metrics():
             where = ', '.join(str(device) for device in self.devices)
             threads = self.backend.threads()
@@ -268,12 +278,25 @@ class Job:
         how = f'{placed.precision}, channels last: {settings.system.channels_last}'
         for part, pipeline in ((self.data.train, train), (self.data.test, test)):
             kept = features(
-                backend, placed, settings.model.arch, part.samples, pipeline, how, self.bar,
+                backend,
+                placed,
+                settings.model.arch,
+                part.samples,
+                pipeline,
+                how,
+                bar=self.bar,
                 **self.loading(),
-            )  # fmt: skip
+            )
             shuffle = part is self.data.train
             loaders.append(
-                FeatureLoader(backend, kept, part.samples, batch_size, shuffle, settings.optim.seed)
+                FeatureLoader(
+                    backend,
+                    kept,
+                    part.samples,
+                    batch_size,
+                    shuffle=shuffle,
+                    seed=settings.optim.seed,
+                )
             )
         head = backend.place(backend.head(placed.net), self.devices, placed.precision)
         self.say('the body is frozen: its features are kept, and epochs train the head on them')
@@ -292,9 +315,9 @@ class Job:
             data.classes,
             data.test.samples,
             pipeline,
-            self.bar,
-            settings.system.workers,
-            self.cache,
+            bar=self.bar,
+            workers=settings.system.workers,
+            cache=self.cache,
         )
         write_report(
             run.path / 'report.html',
@@ -335,7 +358,7 @@ def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> R
     )
 
 
-def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
+def _check_same(run: Run, data: DataSet, size: int, *, bar: bool) -> None:
     """Refuse to resume on other data.
 
     Raises:
@@ -347,7 +370,7 @@ def _check_same(run: Run, data: DataSet, size: int, bar: bool) -> None:
             f'{run.path} was begun with `data={config.data}`: '
             'leave the option out, or train anew with another `out`'
         )
-    if found := changed(load_contents(run.path), data, bar):
+    if found := changed(load_contents(run.path), data, bar=bar):
         raise CheckpointError(
             f'{found} since {run.path} began: make it as it was, or train anew with another `out`'
         )

@@ -28,7 +28,7 @@ def load_net(run: Run, backend: Backend, name: str | None = None) -> Placed:
 
 
 def evaluate_run(
-    run: Run, backend: Backend, data: str | None = None, bar: bool = True
+    run: Run, backend: Backend, data: str | None = None, *, bar: bool = True
 ) -> tuple[Evaluation, str]:
     """Evaluate a run's net on the test part of its data, or on another data set.
 
@@ -54,7 +54,7 @@ def evaluate_run(
         )
         part, which = dataset.test, f'the test part of {dataset.name}'
     else:
-        part, which = images_to_test(data, bar, skip_bad)
+        part, which = images_to_test(data, bar=bar, skip_bad=skip_bad)
         if which == f'all of {settings.data.data}':
             which += ', also what the run was trained on'
     if set(part.classes) - set(classes):
@@ -66,11 +66,11 @@ def evaluate_run(
     samples = [Sample(each.path, labels[each.label]) for each in part.samples]
     placed = load_net(run, backend)
     pipeline = Pipeline(run.config.image_size)
-    return evaluate_samples(backend, placed, classes, samples, pipeline, bar), which
+    return evaluate_samples(backend, placed, classes, samples, pipeline, bar=bar), which
 
 
 def classify(
-    run: Run, backend: Backend, paths: Sequence[str], bar: bool = True
+    run: Run, backend: Backend, paths: Sequence[str], *, bar: bool = True
 ) -> list[dict[str, float]]:
     """Return what a run's net says of images: class -> probability, the most probable first.
 
@@ -88,6 +88,6 @@ def classify(
         return []
     samples = [Sample(path, 0) for path in paths]
     pipeline = Pipeline(run.config.image_size)
-    rows = predict(backend, load_net(run, backend), samples, pipeline, bar).tolist()
+    rows = predict(backend, load_net(run, backend), samples, pipeline, bar=bar).tolist()
     pairs = (zip(run.config.classes, row, strict=True) for row in rows)
     return [dict(sorted(each, key=lambda pair: -pair[1])) for each in pairs]

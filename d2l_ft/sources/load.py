@@ -50,7 +50,7 @@ def load_source(
     if source in ('sample', 'imagenet'):
         chosen = get_backend(backend)
     if source == 'sample':
-        return sample_source(arch, chosen, as_request(chosen, devices), bar).model
+        return sample_source(arch, chosen, as_request(chosen, devices), bar=bar).model
     if source == 'imagenet':
         return read_weights(imagenet_file(arch, chosen.NAME), arch, verified=True)
     path = Path(source).expanduser()

@@ -37,7 +37,7 @@ def source_path(arch: str) -> Path:
 
 
 def sample_source(
-    arch: str, backend: Backend, devices: str = 'auto', bar: bool = True
+    arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = True
 ) -> Checkpoint:
     """Return the model that was pre-trained on the sample's source task; train it at first use.
 
@@ -49,11 +49,11 @@ def sample_source(
         with locked(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
             if not path.is_file():
                 remove_leftovers(path.parent, f'.{path.name}.*')
-                pretrain_apart(arch, backend.NAME, devices, bar)
+                pretrain_apart(arch, backend.NAME, devices, bar=bar)
     return load_checkpoint(path)
 
 
-def pretrain_apart(arch: str, backend: str, devices: str, bar: bool) -> None:
+def pretrain_apart(arch: str, backend: str, devices: str, *, bar: bool) -> None:
     """Pre-train in a process of its own and write the model into the cache.
 
     In this process it would leave the framework's generators elsewhere (MXNet's state cannot be
@@ -88,7 +88,7 @@ def pretrain_apart(arch: str, backend: str, devices: str, bar: bool) -> None:
         )
 
 
-def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = True) -> Checkpoint:
+def pretrain(arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = True) -> Checkpoint:
     """Train an architecture from scratch on the sample's source task.
 
     The rate falls along half a cosine, epoch by epoch.
@@ -97,7 +97,7 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
         KeyboardInterrupt: After Ctrl-C; nothing is kept.
     """
     tell(f'pre-training {arch} on the source task of the sample (once; it is cached)')
-    train, test = load_folders(sample_source_folder(bar))
+    train, test = load_folders(sample_source_folder(bar=bar))
     data = DataSet('sample-source', train, test, SAMPLE_SIZE, area=SAMPLE_AREA)
     train_iter, test_iter = data.loaders(backend, SOURCE_BATCH_SIZE)
     net = backend.build_net(arch, len(data.classes))
@@ -121,9 +121,12 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', bar: bool = Tru
     reached = accuracy(backend.evaluate(placed, test_iter))
     tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
     meta = {
-        'arch': arch, 'classes': data.classes, 'image_size': SAMPLE_SIZE,
-        'trained_with': backend.NAME, 'test_acc': reached,
-    }  # fmt: skip
+        'arch': arch,
+        'classes': data.classes,
+        'image_size': SAMPLE_SIZE,
+        'trained_with': backend.NAME,
+        'test_acc': reached,
+    }
     return Checkpoint(backend.get_state(placed), meta=meta)
 
 
@@ -143,7 +146,7 @@ def main() -> None:
     end_with_parent()
     try:
         with handled(stop_once), safe_streams():
-            checkpoint = pretrain(arch, get_backend(backend), devices, not quiet)
+            checkpoint = pretrain(arch, get_backend(backend), devices, bar=not quiet)
             save_checkpoint(source_path(arch), checkpoint)
     except D2LFTError as error:
         say(f'{FAILED}{error}')

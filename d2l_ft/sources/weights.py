@@ -10,7 +10,7 @@ from d2l_ft.models.gluon_params import gluon_state
 from d2l_ft.models.state import State
 
 
-def read_weights(path: Path, arch: str, verified: bool = False) -> State:
+def read_weights(path: Path, arch: str, *, verified: bool = False) -> State:
     """Return the canonical state in a weights file; no code in it is run.
 
     Args:
@@ -26,7 +26,7 @@ def read_weights(path: Path, arch: str, verified: bool = False) -> State:
     """
     if path.suffix in ('.pth', '.pt'):
         reader: Any = get_backend('pytorch')
-        state: State = reader.read_weights(str(path), arch, verified)
+        state: State = reader.read_weights(str(path), arch, verified=verified)
         return state
     if path.suffix == '.params':
         return gluon_state(path, arch)

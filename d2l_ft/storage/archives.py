@@ -60,7 +60,7 @@ class Rules:
         self.files: set[tuple[str, ...]] = set()
         self.folders: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def admit(self, name: str, size: int, folder: bool) -> tuple[str, ...]:
+    def admit(self, name: str, size: int, *, folder: bool) -> tuple[str, ...]:
         """Return the parts of an entry's path.
 
         Raises:
@@ -143,9 +143,16 @@ def explained(archive: Path) -> Iterator[None]:
 
 
 DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError,
-    RuntimeError, NotImplementedError, ValueError, OverflowError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+)
 """What the readers of the standard library raise on damaged archives and on passwords."""
 
 
@@ -192,7 +199,7 @@ def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
         if info.flag_bits & 1:
             raise Refused(f'{info.filename!r} needs a password')
         folder = info.filename.endswith('/')  # is_dir fails on an empty name
-        parts = rules.admit(info.filename, info.file_size, folder)
+        parts = rules.admit(info.filename, info.file_size, folder=folder)
         if not folder:
             yield Entry(parts, info.file_size, info)
 
@@ -201,10 +208,11 @@ def _tar_entries(archive: Path, tape: tarfile.TarFile) -> Iterator[Entry]:
     """Yield the files of a tar archive as they come; to look ahead would be to unpack it twice."""
     rules = Rules(archive)
     while (info := tape.next()) is not None:
-        tape.members.clear()  # type: ignore[attr-defined]  # or it would keep every header
+        # or it would keep every header; typeshed does not know the attribute
+        tape.members.clear()  # type: ignore[attr-defined]
         if not (info.isreg() or info.isdir()) or info.issparse():
             raise Refused(f'{info.name!r} is a link or a device')
-        parts = rules.admit(info.name, info.size, info.isdir())
+        parts = rules.admit(info.name, info.size, folder=info.isdir())
         if info.isreg():
             yield Entry(parts, info.size, info)
 

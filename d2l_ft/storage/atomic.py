@@ -18,7 +18,7 @@ LEFTOVER = re.compile(r'\..+\.(jsonl?|png|html|safetensors)\.[a-z0-9_]{8}')
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # asked for below
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -16,7 +16,7 @@ def from_json(kind: type[Record], values: Any) -> Record:
     if not isinstance(values, dict):
         raise ValueError(f'no JSON object but {_short(values)}')
     hints = get_type_hints(kind)
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown := sorted(set(values) - known):
         raise ValueError(f'{unknown[0]!r} is unknown: mend it, or update d2l_ft')
     made = {name: typed(value, hints[name], name) for name, value in values.items()}
@@ -40,7 +40,7 @@ def typed(value: Any, hint: Any, name: str) -> Any:
             except ValueError:
                 continue
     elif is_dataclass(hint):
-        return from_json(hint, value)  # type: ignore[arg-type]
+        return from_json(hint, value)  # type: ignore[arg-type]  # a class, no instance
     elif origin in (list, tuple) and isinstance(value, list):
         return origin(typed(each, parts[0], name) for each in value)
     elif origin is dict and isinstance(value, dict):

@@ -86,7 +86,7 @@ class Output:
         trouble: Number of the error that each write has; 0 for none.
     """
 
-    def __init__(self, stream: Any, kept: bool, trouble: int = 0) -> None:
+    def __init__(self, stream: Any, *, kept: bool, trouble: int = 0) -> None:
         self.stream, self.kept, self.trouble = stream, kept, trouble
 
     def __getattr__(self, name: str) -> Any:

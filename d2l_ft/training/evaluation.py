@@ -85,6 +85,7 @@ def predict(
     placed: Placed,
     samples: Sequence[Sample],
     pipeline: Pipeline,
+    *,
     bar: bool = True,
     workers: int | None = None,
     cache: ImageCache | None = None,
@@ -130,10 +131,11 @@ def evaluate_samples(
     classes: list[str],
     samples: list[Sample],
     pipeline: Pipeline,
+    *,
     bar: bool = True,
     workers: int | None = None,
     cache: ImageCache | None = None,
 ) -> Evaluation:
     """Return the predictions of a net for labelled samples; arguments as in ``predict``."""
-    found = predict(backend, placed, samples, pipeline, bar, workers, cache)
+    found = predict(backend, placed, samples, pipeline, bar=bar, workers=workers, cache=cache)
     return Evaluation(classes, samples, found)

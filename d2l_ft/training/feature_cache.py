@@ -37,6 +37,7 @@ def features(
     samples: Sequence[Sample],
     pipeline: Pipeline,
     how: str,
+    *,
     bar: bool = True,
     **loading: Any,
 ) -> NDArray[np.float32]:
@@ -118,12 +119,13 @@ class FeatureLoader:
         kept: NDArray[np.float32],
         samples: Sequence[Sample],
         batch_size: int,
+        *,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
         self.backend, self.kept = backend, kept
         self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
-        self.sampler = EpochSampler(len(samples), batch_size, shuffle, seed)
+        self.sampler = EpochSampler(len(samples), batch_size, shuffle=shuffle, seed=seed)
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""

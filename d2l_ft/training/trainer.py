@@ -53,7 +53,7 @@ class Trainer:
         error: What ended it, if that was an exception.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- all that a training is made of
         self,
         backend: Backend,
         net: Placed,

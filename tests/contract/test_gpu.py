@@ -30,7 +30,7 @@ def trained(backend, devices, precision='float32', double=False, channels_last=N
     net = backend.build_net('resnet18', 3)
     if double:
         net.double()
-    placed = backend.place(net, devices, precision, channels_last)
+    placed = backend.place(net, devices, precision, channels_last=channels_last)
     trainer = backend.build_trainer(placed, Recipe(1e-4, momentum=0.9, weight_decay=1e-3))
     rng = np.random.default_rng(0)
     images = rng.normal(size=(6, 3, 64, 64))

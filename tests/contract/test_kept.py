@@ -200,7 +200,7 @@ def test_batches_of_features_have_the_order_of_the_images(backend, folder):
     loader = FeatureLoader(backend, kept, samples, 8, shuffle=True, seed=5)
     assert len(loader) == 3
     for epoch, start in ((0, 0), (3, 1)):
-        order = sampling.epoch_order(20, 5, epoch, True)[8 * start :]
+        order = sampling.epoch_order(20, 5, epoch, shuffle=True)[8 * start :]
         loader.set_epoch(epoch, start)
         pairs = list(loader)
         labels = np.concatenate([np.array(to_numpy(each)) for _, each in pairs])

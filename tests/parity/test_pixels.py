@@ -59,7 +59,7 @@ def test_own_transforms_of_any_picture_are_within_the_limits(probe, file):
         pipeline = Pipeline(SIZE, train=True)
         box, flip = pipeline.draw(*image.shape[:2], 0, index)
         for stack in probe.STACKS:
-            train = probe.transformed(str(file), box, flip, SIZE, stack)
+            train = probe.transformed(str(file), box, flip=flip, size=SIZE, stack=stack)
             test = probe.tested(str(file), SIDE, SIZE, stack)
             for part, own in (('train', train), ('test', test)):
                 found, _ = pixels.distances(own['crop'], image, pipeline, index, part, stack)

@@ -32,7 +32,7 @@ def trained(folder, out, epochs=1, resume=False):
     if resume:
         settings = Run.open(out).config.settings
     settings = settings.changed(data=str(folder), epochs=epochs)
-    return train(reference_backend, settings, out, resume, bar=False, say=lambda _: None)[0]
+    return train(reference_backend, settings, out, resume=resume, bar=False, say=lambda _: None)[0]
 
 
 def pngs(root, split):

@@ -34,7 +34,10 @@ def test_a_framework_that_cannot_be_imported(name, cause, advice):
 @pytest.mark.parametrize('is_run', [True, False])
 def test_resume_is_advised_for_a_run_alone(tmp_path, is_run):
     (tmp_path / ('config.json' if is_run else 'thesis.txt')).touch()
-    with pytest.raises(CheckpointError, match='is not empty') as caught, claimed(tmp_path, False):
+    with (
+        pytest.raises(CheckpointError, match='is not empty') as caught,
+        claimed(tmp_path, resume=False),
+    ):
         pass
     assert ('`resume=True`' in str(caught.value)) == is_run
     assert sorted(each.name for each in tmp_path.iterdir()) == [

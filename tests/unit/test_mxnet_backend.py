@@ -782,7 +782,7 @@ def test_batches_are_the_pipelines_whatever_the_workers(samples, workers):
     loader = backend.loader(samples, pipeline, 3, shuffle=True, workers=workers, seed=5)
     assert len(loader) == 3
     for epoch in (0, 3):
-        order = epoch_order(7, 5, epoch, True)
+        order = epoch_order(7, 5, epoch, shuffle=True)
         batches = collect(loader, [epoch])
         assert [len(labels) for _, labels in batches] == [3, 3, 1]
         crops = np.stack([pipeline.crop(samples[i].path, epoch, i) for i in order])
@@ -842,7 +842,7 @@ def test_a_killed_worker_is_an_error(samples):
             os.kill(os.getpid(), signal.SIGKILL)
 
     loader = backend.loader(samples, Suicide(), 7, workers=1)
-    with pytest.raises(DataError, match='use fewer workers') as caught:
+    with pytest.raises(DataError, match='use fewer `workers`') as caught:
         list(loader)
     assert '\n' not in str(caught.value)
 

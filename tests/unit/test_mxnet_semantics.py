@@ -52,16 +52,16 @@ def arrays(seed=0, size=SIZE):
 def experiment(arch, made=False, trained=False, stepped=False, places='cpu', freeze=False):
     """Return all numbers of a short training, whose parts are done in given semantics."""
     numbers, size = [], max(SIZE, ARCHITECTURES[arch].smallest)
-    with semantics(made):
+    with semantics(numpy=made):
         net = backend.build_net(arch, 2, seed=1)
         if freeze:
             backend.freeze(net)
         placed = backend.place(net, backend.devices(places))
-    with semantics(trained):
+    with semantics(numpy=trained):
         trainer = backend.build_trainer(placed, Recipe(0.01, momentum=0.9))
         batch = backend.to_batch(*arrays(size=size))
     for step in range(3):
-        with semantics(stepped if step == 1 else trained):
+        with semantics(numpy=stepped if step == 1 else trained):
             backend.seed(step)
             sums = backend.train_step(placed, trainer, batch)
             numbers += [float(sums.loss), float(sums.correct)]
@@ -118,7 +118,7 @@ def test_another_thread_has_its_own_semantics(made):
 
     def work():
         assert not numpy_semantics()  # MXNet's switch belongs to a thread
-        with semantics(not made):
+        with semantics(numpy=not made):
             found.append(experiment('squeezenet1_1', made, not made, made))
             assert numpy_semantics() is not made
 
@@ -163,7 +163,7 @@ def test_what_comes_out_has_the_callers_class(arch, folder):
 def test_a_net_of_ours_runs_in_both_hybridized_or_not(arch, made):
     """Half of the zoo's nets do not run in NumPy semantics by themselves."""
     images, labels = arrays(size=max(SIZE, ARCHITECTURES[arch].smallest))
-    with semantics(made):
+    with semantics(numpy=made):
         net = backend.build_net(arch, 2, seed=1)
     found = []
     for hybridized, numpy in itertools.product([True, False], repeat=2):
@@ -213,7 +213,7 @@ class Old(Book):
 
 
 def users_net(numpy):
-    with semantics(numpy):
+    with semantics(numpy=numpy):
         net = (Book if numpy else Old)()
         net.initialize(mx.init.Xavier())
         net((mx.np if numpy else mx.nd).zeros((1, 3, 8, 8)))
@@ -234,7 +234,7 @@ def users_net(numpy):
 def test_a_users_net_computes_in_the_semantics_that_it_was_made_in(numpy, caller, places):
     net = users_net(numpy)
     results = []
-    with semantics(caller):
+    with semantics(numpy=caller):
         placed = backend.place(net, backend.devices(places))
         trainer = backend.build_trainer(placed, Recipe(0.01, momentum=0.9))
         batch = backend.to_batch(*arrays())
@@ -262,16 +262,16 @@ def flat(results):
 @pytest.mark.parametrize('numpy', [False, True])
 def test_a_users_trainer_is_driven_in_both(made, numpy):
     """Gluon's trainer refuses arrays of the semantics in which it was not made."""
-    with semantics(made):
+    with semantics(numpy=made):
         net = backend.build_net('squeezenet1_1', 2, seed=1)
-    with semantics(numpy):
+    with semantics(numpy=numpy):
         trainer = gluon.Trainer(
             net.collect_params(), 'sgd', {'learning_rate': 0.01, 'momentum': 0.9}
         )
     placed = backend.place(net)
     before = backend.get_state(placed)
     for stepped in (made, not made):
-        with semantics(stepped):
+        with semantics(numpy=stepped):
             backend.train_step(placed, trainer, backend.to_batch(*arrays()))
     after = backend.get_state(placed)
     assert any(not np.array_equal(before[name], after[name]) for name in before)
@@ -295,32 +295,32 @@ def test_the_probe_sees_the_same(function):
 def test_semantics_comes_back_after_an_error_and_nests():
     for outer, inner in itertools.product([False, True], repeat=2):
         mx.npx.set_np(outer, outer)
-        with contextlib.suppress(ZeroDivisionError), semantics(inner):
+        with contextlib.suppress(ZeroDivisionError), semantics(numpy=inner):
             assert (mx.util.is_np_array(), mx.util.is_np_shape()) == (inner, inner)
-            with semantics(outer):
+            with semantics(numpy=outer):
                 assert numpy_semantics() is outer
             assert numpy_semantics() is inner
             raise ZeroDivisionError
         assert (mx.util.is_np_array(), mx.util.is_np_shape()) == (outer, outer)
     mx.util.set_np(shape=True, array=False)  # shapes alone, as some old scripts have it
-    with semantics(True):
+    with semantics(numpy=True):
         assert mx.np.ones(()).shape == ()
     assert (mx.util.is_np_array(), mx.util.is_np_shape()) == (False, True)
 
 
 def test_a_conversion_shares_memory_and_leaves_the_rest():
     legacy = mx.nd.ones((2, 2))
-    there = convert([legacy, 'x', None], True)
+    there = convert([legacy, 'x', None], numpy=True)
     there[0][0, 0] = 7
     assert legacy[0, 0].asscalar() == 7
     assert there[1:] == ['x', None]
-    assert convert(legacy, False) is legacy
-    assert convert(there[0], True) is there[0]
-    assert type(convert(mx.sym.var('x'), True)) is mx.sym.np._Symbol
+    assert convert(legacy, numpy=False) is legacy
+    assert convert(there[0], numpy=True) is there[0]
+    assert type(convert(mx.sym.var('x'), numpy=True)) is mx.sym.np._Symbol
 
 
 def test_parameters_are_given_back_after_an_error():
-    with semantics(True):
+    with semantics(numpy=True):
         net = nn.HybridSequential()
         net.add(nn.Dense(2, in_units=3))
         net.initialize()

@@ -517,7 +517,7 @@ def test_batches_are_the_pipelines_for_any_workers(samples, workers):
     assert len(loader) == 3
     before = torch.random.get_rng_state()
     for epoch in (1, 0):
-        order = epoch_order(7, 9, epoch, True)
+        order = epoch_order(7, 9, epoch, shuffle=True)
         batches = read(loader, epoch)
         assert [len(labels) for _, labels in batches] == [3, 3, 1]
         for number, (images, labels) in enumerate(batches):

@@ -122,7 +122,12 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         kind = numpy.dtype(dtype)
         return numpy.asarray(a, kind if numpy.issubdtype(kind, numpy.inexact) else numpy.float64)
 
-    def in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False) -> Any:
+    def in1d(
+        ar1: Any,
+        ar2: Any,
+        assume_unique: bool = False,  # noqa: FBT001, FBT002 -- NumPy's signature
+        invert: bool = False,  # noqa: FBT001, FBT002
+    ) -> Any:
         return numpy.isin(numpy.ravel(ar1), ar2, assume_unique, invert)
 
     def msort(a: Any) -> Any:
@@ -217,8 +222,6 @@ class Version:
     def __lt__(self, other: Any) -> bool:
         return self.version < self._of(other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     @staticmethod
     def _of(other: Any) -> list[int]:
         return (other if isinstance(other, Version) else Version(str(other))).version
@@ -227,7 +230,7 @@ class Version:
 def distutils_version() -> types.ModuleType:
     """Return the two classes of ``distutils.version`` that MXNet and GluonCV compare with."""
     module = types.ModuleType('distutils.version')
-    module.LooseVersion = module.StrictVersion = Version  # type: ignore[attr-defined]
+    vars(module).update(LooseVersion=Version, StrictVersion=Version)
     return module
 
 
@@ -281,7 +284,7 @@ class Loader(importlib.machinery.SourceFileLoader):
         changes = SOURCES.get(fullname)
         if self.names is None or not changes:
             return super().get_code(fullname)
-        source = self.get_source(fullname)
+        source = self.get_source(fullname) or ''  # a loader of files returns no None
         for theirs, ours in changes.items():
             source = source.replace(theirs, ours)
         return compile(source, self.path, 'exec', dont_inherit=True)

@@ -97,11 +97,11 @@ class Canvas:
         cv2.polylines(
             self.image,
             [self.pixels(points)],
-            False,
-            [float(c) for c in colour],
-            thick,
-            cv2.LINE_AA,
-            4,
+            isClosed=False,
+            color=[float(c) for c in colour],
+            thickness=thick,
+            lineType=cv2.LINE_AA,
+            shift=4,
         )
 
     def dots(self, count: int, rx: float, ry: float, size: float, colour: Colour) -> None:

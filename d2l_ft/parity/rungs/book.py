@@ -37,9 +37,15 @@ def trace(context: Context) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         after = context.probe.book(start, arrays, recipe, EPOCHS)
         train_ch13(
-            placed.net, batches, batches, None, trainer, EPOCHS, backend.devices('cpu'),
+            placed.net,
+            batches,
+            batches,
+            None,
+            trainer,
+            EPOCHS,
+            backend.devices('cpu'),
             reduction=recipe.reduction,
-        )  # fmt: skip
+        )
     context.save('book/printed', after)
     context.save('book/ours', backend.get_state(placed))
     moved = [np.abs(after[name] - array).max() for name, array in start.items()]

@@ -80,9 +80,12 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
                     pair = getattr(first, what), getattr(second, what)
                     wrong = differing(*pair)
                     yield check(
-                        'checkpoints', f'{arch}-{way}', f'{what}-{dtype}', len(wrong),
+                        'checkpoints',
+                        f'{arch}-{way}',
+                        f'{what}-{dtype}',
+                        len(wrong),
                         wrong[0] if wrong else '',
-                    )  # fmt: skip
+                    )
             ends = (
                 writer.arrays(f'checkpoints/{arch}/went-on'),
                 reader.arrays(f'checkpoints/{arch}/resumed'),

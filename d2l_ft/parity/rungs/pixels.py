@@ -51,7 +51,9 @@ def trace(context: Context) -> None:
         for index, sample in oracles(plan):
             height, width = images[f'{index:02d}'].shape[:2]
             box, flip = pipeline.draw(height, width, 0, index)
-            own = context.probe.transformed(sample.path, box, flip, plan.image_size, stack)
+            own = context.probe.transformed(
+                sample.path, box, flip=flip, size=plan.image_size, stack=stack
+            )
             test = context.probe.tested(sample.path, side, plan.image_size, stack)
             found |= {f'train/{name}/{index:02d}': array for name, array in own.items()}
             found |= {f'test/{name}/{index:02d}': array for name, array in test.items()}
@@ -108,9 +110,12 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
     left, right = a.arrays('pixels/epochs'), b.arrays('pixels/epochs')
     yield apart('crops', left['crops'], right['crops'], plan)
     yield check(
-        'pixels', 'data', 'floats', ulps(left['floats'], right['floats']),
+        'pixels',
+        'data',
+        'floats',
+        ulps(left['floats'], right['floats']),
         'the standardised inputs' if unequal(left['floats'], right['floats']) else '',
-    )  # fmt: skip
+    )
     for each, kept in ((a, left), (b, right)):
         workers = each.arrays('pixels/workers')['crops']
         yield apart(f'workers-{each.folder.name}', kept['crops'], workers, plan)
@@ -205,10 +210,12 @@ def located(name: str, plan: Plan) -> str:
 
 def statistics(a: Trace, b: Trace, plan: Plan) -> Checks:
     """Compare the distribution of the core's draws with that of each framework's own."""
-    boxes = np.array([
-        random_box(HEIGHT, WIDTH, generator(plan.seed, 0, 0, index), AREA)
-        for index in range(DRAWS)
-    ])  # fmt: skip
+    boxes = np.array(
+        [
+            random_box(HEIGHT, WIDTH, generator(plan.seed, 0, 0, index), AREA)
+            for index in range(DRAWS)
+        ]
+    )
     for each in (a, b):
         own = each.arrays('pixels/draws')
         pairs = zip(features(boxes), features(own['boxes']), strict=True)
