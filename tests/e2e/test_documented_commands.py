@@ -53,6 +53,9 @@ NOT_RUN = {
         'network', 'tests/reliability/test_downloads.py',
     ),
     'D2L_FT_DATA=hotdog .venv/bin/jupyter lab': ('a server', 'tests/chapter/test_notebooks.py'),
+    'python -m pytest -p error_texts --error-texts benchmarks/error_texts.json '
+    'tests/unit/test_error_texts.py': ('these tests', 'tests/unit/test_error_texts.py'),
+    'python tests/error_texts.py': ('writes a page', 'tests/unit/test_error_texts.py'),
     'python -m pytest tests/contract': ('these tests', 'tests/contract/test_contract.py'),
 }  # fmt: skip
 """Command -> (why it is not run here, the test of what it does)."""
@@ -123,9 +126,10 @@ def workshop(tmp_path_factory):
         for backend, arch in (('pytorch', 'resnet18'), ('mxnet', 'resnet18_v2')):
             chosen = get_backend(backend)
             net = chosen.build_net(arch, len(tasks.SOURCE_CLASSES))
-            save_checkpoint(source_path(arch), Checkpoint(chosen.get_state(net)))
+            save_checkpoint(source_path(arch), Checkpoint(chosen.get_state(chosen.place(net))))
         pytorch, mxnet = get_backend('pytorch'), get_backend('mxnet')
-        save_file(pytorch.get_state(pytorch.build_net('resnet18', 3)), 'weights.safetensors')
+        net = pytorch.place(pytorch.build_net('resnet18', 3))
+        save_file(pytorch.get_state(net), 'weights.safetensors')
         mxnet.build_net('resnet18', 3).save_parameters('weights.params')
         images = make_folder(root / 'photos', train=8, test=2)
         (root / 'holiday').mkdir()

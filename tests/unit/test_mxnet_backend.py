@@ -842,7 +842,7 @@ def test_a_killed_worker_is_an_error(samples):
             os.kill(os.getpid(), signal.SIGKILL)
 
     loader = backend.loader(samples, Suicide(), 7, workers=1)
-    with pytest.raises(DataError, match='use fewer workers') as caught:
+    with pytest.raises(DataError, match='use fewer `workers`') as caught:
         list(loader)
     assert '\n' not in str(caught.value)
 
