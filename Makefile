@@ -16,7 +16,7 @@ PIP_INSTALL = pip install --disable-pip-version-check --no-deps
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup dev demo quick test legs leg-legacy parity reliability bench chapter chapter-run docs lint format lock clean
+.PHONY: help setup dev demo quick test legs leg-legacy parity reliability bench chapter chapter-run docs errors lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (6 GB, some minutes)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
 	@echo 'make chapter-run  run the cells that are stale first'
 	@echo 'make docs    build the documentation as a site (build/docs/html)'
+	@echo 'make errors  note the errors that TESTS provoke in benchmarks/error_texts.json; write docs/errors.md'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  format the code'
 	@echo 'make lock    write requirements-today.lock: the newest versions that fit'
@@ -106,6 +107,12 @@ chapter-run: setup
 
 docs: setup
 	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
+
+# TESTS=  names the tests that see new errors; what others saw before stays in the table.
+TESTS = tests/unit/test_error_texts.py
+errors: dev
+	$(BIN)/python -m pytest -p error_texts --error-texts benchmarks/error_texts.json $(TESTS)
+	$(BIN)/python tests/error_texts.py
 
 lint: dev
 	$(BIN)/ruff check .

@@ -4,8 +4,12 @@
 
 adds to the table what this run saw: for each place its message and the tests that provoked it;
 what is no longer in the code or in the tests goes. Several runs make one table, and this file as a
-script makes ``docs/errors.md`` of it. ``tests/unit/test_error_texts.py`` compares both with the
-code, so that a new place needs a test.
+script makes ``docs/errors.md`` of it:
+
+    python tests/error_texts.py
+
+``make errors TESTS=tests/unit/test_x.py`` does both. ``tests/unit/test_error_texts.py`` compares
+table and page with the code, so that a new place needs a test.
 
 Only what the tests' own process makes counts: an error that a user can see deserves a test that
 sees it without a command line around it.
@@ -214,7 +218,10 @@ ADVICE = re.compile(f'[:;] +(?=(?:{VERBS}) )')
 INTRODUCTION = """# Errors
 
 Each message is one line: the cause, then what to do. Here are all of them, as a test has seen them;
-`…` is a folder of yours. The last column names that test, which shows when the error comes.
+`…` is a folder of yours. The last column tells when the error comes: it is the name of that test,
+whose file stands in benchmarks/error_texts.json.
+
+An argument stands in backticks; the command line shows it as its flag, `views=4` as `--views 4`.
 
 At the command line an error ends the command with code 2, and `--debug` adds the traceback. In
 Python `except d2l_ft.errors.D2LFTError` catches every one; the first column is its class.
@@ -238,11 +245,9 @@ def page(found: list[Place], rows: dict[str, Any]) -> str:
 
 def _line(place: Place, row: dict[str, Any]) -> str:
     """Return a row of the page."""
-    file, _, test = shown(row).partition('::')
     cause, *advice = ADVICE.split(row['message'], maxsplit=1)
-    when = test.rpartition('::')[2].removeprefix('test_').replace('_', ' ')
-    link = f'[{when}](../{file})'
-    return f'| {place.error} | {_cell(cause)} | {_cell("".join(advice))} | {link} |'
+    when = shown(row).rpartition('::')[2].removeprefix('test_').replace('_', ' ')
+    return f'| {place.error} | {_cell(cause)} | {_cell("".join(advice))} | {when} |'
 
 
 def _cell(text: str) -> str:

@@ -162,7 +162,7 @@ def check_groups(body: Sequence[Any], top: Sequence[Any], trained: Sequence[Any]
         ModelError: A group is empty, or a parameter is in both.
     """
     if {id(parameter) for parameter in body} & {id(parameter) for parameter in top}:
-        raise ModelError('a parameter is in the body and in the head: use head_lr_mult 1')
+        raise ModelError('a parameter is in the body and in the head: use `head_lr_mult=1`')
     if not body or not trained:
         empty = 'head' if body else 'body'
-        raise ModelError(f'the {empty} has no trainable parameter: use head_lr_mult 1')
+        raise ModelError(f'the {empty} has no trainable parameter: use `head_lr_mult=1`')

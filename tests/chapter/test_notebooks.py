@@ -30,11 +30,12 @@ HEADS = ('output', 'fc')
 """How the names of the output layers begin."""
 
 STARTUP = """
-from d2l_ft import hub, source
+from d2l_ft.data import hub
+from d2l_ft.sources import zoo
 
 entry_of = hub.hub_entry
 hub.hub_entry = lambda name: (entry_of(name)[0], {digest!r})
-source.IMAGENET[{tab!r}][{arch!r}] = {entry!r}
+zoo.IMAGENET[{tab!r}][{arch!r}] = {entry!r}
 """
 """What a kernel runs before the cells, so that it takes the test's files for the published ones:
 their hashes. Where they are is asked by the cells, and answered by a mirror."""

@@ -53,6 +53,9 @@ NOT_RUN = {
         'network', 'tests/reliability/test_downloads.py',
     ),
     'D2L_FT_DATA=hotdog .venv/bin/jupyter lab': ('a server', 'tests/chapter/test_notebooks.py'),
+    'python -m pytest -p error_texts --error-texts benchmarks/error_texts.json '
+    'tests/unit/test_error_texts.py': ('these tests', 'tests/unit/test_error_texts.py'),
+    'python tests/error_texts.py': ('writes a page', 'tests/unit/test_error_texts.py'),
     'python -m pytest tests/contract': ('these tests', 'tests/contract/test_contract.py'),
 }  # fmt: skip
 """Command -> (why it is not run here, the test of what it does)."""

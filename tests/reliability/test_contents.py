@@ -159,7 +159,7 @@ def test_a_damaged_list_is_named(tmp_path):
             trained(folder, out, 2, resume=True)
         assert '\n' not in str(caught.value)
     (out / CONTENTS).unlink()
-    with pytest.raises(CheckpointError, match=r'No such file.*train anew'):
+    with pytest.raises(CheckpointError, match=r'cannot read .*images.jsonl: No such file'):
         trained(folder, out, 2, resume=True)
 
 

@@ -19,7 +19,7 @@ from test_command import command
 
 import d2l_ft as d2l
 from d2l_ft.errors import DataError, StorageError
-from d2l_ft.sources import load, zoo
+from d2l_ft.sources import zoo
 from d2l_ft.storage import downloads
 from d2l_ft.storage.archives import extract_only_member
 from d2l_ft.storage.cache import cache_dir
@@ -291,12 +291,12 @@ def test_a_full_disk_is_a_storage_error(server, tmp_path, monkeypatch):
 def test_two_processes_fetch_once(server, tmp_path, figure):
     code = (
         'import sys, pathlib\n'
-        'from d2l_ft import downloads as download\n'
-        'real = download._receive\n'
+        'from d2l_ft.storage import downloads\n'
+        'real = downloads._receive\n'
         'def slow(*a):\n'
         '    import time; time.sleep(3); real(*a)\n'
-        'download._receive = slow\n'
-        f'download.fetch({server.url!r}, {SHA1!r}, pathlib.Path(sys.argv[1]), "x")\n'
+        'downloads._receive = slow\n'
+        f'downloads.fetch({server.url!r}, {SHA1!r}, pathlib.Path(sys.argv[1]), "x")\n'
     )
     children = [
         subprocess.Popen([sys.executable, '-c', code, str(tmp_path / 'toy.zip')],
@@ -346,7 +346,7 @@ def test_weights_in_an_archive_are_verified(server, tmp_path):
 
 def test_the_files_of_the_zoos_have_the_names_that_the_servers_know(monkeypatch):
     asked = []
-    monkeypatch.setattr(load, 'fetch', lambda *a: asked.append(a))
+    monkeypatch.setattr(zoo, 'fetch', lambda *a: asked.append(a))
     for backend, archs in zoo.IMAGENET.items():
         for arch in archs:
             zoo.imagenet_file(arch, backend)

@@ -237,7 +237,7 @@ def test_the_fuzzer_finds_a_reader_that_is_broken(broken, cause, tmp_path):
         'real = fuzz.bound_memory\n'
         'def bound():\n'
         '    real()\n'
-        '    from d2l_ft import params\n'
+        '    from d2l_ft.models import gluon_params\n'
         f'{broken}\n'
         'fuzz.bound_memory = bound\n'
         'sys.argv[1:] = ["params", "4000"]\n'

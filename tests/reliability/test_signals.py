@@ -116,7 +116,7 @@ def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
         _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 2, err
         line = one_line(err)
-        assert 'use fewer workers' in line
+        assert 'use fewer --workers' in line
         assert f'd2l-ft train --out {out} --resume' in line
         assert ended(workers)
         done = len(losses(out))
@@ -138,7 +138,7 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
     if moment == 'import':  # as soon as the command hears signals
         before = (
             'from contextlib import contextmanager\nfrom pathlib import Path\n'
-            'from d2l_ft import signals\nkept = signals.handled\n'
+            'from d2l_ft.system import signals\nkept = signals.handled\n'
             '@contextmanager\n'
             'def handled(handler):\n'
             '    with kept(handler):\n'
@@ -156,14 +156,14 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
         slow = f'from pathlib import Path\nimport time, {module} as place\nkept = place.{name}\n'
         if moment == 'test':
             slow = (
-                'from pathlib import Path\nimport time\nfrom d2l_ft import training\n'
-                'kept = training.Interrupt.until\n'
+                'from pathlib import Path\nimport time\nfrom d2l_ft.training import interrupt\n'
+                'kept = interrupt.Interrupt.until\n'
                 'def slow(self, batches):\n'
                 f'    Path({str(out) + ".here"!r}).touch()\n'
                 '    for each in kept(self, batches):\n'
                 '        time.sleep(0.1)\n'
                 '        yield each\n'
-                'training.Interrupt.until = slow\n'
+                'interrupt.Interrupt.until = slow\n'
             )
         else:
             slow += (

@@ -26,10 +26,11 @@ import numpy as np
 import pytest
 import reference_backend
 from click.testing import CliRunner
-from conftest import make_folder
+from conftest import make_folder, run_config
 from served import serve
 
 import d2l_ft as d2l
+from d2l_ft.backend import common
 from d2l_ft.backend.protocol import Sums
 from d2l_ft.backend.registry import BACKENDS, backend_of, get_backend
 from d2l_ft.chapter.book import Book
@@ -52,6 +53,7 @@ from d2l_ft.errors import (
     DataError,
     DeviceError,
     ModelError,
+    OptionError,
     ParityError,
     StorageError,
     TrainingDiverged,
@@ -310,8 +312,8 @@ def test_a_server_that_sends_more_than_any_data_set_has(tmp_path, monkeypatch):
 
 def test_an_architecture_that_is_unknown(tmp_path):
     text = f'unknown architecture {"resnet19"!r}: choose one of {", ".join(ARCHITECTURES)}'
-    assert says(ModelError, initial_state, 'resnet19', {}) == text
-    assert says(ModelError, gluon_state, tmp_path / 'a.params', 'resnet19') == text
+    assert says(OptionError, initial_state, 'resnet19', {}) == text
+    assert says(OptionError, gluon_state, tmp_path / 'a.params', 'resnet19') == text
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path):
@@ -402,31 +404,31 @@ def test_names_of_gluon_that_no_state_can_have(tmp_path):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'learning_rate': 0.0}, 'the learning rate must be above 0 and at most 3.4e+38: Recipe('),
-        ({'learning_rate': math.nan}, 'the learning rate must be above 0 and at most 3.4e+38: '),
-        ({'head_lr_mult': math.inf}, 'the head multiplier must be above 0 and at most 3.4e+38: '),
+        ({'learning_rate': 0.0}, '`learning_rate` must be above 0 and at most 3.4e+38: Recipe('),
+        ({'learning_rate': math.nan}, '`learning_rate` must be above 0 and at most 3.4e+38: '),
+        ({'head_lr_mult': math.inf}, '`head_lr_mult` must be above 0 and at most 3.4e+38: '),
         ({'learning_rate': 3e38}, 'the rate of the head must be at most 3.4e+38: '),
-        ({'weight_decay': -1.0}, 'the weight decay must be 0 or above and at most 3.4e+38: '),
-        ({'momentum': 1.0}, 'the momentum must be in [0, 1): Recipe('),
-        ({'reduction': 'max'}, "the reduction must be 'mean' or 'sum': Recipe("),
+        ({'weight_decay': -1.0}, '`weight_decay` must be 0 or above and at most 3.4e+38: '),
+        ({'momentum': 1.0}, '`momentum` must be in [0, 1): Recipe('),
+        ({'reduction': 'max'}, "`reduction` must be 'mean' or 'sum': Recipe("),
     ],
 )
 def test_a_recipe_with_a_number_that_no_step_can_take(options, text):
-    assert says(ModelError, Recipe, **{'learning_rate': 0.1} | options).startswith(text)
+    assert says(OptionError, Recipe, **{'learning_rate': 0.1} | options).startswith(text)
 
 
 def test_a_recipe_that_the_book_does_not_print():
-    assert says(ModelError, as_printed, 'jax') == (
+    assert says(OptionError, as_printed, 'jax') == (
         "the book prints no recipe for 'jax', 'fine-tuned': tabs are mxnet, pytorch; nets are "
         'fine-tuned, scratch'
     )
 
 
 def test_a_reduction_and_a_schedule_that_are_unknown():
-    assert says(ModelError, check_reduction, 'max') == (
-        "the reduction must be 'mean', 'sum' or 'book', not 'max'"
+    assert says(OptionError, check_reduction, 'max') == (
+        "`reduction` must be 'mean', 'sum' or 'book', not 'max'"
     )
-    assert says(ModelError, scheduled, 'linear', 0.1, 0.5) == (
+    assert says(OptionError, scheduled, 'linear', 0.1, 0.5) == (
         "unknown schedule 'linear': choose one of constant, cosine"
     )
 
@@ -457,7 +459,7 @@ def test_a_folder_that_the_archive_has_not(tmp_path, monkeypatch):
 def test_more_memory_for_images_than_there_is():
     assert says(DataError, ImageCache, 1 << 62) == (
         'the system does not grant 4398046511104 MiB to keep images in: ask for less '
-        '(--image-cache)'
+        '(`image_cache`)'
     )
 
 
@@ -529,6 +531,54 @@ def test_a_net_of_no_framework():
     assert says(ModelError, backend_of, object()) == 'object is a net of neither mxnet nor pytorch'
 
 
+def test_a_framework_that_is_not_installed(monkeypatch):
+    nowhere = dataclasses.replace(BACKENDS['pytorch'], package='no_such_framework')
+    monkeypatch.setitem(BACKENDS, 'pytorch', nowhere)
+    assert says(BackendNotInstalled, get_backend, 'pytorch') == (
+        'the backend pytorch needs no_such_framework, which is not installed: '
+        'run  pip install "d2l-ft[pytorch]"'
+    )
+
+
+def test_a_gpu_that_is_not_there():
+    def choose(request, found):
+        return common.choose_devices(request, 'NumPy', str, str, lambda: found, ', a note')
+
+    assert says(DeviceError, choose, 'gpu', 0) == (
+        'NumPy finds no GPU here (0 in all, a note): use auto or cpu'
+    )
+    assert says(DeviceError, choose, 'gpu:0,1', 1) == (
+        'NumPy finds no GPU 1 here (1 in all, a note): use auto or cpu'
+    )
+
+
+def test_what_no_net_can_be_placed_on():
+    assert says(DeviceError, common.check_place, [], 'float32') == (
+        'a net needs at least one device: use auto or cpu'
+    )
+    assert says(DeviceError, common.check_place, ['cpu'], 'float8') == (
+        "unknown precision 'float8': choose auto, float32, bfloat16"
+    )
+
+
+def test_a_net_without_a_class_or_an_output_layer_that_is_known():
+    assert says(ModelError, common.check_classes, 0) == 'a net needs at least one class, not 0'
+    net = reference_backend.build_net('resnet18', 2)
+    assert says(ModelError, common.find_head, net, str, str, list) == (
+        'Net has no output layer that is known: name it one of output, fc, classifier, heads, head'
+    )
+
+
+def test_groups_of_parameters_that_are_empty_or_overlap():
+    one, other = object(), object()
+    for groups, text in (
+        (([one], [one, other], [one, other]), 'a parameter is in the body and in the head'),
+        (([], [one], [one]), 'the body has no trainable parameter'),
+        (([one], [other], []), 'the head has no trainable parameter'),
+    ):
+        assert says(ModelError, common.check_groups, *groups) == f'{text}: use `head_lr_mult=1`'
+
+
 def test_a_backend_without_the_nets_of_the_book_and_without_a_probe():
     from d2l_ft.backend.probe import get_probe
 
@@ -557,12 +607,13 @@ def test_a_loss_that_is_not_finite():
 
 
 def test_a_net_whose_values_overflow(folder):
-    net = reference_backend.build_net('resnet18', 2)
-    state = reference_backend.get_state(net)
-    reference_backend.set_state(net, {name: each * np.nan for name, each in state.items()})
-    paths = [each.path for each in load_folders(folder)[1].samples]
-    assert f'the net gives no finite numbers for {paths[0]}, as values in it overflow: ' in says(
-        ModelError, predict, reference_backend, net, paths, Pipeline(32)
+    placed = reference_backend.place(reference_backend.build_net('resnet18', 2))
+    state = reference_backend.get_state(placed)
+    reference_backend.set_state(placed, {name: each * np.nan for name, each in state.items()})
+    samples = load_folders(folder)[1].samples
+    path = samples[0].path
+    assert f'the net gives no finite numbers for {path}, as values in it overflow: ' in says(
+        ModelError, predict, reference_backend, placed, samples, Pipeline(32)
     )
 
 
@@ -570,9 +621,10 @@ def test_a_frozen_body_whose_values_overflow(folder):
     net = reference_backend.build_net('resnet18', 2)
     net.scale *= np.nan
     samples = load_folders(folder)[1].samples
-    options = reference_backend, net, 'resnet18', samples, Pipeline(32), 'float32', False
+    placed = reference_backend.place(net)
+    options = reference_backend, placed, 'resnet18', samples, Pipeline(32), 'float32', False
     assert says(ModelError, features, *options) == (
-        'values in the frozen body overflow: train from another --source'
+        'values in the frozen body overflow: train from another `source`'
     )
 
 
@@ -580,14 +632,14 @@ def test_a_frozen_body_whose_values_overflow(folder):
 
 
 def test_a_source_that_is_none(tmp_path):
-    assert says(ModelError, load_source, 'none.pth', 'resnet18', reference_backend) == (
+    assert says(OptionError, load_source, 'none.pth', 'resnet18', reference_backend) == (
         "there is no source 'none.pth': give sample, imagenet, none or a file"
     )
     assert says(ModelError, read_weights, tmp_path / 'a.h5', 'resnet18') == (
         f'{tmp_path / "a.h5"} is no weights file by its name: .safetensors, .pth, .pt and .params '
         'are read'
     )
-    assert says(ModelError, pretrained_net, 'resnet18', 'none', reference_backend) == (
+    assert says(OptionError, pretrained_net, 'resnet18', 'none', reference_backend) == (
         "the source 'none' is no model: give sample, imagenet or a file"
     )
 
@@ -615,7 +667,7 @@ def test_weights_without_an_output_layer(tmp_path):
 def test_imagenet_weights_that_a_zoo_has_not():
     text = says(ModelError, imagenet_file, 'resnet18_v2', 'pytorch')
     assert text.startswith('pytorch has no ImageNet weights of resnet18_v2; it has: resnet18, ')
-    assert text.endswith('or train from scratch,  --source none')
+    assert text.endswith('or train from scratch,  `source=none`')
     assert 'it has: none; ' in says(ModelError, imagenet_file, 'resnet18', 'reference')
 
 
@@ -644,16 +696,11 @@ def test_a_figure_of_an_unknown_kind(tmp_path):
 
 # runs
 
-CONFIG = {
-    'backend': 'x', 'arch': 'resnet18', 'classes': ['a', 'b'], 'image_size': 32, 'data': 'x',
-    'train_examples': 1, 'test_examples': 1, 'settings': {},
-}  # fmt: skip
-
 
 @pytest.fixture
 def run(tmp_path):
     """Return a run without checkpoints."""
-    found = Run(tmp_path / 'run', CONFIG)
+    found = Run(tmp_path / 'run', run_config())
     found.save_config()
     return found
 
@@ -664,16 +711,16 @@ def test_a_directory_that_is_taken(run, tmp_path):
             pass
 
     assert says(CheckpointError, claim, run.path) == (
-        f'{run.path} is not empty: name another with --out, or go on with its run: --resume'
+        f'{run.path} is not empty: name another with `out`, or go on with its run: `resume=True`'
     )
     assert says(CheckpointError, claim, tmp_path) == (
-        f'{tmp_path} is not empty: name another with --out'
+        f'{tmp_path} is not empty: name another with `out`'
     )
 
 
 def test_a_directory_without_a_run(tmp_path):
     assert says(CheckpointError, Run.open, tmp_path) == (
-        f'{tmp_path} is no run directory (it has no config.json): train with --out {tmp_path}'
+        f'{tmp_path} is no run directory (it has no config.json): train with `out={tmp_path}`'
     )
 
 
@@ -689,7 +736,7 @@ def test_files_of_a_run_that_are_damaged(run):
 
 def test_files_of_a_run_that_may_not_be_read(closed):
     folder, as_another = closed
-    run = Run(folder, CONFIG)
+    run = Run(folder, run_config())
     for name, call in (
         ('config.json', lambda: Run.open(folder)),
         ('metrics.jsonl', run.metrics),
@@ -704,7 +751,7 @@ def test_files_of_a_run_that_may_not_be_read(closed):
 
 def test_a_run_without_a_good_checkpoint(run):
     assert says(CheckpointError, run.best_net) == (
-        f'{run.path} has no checkpoint: go on with its run: --resume'
+        f'{run.path} has no checkpoint: go on with its run: `resume=True`'
     )
     assert says(CheckpointError, load_net, run, reference_backend, 'scratch') == (
         f'{run.path} has no checkpoint of scratch'
@@ -725,7 +772,7 @@ def test_weights_that_are_not_finite_are_not_kept(run):
 
 def fit(folder, out, resume=False, **options):
     """Train for an epoch, or go on."""
-    settings = Settings(
+    settings = Settings.of(
         data=str(folder), source='none', image_size=32, epochs=1, devices='cpu', **options
     )
     train(reference_backend, settings, out, resume, bar=False)
@@ -740,19 +787,19 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
     image.write_bytes((folder / 'train/dark/01.jpg').read_bytes())
     assert says(CheckpointError, fit, folder, out, resume=True) == (
         f'{image} has changed since {out} began: make it as it was, or train anew with another '
-        '--out'
+        '`out`'
     )
     image.write_bytes(kept)
-    run.config['image_size'] = 33
+    run.config = dataclasses.replace(run.config, image_size=33)
     run.save_config()
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{folder} has changed since {out} began: train anew with another --out'
+        f'{folder} has changed since {out} began: train anew with another `out`'
     )
-    run.config |= {'image_size': 32, 'data': 'sample'}
+    run.config = dataclasses.replace(run.config, image_size=32, data='sample')
     run.save_config()
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{out} was begun with --data sample: leave the option out, or train anew with another '
-        '--out'
+        f'{out} was begun with `data=sample`: leave the option out, or train anew with another '
+        '`out`'
     )
     (folder / 'test/dark').rename(folder / 'test/other')
     (folder / 'train/dark').rename(folder / 'train/other')
@@ -769,31 +816,65 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
 
 @pytest.mark.filterwarnings('ignore::RuntimeWarning')  # NumPy's, of what overflows
 def test_a_training_that_diverges(folder, tmp_path):
-    text = says(TrainingDiverged, fit, folder, tmp_path / 'run', lr=1e37)
+    text = says(TrainingDiverged, fit, folder, tmp_path / 'run', learning_rate=1e37)
     assert text.startswith('scratch: ')
-    assert ': train anew with  --lr 1e+36  (a tenth)' in text
+    assert ': train anew with  `learning_rate=1e+36`  (a tenth)' in text
 
 
 def test_images_of_which_a_device_would_get_one(folder, tmp_path):
-    with pytest.raises(ModelError, match=r'--batch-size 2 or --image-size 33'):
-        fit(folder, tmp_path / 'run', batch_size=1)
+    text = says(OptionError, fit, folder, tmp_path / 'run', batch_size=1)
+    assert text.endswith(': give `batch_size=2` or `image_size=33`')
 
 
 def test_options_that_contradict_each_other():
     for options, text in (
-        ({'views': 2, 'augment': False}, '--no-augment leaves one view: leave out --views'),
+        ({'views': 2, 'augment': False}, '`augment=False` leaves one view: leave out `views`'),
+        (
+            {'cache_features': True},
+            '`cache_features` needs `freeze`: a body that learns changes them',
+        ),
+        (
+            {'freeze': True, 'source': 'none'},
+            '`freeze` needs a `source`: random features would stay random',
+        ),
         (
             {'cache_features': True, 'freeze': True},
-            '--cache-features needs crops that come again: add --no-augment, or --views 4',
+            '`cache_features` needs crops that come again: add `augment=False`, or `views=4`',
         ),
     ):
-        assert says(ModelError, Settings(**options).nets) == text
+        assert says(OptionError, Settings.of(**options).check) == text
+
+
+def test_an_option_that_is_unknown():
+    text = says(OptionError, Settings.of, lr=0.1)
+    assert text.startswith("there is no option 'lr'; there are data, image_size, augment, ")
+    assert ', learning_rate, ' in text
+
+
+def test_options_that_hold_what_they_may_not():
+    for options, text in (
+        ({'arch': 'resnet19'}, "`arch` is 'resnet19': choose one of resnet18, resnet34, "),
+        ({'image_size': 31}, '`image_size` is 31: give 32 to 8192'),
+        ({'epochs': 10**30}, '`epochs` is a number of over 20 digits: give 1 to 1000000'),
+        ({'source': 'x' * 5000}, '`source` has 5000 characters: give 4096 at most'),
+        ({'data': 'a\0'}, "`data` is 'a\\x00', which no file can be called: rename it"),
+    ):
+        assert says(OptionError, Settings.of(**options).check).startswith(text)
+
+
+def test_classes_that_no_net_can_have():
+    for classes, text in (
+        ([], 'there are 0 classes: give 1 to 100000'),
+        (['a', 'a'], 'two classes have the same name: rename one'),
+        (['x' * 5000], 'the name of a class has 5000 characters: give 4096 at most'),
+    ):
+        assert says(OptionError, run_config(classes=classes).check) == text
 
 
 def test_images_that_are_too_small_for_a_net(folder, tmp_path, monkeypatch):
     larger = dataclasses.replace(ARCHITECTURES['resnet18'], smallest=75)
     monkeypatch.setitem(ARCHITECTURES, 'resnet18', larger)
-    assert says(ModelError, fit, folder, tmp_path / 'run') == (
+    assert says(OptionError, fit, folder, tmp_path / 'run') == (
         'resnet18 needs images of at least 75 pixels, not 32'
     )
 
@@ -823,12 +904,13 @@ def test_a_command_that_is_given_no_image(run):
 
 def test_a_command_that_goes_on_without_a_run_or_otherwise_than_it_began(tmp_path):
     assert refused('train', '--resume') == '--resume needs the run directory: --out DIR'
-    settings = dataclasses.asdict(Settings(data='x', seed=3))
-    run = Run(tmp_path / 'run', CONFIG | {'settings': settings})
+    run = Run(tmp_path / 'run', run_config(settings=Settings.of(seed=3)))
     run.save_config()
+    assert says(CheckpointError, run.config.settings.resumed, {'seed': 4}) == (
+        'the run was begun with `seed=3`: leave the option out, or train anew with another `out`'
+    )
     assert refused('train', '--resume', '--out', run.path, '--seed', 4) == (
-        f'{run.path} was begun with --seed 3: leave the option out, or train anew with another '
-        '--out'
+        'the run was begun with --seed 3: leave the option out, or train anew with another --out'
     )
 
 
@@ -934,7 +1016,7 @@ def test_a_file_that_is_not_of_the_chapters(root, tmp_path):
     (tmp_path / 'saved.py').write_text('mine = 1\n')
     assert says(ChapterError, write_library, Book(root), tmp_path) == (
         f'{tmp_path / "saved.py"} was not made by  d2l-ft chapter lib: move it elsewhere, or name '
-        'another folder with --out'
+        'another folder with `out`'
     )
 
 
@@ -1052,7 +1134,7 @@ def test_a_worker_process_that_is_killed(framework, folder):
     samples = load_folders(folder)[1].samples
     loader = framework.loader(samples, end_process, 4, workers=1)
     assert says(WorkerDied, list, loader) == (
-        'a worker process of the loader died (out of memory?): use fewer workers (--workers)'
+        'a worker process of the loader died (out of memory?): use fewer `workers`'
     )
 
 
@@ -1065,7 +1147,7 @@ def test_a_precision_that_is_unknown(framework):
 
 @pytest.mark.needs('pytorch')
 def test_an_architecture_that_is_unknown_to_a_file_of_pytorch(tmp_path):
-    text = says(ModelError, get_backend('pytorch').read_weights, str(tmp_path), 'resnet19')
+    text = says(OptionError, get_backend('pytorch').read_weights, str(tmp_path), 'resnet19')
     assert text.startswith("unknown architecture 'resnet19': choose one of resnet18, ")
 
 
@@ -1103,8 +1185,7 @@ def test_a_worker_process_that_sends_nothing(folder, monkeypatch):
     samples = load_folders(folder)[1].samples
     loader = get_backend('mxnet').loader(samples, sleep, 4, workers=1)
     assert says(DataError, list, loader) == (
-        'no batch came from the worker processes of the loader for 1 s: use fewer workers '
-        '(--workers)'
+        'no batch came from the worker processes of the loader for 1 s: use fewer `workers`'
     )
 
 
@@ -1116,10 +1197,10 @@ def test_a_gpu_whose_memory_is_full():
         raise torch.cuda.OutOfMemoryError
 
     backend = get_backend('pytorch')
-    net = torch.nn.Linear(4, 2)
-    trainer = torch.optim.SGD(net.parameters(), 0.1)
+    placed = backend.place(torch.nn.Linear(4, 2))
+    trainer = torch.optim.SGD(placed.net.parameters(), 0.1)
     batch = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
-    assert says(DeviceError, backend.train_step, net, trainer, batch, full) == (
+    assert says(DeviceError, backend.train_step, placed, trainer, batch, full) == (
         'the memory of the GPU is full: use a smaller batch size or image size, or end what else '
         'computes there'
     )
@@ -1136,9 +1217,9 @@ def test_an_old_pytorch_and_a_file_that_nobody_has_verified(tmp_path, monkeypatc
 
 
 def test_features_of_a_net_with_dropout(framework):
-    net = framework.build_net('mobilenet_v2', 2)
-    assert says(ModelError, framework.features, net, []) == (
-        'the net has dropout, so what its head sees is random: leave out --cache-features'
+    placed = framework.place(framework.build_net('mobilenet_v2', 2))
+    assert says(ModelError, framework.features, placed, []) == (
+        'the net has dropout, so what its head sees is random: leave out `cache_features`'
     )
 
 
@@ -1149,8 +1230,9 @@ def test_features_of_a_net_of_gluon_that_ends_with_a_convolution():
     net = mx.gluon.nn.HybridSequential()
     net.output = mx.gluon.nn.Conv2D(2, 1, in_channels=3)
     net.initialize()
-    assert says(ModelError, get_backend('mxnet').features, net, []) == (
-        'the net does not end with a Dense layer: leave out --cache-features'
+    backend = get_backend('mxnet')
+    assert says(ModelError, backend.features, backend.place(net), []) == (
+        'the net does not end with a Dense layer: leave out `cache_features`'
     )
 
 
@@ -1161,8 +1243,9 @@ def test_features_of_a_net_of_pytorch_that_ends_with_a_convolution():
     net = torch.nn.Sequential()
     net.fc = torch.nn.Conv2d(3, 2, 1)
     batch = torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64)
-    assert says(ModelError, get_backend('pytorch').features, net, [batch]) == (
-        'the head does not see vectors: leave out --cache-features'
+    backend = get_backend('pytorch')
+    assert says(ModelError, backend.features, backend.place(net), [batch]) == (
+        'the head does not see vectors: leave out `cache_features`'
     )
 
 
