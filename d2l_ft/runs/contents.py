@@ -133,11 +133,13 @@ def load_contents(folder: Path) -> list[Kept]:
     path = folder / CONTENTS
     try:
         return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
+    except FileNotFoundError:
+        raise CheckpointError(f'{path} is missing: train again with another `out`') from None
     except OSError as error:
         raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f'{path} is damaged ({error}): train anew with another `out`'
+            f'{path} is damaged ({error}): train again with another `out`'
         ) from None
 
 
