@@ -127,7 +127,7 @@ def _train(
             f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
         )
         if steps < FEW_STEPS:
-            say('these are few steps: a smaller `batch_size`, or more `epochs`, takes more')
+            say('these are few steps: a smaller `batch_size`, or more `num_epochs`, takes more')
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
@@ -197,7 +197,7 @@ class Job:
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
-            done = (epoch * steps + step) / (optim.epochs * steps)
+            done = (epoch * steps + step) / (optim.num_epochs * steps)
             return scheduled(optim.schedule, recipe.learning_rate, done)
 
         training = Trainer(
@@ -206,7 +206,7 @@ class Job:
             trainer,
             train_iter,
             test_iter,
-            optim.epochs,
+            optim.num_epochs,
             name=name,
             position=position,
             seed=optim.seed,

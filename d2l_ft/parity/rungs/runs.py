@@ -23,7 +23,7 @@ def trace(context: Context) -> None:
     """Train, and write the metrics of every epoch."""
     plan = context.plan
     settings = Settings.of(
-        data=plan.root, arch=plan.archs[0], source=plan.source, epochs=plan.run_epochs,
+        data=plan.root, arch=plan.archs[0], source=plan.source, num_epochs=plan.run_epochs,
         batch_size=4 * plan.batch_size, learning_rate=0.001,
         image_size=plan.image_size, devices='cpu', precision='float32', seed=plan.seed,
     )  # fmt: skip
