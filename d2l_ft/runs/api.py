@@ -224,12 +224,11 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         >>> run.net().fc.out_features
         2
     """
-    # The names of the book, where an option has another one
     asked = options | {
         'data': os.fspath(data),
         'source': None if source is None else os.fspath(source),
         'arch': arch,
-        'epochs': num_epochs,
+        'num_epochs': num_epochs,
         'batch_size': batch_size,
         'learning_rate': learning_rate,
         'freeze': freeze,

@@ -133,7 +133,7 @@ def _train(  # noqa: C901 -- a run from its first check to its last net, part by
             f'{len(data.train.samples)} images to train on, {steps} step(s) an epoch'
         )
         if steps < FEW_STEPS:
-            say('these are few steps: a smaller `batch_size`, or more `epochs`, takes more')
+            say('these are few steps: a smaller `batch_size`, or more `num_epochs`, takes more')
         # the source model, and then what the run directory says of the data
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
@@ -205,7 +205,7 @@ class Job:
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
-            done = (epoch * steps + step) / (optim.epochs * steps)
+            done = (epoch * steps + step) / (optim.num_epochs * steps)
             return scheduled(optim.schedule, recipe.learning_rate, done)
 
         training = Trainer(
@@ -214,7 +214,7 @@ class Job:
             trainer,
             train_iter,
             test_iter,
-            optim.epochs,
+            optim.num_epochs,
             name=name,
             position=position,
             seed=optim.seed,

@@ -100,7 +100,9 @@ class ModelOptions:
 class OptimOptions:
     """How long and how fast the nets learn."""
 
-    epochs: int = option(5, 'Passes over the training images.', bounds=(1, 10**6))
+    num_epochs: int = option(
+        5, 'Passes over the training images.', bounds=(1, 10**6), flag='--epochs'
+    )
     batch_size: int | None = option(
         None, 'Examples a step.  [default: 64 for sample, else 128]', bounds=(1, 10**6)
     )
@@ -267,8 +269,8 @@ class Settings:
         kept, options = self.values(), declared()
         settings = self
         for name, value in given.items():
-            epochs = name == 'epochs' and self.optim.schedule == 'constant'
-            if options[name].metadata['option'].may_change or epochs:
+            longer = name == 'num_epochs' and self.optim.schedule == 'constant'
+            if options[name].metadata['option'].may_change or longer:
                 settings = settings.changed(**{name: value})
                 continue
             before = kept[name]

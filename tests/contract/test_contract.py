@@ -333,14 +333,14 @@ def test_another_placing_changes_no_state(backend):
 @pytest.mark.skipif(not has_bfloat16(), reason='this processor has no instructions for bfloat16')
 def test_a_run_in_bfloat16_resumes_exactly(framework, folder, tmp_path):
     chosen = Settings.of(
-        data=str(folder), source='none', epochs=2, batch_size=8, image_size=64,
+        data=str(folder), source='none', num_epochs=2, batch_size=8, image_size=64,
         learning_rate=0.01, precision='bfloat16', devices='cpu',
     )  # fmt: skip
     said: list[str] = []
     whole, _ = train(framework, chosen, tmp_path / 'whole', bar=False, say=said.append)
     assert any(line.startswith(f'{framework.NAME}, bfloat16, on ') for line in said)
     half = tmp_path / 'half'
-    train(framework, chosen.changed(epochs=1), half, bar=False, say=str)
+    train(framework, chosen.changed(num_epochs=1), half, bar=False, say=str)
     again, _ = train(framework, chosen, half, resume=True, bar=False, say=str)
     strict, _ = train(framework, chosen.changed(precision='float32'), tmp_path / 'strict',
                       bar=False, say=str)  # fmt: skip

@@ -74,7 +74,7 @@ def test_nets_whose_features_cannot_be_kept(framework):
 
 def settings(folder, **changes):
     return Settings.of(
-        data=str(folder), source=str(folder / 'source.safetensors'), freeze=True, epochs=4,
+        data=str(folder), source=str(folder / 'source.safetensors'), freeze=True, num_epochs=4,
         batch_size=8, image_size=SIZE, learning_rate=0.01, momentum=0.9,
         precision='float32', devices='cpu',
         **changes,
@@ -113,7 +113,7 @@ def test_a_resumed_run_reads_its_features_from_the_disk(framework, folder, tmp_p
     train(framework, chosen, tmp_path / 'run', bar=False, say=str)
     whole = Run.open(tmp_path / 'run').load('fine-tuned')[0].model
     half = tmp_path / 'half'
-    train(framework, chosen.changed(epochs=2), half, bar=False, say=str)
+    train(framework, chosen.changed(num_epochs=2), half, bar=False, say=str)
     monkeypatch.setattr(framework, 'features', None)  # calling it would fail
     train(framework, chosen, half, resume=True, bar=False, say=str)
     for name, array in Run.open(half).load('fine-tuned')[0].model.items():
@@ -135,7 +135,7 @@ def test_a_training_does_not_depend_on_who_loads(framework, folder, tmp_path, mo
         # the devices are CPUs, which then get the batches that a GPU would get
         monkeypatch.setattr(loaders, 'on_gpu', lambda *_, answer=as_on_gpu: answer)
         monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / f'home of {name}'))
-        chosen = settings(folder).changed(epochs=2, **kind, **options)
+        chosen = settings(folder).changed(num_epochs=2, **kind, **options)
         run, _ = train(framework, chosen, tmp_path / name, bar=False, say=str)
         found.append((run.load('fine-tuned')[0].model, run.metrics()))
     (alone, history), (together, again) = found
@@ -228,7 +228,7 @@ def test_the_layout_is_the_one_asked_for(backend, tmp_path, monkeypatch, last):
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
     asked, place = [], backend.place
     monkeypatch.setattr(backend, 'place', lambda *args: asked.append(args[2:]) or place(*args))
-    chosen = Settings.of(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
+    chosen = Settings.of(data=str(folder), source='none', num_epochs=1, batch_size=8, image_size=32,
                       devices='cpu', precision='float32', channels_last=last)  # fmt: skip
     train(backend, chosen, tmp_path / 'run', bar=False, say=str)
     assert asked[0] == ('float32', last)
@@ -240,7 +240,7 @@ def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):
     decoded, decode = [], transforms.decode
     monkeypatch.setattr(transforms, 'decode', lambda path: decoded.append(path) or decode(path))
     assert load_data(str(folder), bar=False).image_size == 224
-    chosen = Settings.of(data=str(folder), source='none', epochs=2, batch_size=4, image_size=32,
+    chosen = Settings.of(data=str(folder), source='none', num_epochs=2, batch_size=4, image_size=32,
                       devices='cpu')  # fmt: skip
     train(framework, chosen, tmp_path / 'run', bar=False, say=str)
     assert sorted(decoded) == sorted(set(decoded))
@@ -278,8 +278,8 @@ def test_freed_memory_is_kept():
 def test_keeping_memory_changes_no_bit(framework, tmp_path):
     folder, found = make_folder(tmp_path / 'pictures', train=4, test=2), []
     for keep in (False, True):  # not the other way: it cannot be undone in a process
-        chosen = Settings.of(data=str(folder), source='none', epochs=2, batch_size=4, image_size=64,
-                          devices='cpu', keep_memory=keep)  # fmt: skip
+        chosen = Settings.of(data=str(folder), source='none', num_epochs=2, batch_size=4,
+                          image_size=64, devices='cpu', keep_memory=keep)  # fmt: skip
         run, _ = train(framework, chosen, tmp_path / str(keep), bar=False, say=str)
         found.append(run.load('scratch')[0].model)
     for name, array in found[0].items():
@@ -291,7 +291,7 @@ def test_memory_is_kept_if_asked_for(backend, tmp_path, monkeypatch, keep):
     calls = []
     monkeypatch.setattr('d2l_ft.runs.job.keep_freed_memory', lambda: calls.append(1))
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
-    chosen = Settings.of(data=str(folder), source='none', epochs=1, batch_size=8, image_size=32,
+    chosen = Settings.of(data=str(folder), source='none', num_epochs=1, batch_size=8, image_size=32,
                       devices='cpu', keep_memory=keep)  # fmt: skip
     train(backend, chosen, tmp_path / 'run', bar=False, say=str)
     assert len(calls) == keep

@@ -23,7 +23,7 @@ from d2l_ft.runs.settings import Settings
 
 pytestmark = pytest.mark.slow
 
-SMALL = Settings.of(source='none', image_size=32, batch_size=8, epochs=1)
+SMALL = Settings.of(source='none', image_size=32, batch_size=8, num_epochs=1)
 
 
 def trained(folder, out, epochs=1, resume=False):
@@ -31,7 +31,7 @@ def trained(folder, out, epochs=1, resume=False):
     settings = SMALL
     if resume:
         settings = Run.open(out).config.settings
-    settings = settings.changed(data=str(folder), epochs=epochs)
+    settings = settings.changed(data=str(folder), num_epochs=epochs)
     return train(reference_backend, settings, out, resume=resume, bar=False, say=lambda _: None)[0]
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_list_is_named(tmp_path):
             trained(folder, out, 2, resume=True)
         assert '\n' not in str(caught.value)
     (out / CONTENTS).unlink()
-    with pytest.raises(CheckpointError, match=r'cannot read .*images.jsonl: No such file'):
+    with pytest.raises(CheckpointError, match=r'images.jsonl is missing: train again'):
         trained(folder, out, 2, resume=True)
 
 

@@ -36,8 +36,8 @@ def trained(backend, monkeypatch, out, folder, **options):
     with monkeypatch.context() as patch:
         patch.setattr(backend, 'train_step', noted)
         settings = Settings.of(
-            data=str(folder), source='none', epochs=2, batch_size=8, image_size=64, devices='cpu',
-            precision='float32', learning_rate=1e-4, momentum=0.9, **options,
+            data=str(folder), source='none', num_epochs=2, batch_size=8, image_size=64,
+            devices='cpu', precision='float32', learning_rate=1e-4, momentum=0.9, **options,
         )  # fmt: skip
         run, _ = train(backend, settings, out, bar=False, say=lambda _: None)
     checkpoint, _ = run.load('scratch')

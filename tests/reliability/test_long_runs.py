@@ -34,7 +34,7 @@ def now():
 
 seen = []
 settings = Settings.of(data=sys.argv[2], arch='mobilenet_v2', source='none', momentum=0.9,
-                       epochs=int(sys.argv[4]), batch_size=4, image_size=32, devices='cpu',
+                       num_epochs=int(sys.argv[4]), batch_size=4, image_size=32, devices='cpu',
                        precision='float32', learning_rate=1e-5)
 train(get_backend(sys.argv[1]), settings, Path(sys.argv[3]), bar=False,
       say=lambda line: 'test acc' in line and seen.append(now()))

@@ -321,6 +321,5 @@ def test_the_defaults_are_those_of_the_options():
     signature = inspect.signature(d2l.fine_tune)
     defaults = Settings().values()
     for name, each in signature.parameters.items():
-        option = 'epochs' if name == 'num_epochs' else name
-        if option in defaults:
-            assert each.default == defaults[option], name
+        if name in defaults:
+            assert each.default == defaults[name], name

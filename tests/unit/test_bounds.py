@@ -116,10 +116,10 @@ def test_the_ends_of_the_bounds(name, tmp_path):
     ('test_examples', 10**400), ('data', '\ud8ff'), ('data', 'x' * 10**5),
     ('optim', {'learning_rate': 10**400}), ('optim', {'learning_rate': float('inf')}),
     ('optim', {'weight_decay': float('nan')}), ('optim', {'momentum': 1.0}),
-    ('optim', {'schedule': 'x'}), ('optim', {'epochs': '5'}), ('optim', []),
+    ('optim', {'schedule': 'x'}), ('optim', {'num_epochs': '5'}), ('optim', []),
     ('system', {'devices': 'tpu'}), ('system', {'precision': 'float16'}),
     ('model', {'arch': 'resnet19'}), ('model', {'freeze': True, 'source': 'none'}),
-    ('model', {'source': '\ud8ff'}), ('model', {'epochs': 5}), ('settings', []),
+    ('model', {'source': '\ud8ff'}), ('model', {'num_epochs': 5}), ('settings', []),
 ])  # fmt: skip
 def test_a_config_out_of_bounds_is_damaged(name, value, tmp_path):
     config = asdict(run_config())

@@ -773,7 +773,7 @@ def test_weights_that_are_not_finite_are_not_kept(run):
 def fit(folder, out, resume=False, **options):
     """Train for an epoch, or go on."""
     settings = Settings.of(
-        data=str(folder), source='none', image_size=32, epochs=1, devices='cpu', **options
+        data=str(folder), source='none', image_size=32, num_epochs=1, devices='cpu', **options
     )
     train(reference_backend, settings, out, resume, bar=False)
 

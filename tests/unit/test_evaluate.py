@@ -18,7 +18,9 @@ from d2l_ft.runs.settings import Settings
 def run(tmp_path):
     """Return a run that knows 'dark' and 'light', and its folder with parts."""
     folder = make_folder(tmp_path / 'photos', train=6, test=3)
-    settings = Settings.of(data=str(folder), source='none', image_size=32, batch_size=8, epochs=1)
+    settings = Settings.of(
+        data=str(folder), source='none', image_size=32, batch_size=8, num_epochs=1
+    )
     quiet = {'bar': False, 'say': lambda _: None}
     return train(reference_backend, settings, tmp_path / 'run', **quiet)[0], folder
 
@@ -65,7 +67,9 @@ def test_classes_go_by_name(run, tmp_path):
 
 def test_what_was_trained_on_is_told(tmp_path):
     folder = make_folder(tmp_path / 'photos', train=10, test=1) / 'train'
-    settings = Settings.of(data=str(folder), source='none', image_size=32, batch_size=8, epochs=1)
+    settings = Settings.of(
+        data=str(folder), source='none', image_size=32, batch_size=8, num_epochs=1
+    )
     run, _ = train(reference_backend, settings, tmp_path / 'run', bar=False, say=lambda _: None)
     assert len(looked_at(run)[0].samples) == 4
     found, which = looked_at(run, folder)

@@ -22,7 +22,7 @@ from d2l_ft.runs.settings import Settings
 def lines_of(tmp_path, train_images=10, **options):
     """Train on a folder; return the lines that it says."""
     folder, said = make_folder(tmp_path / 'photos', train=train_images, test=1), []
-    settings = Settings.of(data=str(folder), image_size=32, epochs=1, **options)
+    settings = Settings.of(data=str(folder), image_size=32, num_epochs=1, **options)
     train(reference_backend, settings, tmp_path / 'run', bar=False, say=said.append)
     return said
 
@@ -86,7 +86,7 @@ def test_an_image_that_is_alone_is_told_before_training(framework, count, batch,
     """By both frameworks; the advice is followed, and then it trains."""
     folder, out = make_folder(tmp_path / 'photos', train=count, test=1), tmp_path / 'run'
     settings = Settings.of(
-        data=str(folder), source='none', image_size=32, batch_size=batch, epochs=1,
+        data=str(folder), source='none', image_size=32, batch_size=batch, num_epochs=1,
         learning_rate=1e-5, devices=devices, precision='float32',
     )  # fmt: skip
     with pytest.raises(OptionError, match='gets one alone') as caught:

@@ -26,7 +26,7 @@ def trace(context: Context) -> None:
         data=plan.root,
         arch=plan.archs[0],
         source=plan.source,
-        epochs=plan.run_epochs,
+        num_epochs=plan.run_epochs,
         batch_size=4 * plan.batch_size,
         learning_rate=0.001,
         image_size=plan.image_size,
