@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
         _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 2, err
         line = one_line(err)
-        assert 'use fewer workers' in line
+        assert 'use fewer --workers' in line
         assert f'd2l-ft train --out {out} --resume' in line
         assert ended(workers)
         done = len(losses(out))
