@@ -622,8 +622,8 @@ def test_a_frozen_body_whose_values_overflow(folder):
     net.scale *= np.nan
     samples = load_folders(folder)[1].samples
     placed = reference_backend.place(net)
-    options = reference_backend, placed, 'resnet18', samples, Pipeline(32), 'float32', False
-    assert says(ModelError, features, *options) == (
+    options = reference_backend, placed, 'resnet18', samples, Pipeline(32), 'float32'
+    assert says(ModelError, features, *options, bar=False) == (
         'values in the frozen body overflow: train from another `source`'
     )
 
@@ -672,7 +672,7 @@ def test_imagenet_weights_that_a_zoo_has_not():
 
 
 def test_pre_training_that_fails(tmp_path, monkeypatch):
-    pretrain = functools.partial(pretrain_apart, 'resnet18', 'none', 'cpu', False)
+    pretrain = functools.partial(pretrain_apart, 'resnet18', 'none', 'cpu', bar=False)
     assert says(ModelError, pretrain).startswith("unknown backend 'none': choose one of ")
     for last, text in (
         ('kill -9 $$', 'was killed by signal 9 (out of memory?): free some memory, then run '),
@@ -775,7 +775,7 @@ def fit(folder, out, resume=False, **options):
     settings = Settings.of(
         data=str(folder), source='none', image_size=32, num_epochs=1, devices='cpu', **options
     )
-    train(reference_backend, settings, out, resume, bar=False)
+    train(reference_backend, settings, out, resume=resume, bar=False)
 
 
 def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
@@ -803,7 +803,7 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
     )
     (folder / 'test/dark').rename(folder / 'test/other')
     (folder / 'train/dark').rename(folder / 'train/other')
-    assert says(CheckpointError, evaluate_run, run, reference_backend, str(folder), False) == (
+    assert says(CheckpointError, evaluate_run, run, reference_backend, str(folder), bar=False) == (
         f"{folder / 'test'} has classes that {out} does not know: 'other'; it was trained for "
         "'dark', 'light'"
     )
@@ -855,7 +855,7 @@ def test_options_that_hold_what_they_may_not():
     for options, text in (
         ({'arch': 'resnet19'}, "`arch` is 'resnet19': choose one of resnet18, resnet34, "),
         ({'image_size': 31}, '`image_size` is 31: give 32 to 8192'),
-        ({'epochs': 10**30}, '`epochs` is a number of over 20 digits: give 1 to 1000000'),
+        ({'num_epochs': 10**30}, '`num_epochs` is a number of over 20 digits: give 1 to 1000000'),
         ({'source': 'x' * 5000}, '`source` has 5000 characters: give 4096 at most'),
         ({'data': 'a\0'}, "`data` is 'a\\x00', which no file can be called: rename it"),
     ):
@@ -921,6 +921,13 @@ def test_a_command_where_no_folder_can_be_made(closed, monkeypatch):
         text = says(StorageError, new_path, 'mxnet', 'photos')
     assert text.startswith('cannot write runs/')
     assert text.endswith(': Permission denied')
+
+
+def test_a_file_where_the_runs_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('runs').write_text('')
+    text = says(StorageError, new_path, 'mxnet', 'photos')
+    assert text == 'runs is not a folder: name another with `out`'
 
 
 # chapter
