@@ -121,6 +121,7 @@ def loader(
     samples: Sequence[Sample],
     pipeline: Pipeline,
     batch_size: int,
+    *,
     shuffle: bool = False,
     workers: int = 0,
     seed: int = 0,
@@ -170,6 +171,7 @@ def place(
     net: Net | Linear,
     devices: Sequence[Any] | None = None,
     precision: str = 'float32',
+    *,
     channels_last: bool | None = None,
 ) -> Placed:
     """Note the devices."""

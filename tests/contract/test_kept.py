@@ -227,7 +227,12 @@ def test_options_that_contradict_each_other(changes, text):
 def test_the_layout_is_the_one_asked_for(backend, tmp_path, monkeypatch, last):
     folder = make_folder(tmp_path / 'pictures', train=4, test=2)
     asked, place = [], backend.place
-    monkeypatch.setattr(backend, 'place', lambda *args: asked.append(args[2:]) or place(*args))
+
+    def watched(net, devices, precision, *, channels_last):
+        asked.append((precision, channels_last))
+        return place(net, devices, precision, channels_last=channels_last)
+
+    monkeypatch.setattr(backend, 'place', watched)
     chosen = Settings.of(data=str(folder), source='none', num_epochs=1, batch_size=8, image_size=32,
                       devices='cpu', precision='float32', channels_last=last)  # fmt: skip
     train(backend, chosen, tmp_path / 'run', bar=False, say=str)

@@ -62,7 +62,7 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
     """Up to the moment when a training would begin, which writes the config."""
     draw, count, kept = random.Random(0), 5000 if THOROUGH else 300, []
 
-    def begin(_backend, settings, _out, _resume, say):
+    def begin(_backend, settings, _out, *, resume, say):
         settings.check()
         kept.append(stored(tmp_path / 'run', settings) == settings)
         raise ModelError('it began')
