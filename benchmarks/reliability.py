@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,14 @@ def collect(report: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def names() -> set[str]:
-    """Return the tests that there are, as the numbers call them."""
-    found = set()
-    for file in ORDER:
-        for node in ast.walk(ast.parse((TESTS / f'test_{file}.py').read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith('test_'):
-                found.add(f'{file}/{node.name}')
-    return found
+def counts() -> Counter[str]:
+    """Return file -> number of tests that there are; what they are called is of no account."""
+    return Counter(
+        file
+        for file in ORDER
+        for node in ast.walk(ast.parse((TESTS / f'test_{file}.py').read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')
+    )
 
 
 def shown(line: dict[str, Any]) -> str:
@@ -133,8 +134,14 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.check:
-        if gone := names() ^ set(json.loads(NUMBERS.read_text())['tests']):
-            sys.exit(f'{NUMBERS} is stale ({sorted(gone)[0]}): run {Path(__file__).name}')
+        measured = Counter(
+            name.partition('/')[0] for name in json.loads(NUMBERS.read_text())['tests']
+        )
+        if other := [file for file in ORDER if counts()[file] != measured[file]]:
+            sys.exit(
+                f'{NUMBERS} is stale: test_{other[0]}.py has {counts()[other[0]]} tests, of which '
+                f'{measured[other[0]]} were measured: run {Path(__file__).name} --only {other[0]}'
+            )
         fresh = PAGE.read_text() == render()
         sys.exit(0 if fresh else f'{PAGE} is stale: run {Path(__file__).name} --page')
     if not options.page:
