@@ -98,7 +98,7 @@ def main():
     from d2l_ft.data import validation_cache
 
     # written only once the images are old enough, which would shift the numbers of what follows
-    validation_cache.Checked.save = lambda *_: None
+    validation_cache.Checked.save = lambda *_, **options: None
     if log != '-':
         log_draws(log)
     with Faults('' if operation == 'none' else operation, kind, int(number)):
