@@ -9,6 +9,8 @@ VENV ?= $(if $(filter legacy,$(LOCK)),.venv-legacy,.venv)
 BIN = $(VENV)/bin
 LOCKED = requirements-$(LOCK).lock
 DEMO = runs/demo
+# Processes that test side by side: each takes up to 7 GB.
+WORKERS ?= 2
 PROOF = $(if $(filter legacy,$(LOCK)),parity-legacy.json,parity.json)
 BASE = $(or $(PYTHON),$(error there is no CPython $(PYTHONS) here that works: name one with PYTHON=))
 PIP_INSTALL = pip install --disable-pip-version-check --no-deps
@@ -60,8 +62,10 @@ demo: setup
 	$(BIN)/d2l-ft train --backend mxnet --compare --out $(DEMO)/mxnet
 	$(BIN)/d2l-ft compare $(DEMO)/pytorch $(DEMO)/mxnet --out $(DEMO)/comparison.png
 
+# What computes runs side by side; what starts processes, ends them or measures memory runs alone.
 test: dev lint
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=15 tests/contract tests/parity tests/unit
+	$(BIN)/python -m pytest --durations=15 tests/chapter tests/e2e tests/reliability
 
 quick: dev lint
 	$(BIN)/python -m pytest -m 'not slow and not framework'
@@ -71,12 +75,12 @@ legs: leg-core leg-mxnet leg-pytorch leg-legacy
 # The environment before this one: what computes, and the proof on one net.
 leg-legacy:
 	$(MAKE) dev LOCK=legacy VENV=$(VENV)-legacy PYTHON="$$(.ci/find-python 3.11)"
-	$(VENV)-legacy/bin/python -m pytest tests/contract tests/unit tests/parity -k 'not planted'
+	$(VENV)-legacy/bin/python -m pytest -m framework tests/contract tests/unit tests/parity -k 'not planted'
 
 # Each of these has an environment that lacks what the leg does without; the three take 8 GB.
 .PRECIOUS: $(VENV)-%/.installed
 leg-%: $(VENV)-%/.installed
-	D2L_FT_LEG=$* $(VENV)-$*/bin/python -m pytest
+	D2L_FT_LEG=$* $(VENV)-$*/bin/python -m pytest -n $(WORKERS) $(if $(filter-out core,$*),-m framework)
 
 $(VENV)-core/.installed: WITHOUT = $(OF_PYTORCH)|$(OF_MXNET)
 $(VENV)-mxnet/.installed: WITHOUT = $(OF_PYTORCH)
