@@ -135,15 +135,15 @@ def claimed(path: Path, *, resume: bool) -> Iterator[None]:
         go_on = ', or go on with its run: `resume=True`' if config.exists() else ''
         raise CheckpointError(f'{path} is not empty: name another with `out`{go_on}')
     check_writable(path)
-    try:
-        with locked(config):
+    with locked(config):
+        try:
             remove_leftovers(path)
             remove_leftovers(path / 'checkpoints')
             yield
-    finally:
-        if path.is_dir() and list(path.iterdir()) == [lock]:
-            lock.unlink()
-            path.rmdir()
+        finally:  # while it is held: whoever is refused must not remove what another has begun
+            if path.is_dir() and list(path.iterdir()) == [lock]:
+                lock.unlink()
+                path.rmdir()
 
 
 class Run:

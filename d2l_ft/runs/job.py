@@ -3,7 +3,6 @@
 import datetime
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ from d2l_ft.training.metrics import Position
 from d2l_ft.training.trainer import Trainer
 
 
-def train(
+def train(  # noqa: C901 -- a run from its first check to its last net, part by part
     backend: Backend,
     settings: Settings,
     out: Path | None = None,
@@ -71,29 +70,12 @@ def train(
     """
     # what needs no image
     settings.check()
-    out = out or new_path(backend.NAME, settings.data.data)
-    try:
-        return _train(backend, settings, out, resume=resume, bar=bar, say=say)
-    finally:
-        with suppress(OSError):
-            out.rmdir()  # which an error has left empty
-
-
-def _train(  # noqa: C901 -- a run from its first check to its last net, part by part
-    backend: Backend,
-    settings: Settings,
-    out: Path,
-    *,
-    resume: bool,
-    bar: bool,
-    say: Callable[[str], None],
-) -> tuple[Run, int]:
-    """Train, as ``train`` does."""
     names = settings.model.nets()
     if settings.system.keep_memory:
         keep_freed_memory()
     devices = backend.devices(settings.system.devices)
-    begun = Run.open(out) if resume else None
+    begun = Run.open(out) if out and resume else None
+    out = out or new_path(backend.NAME, settings.data.data)
     with claimed(out, resume=resume):
         # the images, and what they settle
         try:

@@ -11,7 +11,7 @@ from test_command import command, start
 
 from d2l_ft.errors import StorageError
 from d2l_ft.report.figures import draw_curves, drawable, encoded, save_curves
-from d2l_ft.runs.directory import Run, new_path, short_names
+from d2l_ft.runs.directory import Run, claimed, new_path, short_names
 from d2l_ft.training.metrics import EpochMetrics
 
 HISTORY = [EpochMetrics('scratch', 1, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0)]
@@ -120,3 +120,29 @@ def test_other_suffixes_are_refused(name, tmp_path):
     assert done.stderr.count('\n') == 1
     assert '.png, .pdf or .svg' in done.stderr
     assert not (tmp_path / name).exists()
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from d2l_ft.runs.directory import claimed
+
+with claimed(Path(sys.argv[1]), resume=False):
+    print('mine')
+"""
+
+
+def test_whoever_is_refused_leaves_what_another_has_begun(tmp_path):
+    """The first may be checking images or pre-training: its directory has a lock and no run."""
+    out = tmp_path / 'run'
+    with claimed(out, resume=False):
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, '-c', CLAIM, out], capture_output=True, text=True, check=False
+            )
+            assert 'another process is writing' in done.stderr
+            assert not done.stdout
+        assert out.is_dir()
+    assert not out.exists(), 'it stayed empty'
+    done = subprocess.run([sys.executable, '-c', CLAIM, out], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, 'mine\n')
