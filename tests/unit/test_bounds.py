@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from conftest import THOROUGH, run_config
 
 from d2l_ft.cli import train
 from d2l_ft.cli.main import main
+from d2l_ft.data.validation import inspect_image
 from d2l_ft.errors import CheckpointError, ModelError
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.settings import Settings, declared
@@ -175,6 +177,21 @@ def test_a_tensor_that_claims_terabytes(tmp_path):
         read_weights(path, 'resnet18')
     torch.save({'fc.weight': torch.arange(6.0).reshape(2, 3).t()}, path)
     assert np.array_equal(read_weights(path, 'resnet18')['fc.weight'], [[0, 3], [1, 4], [2, 5]])
+
+
+def test_too_few_open_files_is_no_fault_of_an_image(folder):
+    """Whichever file is being read when the limit is met."""
+    path = str(next(folder.rglob('*.jpg')))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)  # the lowest number that is free
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match='Too many open files'):
+            inspect_image(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert inspect_image(path).problem == ''
 
 
 @pytest.mark.parametrize('limit', [8, 16, 30])
