@@ -226,6 +226,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.needs('pytorch')
 @pytest.mark.parametrize('kind', BROKEN)
 def test_a_failure_names_the_lines_of_the_chapter_and_keeps_what_was_before_it(root, kind):
     source, trace, error = BROKEN[kind]
@@ -242,6 +243,7 @@ def test_a_failure_names_the_lines_of_the_chapter_and_keeps_what_was_before_it(r
     assert list(root.rglob('picture-1.png'))
 
 
+@pytest.mark.needs('pytorch')
 def test_a_failure_of_code_that_is_gone_is_forgotten(root):
     """On the page, in status and in check alike: after the repair, with a build and without."""
     assert run(root, 'pytorch').what == 'run'
