@@ -83,5 +83,7 @@ def test_the_command_says_what_and_how_many(framework, folder, tmp_path):
     command('train', '--backend', framework.NAME, '--data', folder, *words, '--out', out)
     text, _ = command('evaluate', out, '--data', plain, '--backend', framework.NAME)
     assert f'on 20 images: all of {plain}' in text
-    found = json.loads(command('evaluate', out, '--data', plain, '--json')[0])
+    found = json.loads(
+        command('evaluate', out, '--data', plain, '--json', '--backend', framework.NAME)[0]
+    )
     assert (found['examples'], found['tested']) == (20, f'all of {plain}')

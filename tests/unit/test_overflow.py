@@ -121,5 +121,5 @@ def test_evaluate_predict_and_training_refuse(framework, tmp_path):
     _, err = command('train', '--backend', framework.NAME, *words, '--out', tmp_path / 'b', code=2)
     assert 'another --source' in err
     save_checkpoint(path, good)
-    answer = json.loads(command('evaluate', out, '--json')[0])
+    answer = json.loads(command('evaluate', out, '--json', '--backend', framework.NAME)[0])
     assert answer['examples'] == 4
