@@ -113,7 +113,7 @@ docs: setup
 	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
 
 # TESTS=  names the tests that see new errors; what others saw before stays in the table.
-TESTS = tests/unit/test_error_texts.py
+TESTS = tests/unit/*/test_error_texts.py
 errors: dev
 	$(BIN)/python -m pytest -p error_texts --error-texts benchmarks/error_texts.json $(TESTS)
 	$(BIN)/python tests/error_texts.py

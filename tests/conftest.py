@@ -1,5 +1,6 @@
 """Fixtures for all tests: which backends run, a private cache, small image folders."""
 
+import ast
 import gc
 import importlib
 import importlib.util
@@ -31,32 +32,27 @@ def asked_backends() -> list[str]:
     return [name for name in BACKENDS if not LEG or name in LEG.split(',')]
 
 
-NEEDS = {
-    'test_naming.py': {'mxnet', 'pytorch'},
-    'test_mxnet_backend.py': {'mxnet', 'pytorch'},  # each is compared with the other's zoo
-    'test_pytorch_backend.py': {'mxnet', 'pytorch'},
-    'test_zoo_weights.py': {'mxnet', 'pytorch'},
-    'test_mxnet_semantics.py': {'mxnet'},
-    'test_mxnet_today.py': {'mxnet'},
-    'test_book.py': {'mxnet', 'pytorch'},  # minutes, and nothing of it depends on the other
-    'test_notebooks.py': {'mxnet', 'pytorch'},  # in a kernel that has both
-    'test_across.py': {'mxnet', 'pytorch'},
-    'test_documented_commands.py': {'mxnet', 'pytorch'},
-    'test_ladder.py': {'mxnet', 'pytorch'},
-    'test_pixels.py': {'mxnet', 'pytorch'},
-    'test_resume.py': {'mxnet', 'pytorch'},  # on the other framework, too
-}
-"""Test file -> the frameworks without which it has nothing to test."""
+def needs_of(path: Path) -> set[str]:
+    """Return the frameworks that a file needs by its ``pytestmark``, without importing it."""
+    return {
+        argument.value
+        for node in ast.parse(path.read_text(encoding='utf-8')).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'pytestmark'
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == 'pytest.mark.needs'
+        for argument in call.args
+    }
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the files that need a framework which is not of this leg."""
-    needs = NEEDS.get(collection_path.name, set())
+    """Leave out the files that need a framework which is not of this leg: they may import it."""
+    lacking = set(BACKENDS) - set(asked_backends())
+    if not lacking or collection_path.suffix != '.py':
+        return None
     # what one framework lacks has no part in reliability, which takes minutes; without any, its
     # tests of the core run
-    if collection_path.parent.name == 'reliability' and asked_backends():
-        needs = set(BACKENDS)
-    return True if needs - set(asked_backends()) else None
+    reliability = collection_path.parent.name == 'reliability' and asked_backends()
+    return True if reliability or needs_of(collection_path) & lacking else None
 
 
 NUMPY_SEMANTICS = 'mxnet-set_np'
@@ -80,7 +76,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""
     for line in (
-        'needs(framework): the test is about this framework',
+        'needs(*frameworks): the test, or its file, is about these frameworks',
         'framework: the test computes with a framework; every test that asks for one gets it',
         'slow: the test, or its file, takes seconds: it trains, or starts other processes',
     ):
@@ -93,13 +89,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         parameter = getattr(getattr(item, 'callspec', None), 'params', {}).get('backend')
         fixtures = getattr(item, 'fixturenames', ())
-        needs = NEEDS.get(item.path.name) or list(item.iter_markers('needs'))
+        needs = any(item.iter_markers('needs'))
         if needs or 'framework' in fixtures or parameter not in (None, 'reference'):
             item.add_marker('framework')
     out = [
         item
         for item in items
-        if any(mark.args[0] not in asked for mark in item.iter_markers('needs'))
+        if any(set(mark.args) - set(asked) for mark in item.iter_markers('needs'))
         or (not asked and 'framework' in getattr(item, 'fixturenames', ()))
     ]
     items[:] = [item for item in items if item not in out]
@@ -186,3 +182,12 @@ def run_config(**changes):
         'train_examples': 1, 'test_examples': 1, 'settings': Settings(),
     }  # fmt: skip
     return RunConfig(**(known | changes))
+
+
+def says(error, call, *arguments, **options):
+    """Return the one line with which a call is refused."""
+    with pytest.raises(error) as caught:
+        call(*arguments, **options)
+    text = str(caught.value)
+    assert '\n' not in text
+    return text

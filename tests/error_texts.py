@@ -1,6 +1,6 @@
 """A plugin of pytest that notes which places that make an error of ours the tests came by.
 
-    python -m pytest -p error_texts --error-texts benchmarks/error_texts.json tests/unit/test_x.py
+    python -m pytest -p error_texts --error-texts benchmarks/error_texts.json TESTS
 
 adds to the table what this run saw: for each place its message and the tests that provoked it;
 what is no longer in the code or in the tests goes. Several runs make one table, and this file as a
@@ -8,8 +8,8 @@ script makes ``docs/errors.md`` of it:
 
     python tests/error_texts.py
 
-``make errors TESTS=tests/unit/test_x.py`` does both. ``tests/unit/test_error_texts.py`` compares
-table and page with the code, so that a new place needs a test.
+``make errors TESTS=...`` does both. ``tests/unit/project/test_error_texts.py``
+compares table and page with the code, so that a new place needs a test.
 
 Only what the tests' own process makes counts: an error that a user can see deserves a test that
 sees it without a command line around it.
@@ -154,7 +154,7 @@ def load(table: Path) -> dict[str, Any]:
 
 def shown(row: dict[str, Any]) -> str:
     """Return the test of a row that the page names: one that is about the text, if there is."""
-    own = [each for each in row['tests'] if each.startswith('tests/unit/test_error_texts.py')]
+    own = [each for each in row['tests'] if '/test_error_texts.py::' in each]
     return next(iter(own or row['tests']), '')
 
 
@@ -165,7 +165,7 @@ def untested(found: list[Place], rows: dict[str, Any]) -> list[Place]:
 
 
 def tests() -> set[str]:
-    """Return every test as ``tests/unit/test_x.py::test_y``."""
+    """Return every test as ``tests/unit/data/test_x.py::test_y``."""
     return {
         '::'.join((str(path.relative_to(ROOT)), *name))
         for path in (ROOT / 'tests').rglob('test_*.py')

@@ -19,6 +19,8 @@ from d2l_ft.sources.zoo import IMAGENET
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import MIRROR_VARIABLE
 
+pytestmark = pytest.mark.needs('mxnet', 'pytorch')  # in a kernel that has both
+
 CHAPTERS = Path(__file__).parents[2] / 'chapters'
 ARCH = {'mxnet': 'resnet18_v2', 'pytorch': 'resnet18'}
 """Tab -> the architecture of its source model."""

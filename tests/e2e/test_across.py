@@ -11,7 +11,7 @@ from d2l_ft.errors import D2LFTError
 from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs('mxnet', 'pytorch')]
 
 MXNET, PYTORCH = d2l.get_backend('mxnet'), d2l.get_backend('pytorch')
 

@@ -15,7 +15,8 @@ from d2l_ft.data.opencv import cv2
 from d2l_ft.errors import D2LFTError
 from d2l_ft.optim.recipe import Recipe
 
-pytestmark = pytest.mark.slow
+# it takes minutes, and nothing of it depends on what a leg lacks
+pytestmark = [pytest.mark.slow, pytest.mark.needs('mxnet', 'pytorch')]
 
 MXNET_CELLS = (
     # the import line stands first: MXNet needs it on a Python or NumPy that came after it

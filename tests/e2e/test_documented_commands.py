@@ -27,7 +27,7 @@ from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.sources.pretrain import source_path
 from d2l_ft.storage.cache import cache_dir
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs('mxnet', 'pytorch')]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]

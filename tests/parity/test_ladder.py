@@ -20,6 +20,8 @@ from d2l_ft.parity.proof import prove, small
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
 
+pytestmark = pytest.mark.needs('mxnet', 'pytorch')
+
 
 @pytest.fixture(scope='module')
 def plan(tmp_path_factory):

@@ -13,6 +13,8 @@ from d2l_ft.parity.antialias import PIL_BITS, antialiased, by_pil, by_torch, tri
 from d2l_ft.parity.plan import Context, Plan, Trace
 from d2l_ft.parity.rungs import pixels
 
+pytestmark = pytest.mark.needs('mxnet', 'pytorch')
+
 SIZE, EXAMPLES = 32, 30
 SIDE = round(SIZE * RESIZE_RATIO)
 

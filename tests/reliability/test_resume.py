@@ -19,7 +19,8 @@ from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from d2l_ft.parity.tolerances import row
 from d2l_ft.runs.directory import Run
 
-pytestmark = pytest.mark.slow
+# a run goes on with the other framework, too
+pytestmark = [pytest.mark.slow, pytest.mark.needs('mxnet', 'pytorch')]
 
 FAULTS = Path(__file__).with_name('faults.py')
 SMALL = ['--image-size', 64, '--batch-size', 8, '--precision', 'float32', '--epochs', 3]

@@ -17,11 +17,11 @@ from conftest import make_folder
 from safetensors.numpy import save_file
 
 import d2l_ft as d2l
-from d2l_ft.backend.devices import as_request, chosen_devices
+from d2l_ft.backend.devices import chosen_devices
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.data.hub import DATA_HUB
 from d2l_ft.data.synthetic import tasks
-from d2l_ft.errors import CheckpointError, DataError, DeviceError, OptionError
+from d2l_ft.errors import CheckpointError, DataError, OptionError
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.runs.settings import Settings
 from d2l_ft.sources.pretrain import source_path
@@ -180,8 +180,7 @@ def place(workshop, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.needs('mxnet')
-@pytest.mark.needs('pytorch')
+@pytest.mark.needs('mxnet', 'pytorch')
 @pytest.mark.parametrize('name', NAMES)
 def test_the_example_of_a_public_name_works(name, place):
     from matplotlib import pyplot as plt
@@ -237,8 +236,7 @@ def test_a_run_is_trained_used_and_gone_on_with(framework, folder, tmp_path, mon
         again.net(name='fine-tuned')
 
 
-@pytest.mark.needs('mxnet')
-@pytest.mark.needs('pytorch')
+@pytest.mark.needs('mxnet', 'pytorch')
 @pytest.mark.slow
 def test_either_framework_opens_a_run(place):
     """The import line chooses, and a method may ask for the other."""
@@ -272,33 +270,6 @@ def test_what_cannot_be_done_is_told_by_the_name_of_the_argument(place):
             run.predict(['lunch.jpg', path])
 
 
-class OneGpu:
-    """The part of a backend that tells its devices."""
-
-    def devices(self, request):
-        return ['cpu'] if request == 'cpu' else ['cuda:0', 'cuda:1']
-
-    def is_gpu(self, device):
-        return device.startswith('cuda')
-
-
-@pytest.mark.parametrize(
-    ('devices', 'request_'),
-    [
-        ('auto', 'auto'), (['cpu'], 'cpu:1'), (['cpu', 'cpu'], 'cpu:2'), (['cuda:1'], 'gpu:1'),
-        (('cuda:1', 'cuda:0'), 'gpu:1,0'),
-    ],
-)  # fmt: skip
-def test_devices_are_kept_as_the_request_that_gives_them(devices, request_):
-    assert as_request(OneGpu(), devices) == request_
-
-
-@pytest.mark.parametrize('devices', [[], ['cpu', 'cuda:0'], ['cuda'], ['cuda:7']])
-def test_devices_that_no_request_gives_are_refused(devices):
-    with pytest.raises(DeviceError, match='with their numbers'):
-        as_request(OneGpu(), devices)
-
-
 @pytest.mark.slow
 def test_devices_may_be_text_or_a_sequence_everywhere(framework, folder):
     two = framework.devices('cpu:2')
@@ -323,3 +294,8 @@ def test_the_defaults_are_those_of_the_options():
     for name, each in signature.parameters.items():
         if name in defaults:
             assert each.default == defaults[name], name
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match='no attribute'):
+        _ = d2l.no_such_name

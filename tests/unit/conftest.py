@@ -1,0 +1,47 @@
+"""Fixtures for the tests of what errors say: places where nothing can be written, and a run."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from conftest import run_config
+
+from d2l_ft.runs.directory import Run
+
+
+@pytest.fixture
+def blocked(tmp_path):
+    """Return a path below what is a file, so that no user can write there."""
+    (tmp_path / 'file').write_text('')
+    return tmp_path / 'file' / 'below'
+
+
+@pytest.fixture
+def closed():
+    """Return a folder, and what takes from this process the right to write there for a moment."""
+    with tempfile.TemporaryDirectory(dir='/tmp') as name:  # those of pytest are closed already
+
+        @contextlib.contextmanager
+        def as_another():
+            root = os.geteuid() == 0  # who may read and write everything
+            os.chmod(name, 0o555)
+            try:
+                if root:
+                    os.seteuid(65534)
+                yield
+            finally:
+                if root:
+                    os.seteuid(0)
+                os.chmod(name, 0o755)
+
+        yield Path(name), as_another
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a run without checkpoints."""
+    found = Run(tmp_path / 'run', run_config())
+    found.save_config()
+    return found
