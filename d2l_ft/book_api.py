@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.backend.devices import Devices, chosen_devices
+from d2l_ft.backend.devices import Devices, resolve_devices
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.registry import backend_of, get_backend, module_of
 from d2l_ft.errors import DeviceError, ModelError
@@ -159,7 +159,7 @@ def reduction_of(trainer: Any, reduction: str | None) -> str:
     return reduction or str(getattr(trainer, 'd2l_reduction', 'book'))
 
 
-def step_of(backend: Backend, loss: Any, reduction: str) -> str:
+def describe_step(backend: Backend, loss: Any, reduction: str) -> str:
     """Return in words of what a step takes the gradient, for the summary."""
     if reduction != 'book':
         return MEAN if reduction == 'mean' else SUM
@@ -205,7 +205,7 @@ def train_batch_ch13(
         True
     """
     backend = backend_of(net)
-    placed = backend.place(net, chosen_devices(backend, devices))
+    placed = backend.place(net, resolve_devices(backend, devices))
     sums = backend.train_step(placed, trainer, (X, y), loss, reduction_of(trainer, reduction))
     join_replicas(backend, placed)
     return sums.loss, sums.correct
@@ -301,7 +301,7 @@ def train_ch13(
     from d2l_ft.report.live import LiveCurves
 
     backend = backend_of(net)
-    chosen = chosen_devices(backend, 'auto' if devices is None else devices)
+    chosen = resolve_devices(backend, 'auto' if devices is None else devices)
     placed = backend.place(net, chosen)
     reduction = reduction_of(trainer, reduction)
     training = Trainer(
@@ -320,7 +320,7 @@ def train_ch13(
     if training.interrupted:
         raise Stopped(training.interrupted)
     if history and not quiet:
-        print(summary(history[-1], chosen, step_of(backend, loss, reduction)))
+        print(summary(history[-1], chosen, describe_step(backend, loss, reduction)))
     return history
 
 
@@ -371,7 +371,7 @@ def train_fine_tuning(
     dataset = load_data(data)
     train_iter, test_iter = dataset.loaders(backend, batch_size, image_size=image_size, seed=seed)
     multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
-    chosen = chosen_devices(backend, devices)
+    chosen = resolve_devices(backend, devices)
     placed = backend.place(net, chosen)
     trainer = backend.build_trainer(placed, Recipe(learning_rate, head_lr_mult=multiplier))
     return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)

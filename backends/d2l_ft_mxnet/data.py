@@ -20,7 +20,7 @@ from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler, Key
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
-from d2l_ft.system.signals import be_worker
+from d2l_ft.system.signals import set_worker_signals
 from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
 Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -50,7 +50,7 @@ class ImageFiles(IndexedImages, Dataset):
         self.forked = forked
         self.numpy = numpy_semantics()  # a Gluon transform may be written for one of the two
 
-    def transformed(self, path: str, epoch: int, index: int) -> NDArray[Any]:
+    def apply_transform(self, path: str, epoch: int, index: int) -> NDArray[Any]:
         """Return the transform of an image, with draws that depend on the key alone."""
         words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)
         python, numpy = random.getstate(), np.random.get_state()
@@ -164,7 +164,7 @@ class Workers:
 
 def work(files: ImageFiles, pipe: Connection, parents: Sequence[Connection]) -> None:
     """Be a process of ``Workers``, as long as the parent has an end of the pipe."""
-    be_worker()
+    set_worker_signals()
     for each in parents:  # a fork copies them
         each.close()
     while True:
@@ -214,13 +214,13 @@ class ImageLoader:
             DataError: An image can't be read, or no batch comes.
             WorkerDied: A worker was killed.
         """
-        prepare = self.prepare()
-        for batch in self.received():
+        to_input = self.make_converter()
+        for batch in self.receive():
             if isinstance(batch, DataError):
                 raise batch
-            yield prepare(*batch)
+            yield to_input(*batch)
 
-    def prepare(self) -> Callable[[NDArray[Any], NDArray[Any]], Batch]:
+    def make_converter(self) -> Callable[[NDArray[Any], NDArray[Any]], Batch]:
         """Return what makes the arrays that have arrived into a batch."""
         pipeline, device = self.pipeline, self.device
         ours = isinstance(pipeline, Pipeline)
@@ -228,15 +228,15 @@ class ImageLoader:
             return lambda images, labels: to_batch(
                 pipeline.to_float(images) if ours else images, labels
             )
-        standardise = look_up(pipeline, device) if ours else lambda images: images
+        standardise = make_lookup(pipeline, device) if ours else lambda images: images
 
-        def sent(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
+        def send(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
             there, marks = (each.as_in_context(device) for each in to_batch(images, labels))
             return standardise(there), marks
 
-        return sent
+        return send
 
-    def received(self) -> Iterator[Any]:
+    def receive(self) -> Iterator[Any]:
         """Yield what the workers send.
 
         Raises:
@@ -252,7 +252,7 @@ class ImageLoader:
             ) from error
 
 
-def look_up(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray], mx.nd.NDArray]:
+def make_lookup(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray], mx.nd.NDArray]:
     """Return ``to_float`` for a device, bit for bit; the tables go there once.
 
     Returns:

@@ -18,7 +18,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 from d2l_ft.backend.common import check_place, choose_devices
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.hardware import has_bfloat16, usable_cores
-from d2l_ft_mxnet import semantics as both
+from d2l_ft_mxnet.semantics import convert, in_legacy, made_in_numpy, semantics, uses_numpy
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Placed:
         devices: Contexts on which it lies.
         precision: 'float32' or 'bfloat16'.
         half: Block that computes for the net in bfloat16, with its parameters.
-        parts: The net's parameters when it was placed in bfloat16, and their ``grad_req``.
+        trainability: The net's parameters when it was placed in bfloat16, and their ``grad_req``.
         checked: A graph of the net, and the block that computes it and marks what overflowed.
     """
 
@@ -38,7 +38,7 @@ class Placed:
     devices: list[mx.Context]
     precision: str = 'float32'
     half: SymbolBlock | None = None
-    parts: list[tuple[Parameter, str]] | None = None
+    trainability: list[tuple[Parameter, str]] | None = None
     checked: tuple[Any, Any] = (None, None)
 
 
@@ -128,16 +128,18 @@ def place(
         check_bfloat16(net, spots)
     if contexts(net) != spots:
         average_statistics(net)
-        with both.semantics(numpy=bool(both.made_in(net))):
+        with semantics(numpy=bool(made_in_numpy(net))):
             for parameter in parameters(net).values():
                 parameter.reset_ctx(spots)
     if precision != 'bfloat16':
         return Placed(net, spots)
-    images, outputs = symbol(net)
-    return Placed(net, spots, precision, traced(outputs, images, net, precision), parts(net))
+    images, outputs = trace(net)
+    return Placed(
+        net, spots, precision, symbol_block(outputs, images, net, precision), trainability(net)
+    )
 
 
-def parts(net: Block) -> list[tuple[Parameter, str]]:
+def trainability(net: Block) -> list[tuple[Parameter, str]]:
     """Return what must not change behind a traced graph: parameters, and which of them learn."""
     return [(each, each.grad_req) for each in net.collect_params().values()]
 
@@ -157,12 +159,12 @@ def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:
         raise ModelError('bfloat16 needs a HybridBlock with float32 parameters: use float32')
 
 
-def symbol(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
+def trace(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
     """Return the symbols of a net's images and of its outputs, in legacy classes."""
-    numpy = both.of(net)
-    with both.semantics(numpy=numpy):
+    numpy = uses_numpy(net)
+    with semantics(numpy=numpy):
         images = mx.sym.var('data', dtype=dtype(net))
-        return images, both.convert(net(both.convert(images, numpy=numpy)), numpy=False)
+        return images, convert(net(convert(images, numpy=numpy)), numpy=False)
 
 
 def dtype(net: Block) -> Any:
@@ -170,8 +172,8 @@ def dtype(net: Block) -> Any:
     return next((each.dtype for each in parameters(net).values()), 'float32')
 
 
-@both.in_legacy
-def traced(
+@in_legacy
+def symbol_block(
     outputs: mx.sym.Symbol, images: mx.sym.Symbol, net: Block, precision: str
 ) -> SymbolBlock:
     """Return a block that computes one symbol from another with the parameters of a net.
@@ -200,9 +202,9 @@ def run(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     """Return the outputs of a net for the images of one context."""
     if placed.half is None:
         return placed.net(images)
-    with both.semantics(numpy=False):
+    with semantics(numpy=False):
         outputs = placed.half(images.as_nd_ndarray())
-    return both.convert(outputs, numpy=isinstance(images, mx.np.ndarray))
+    return convert(outputs, numpy=isinstance(images, mx.np.ndarray))
 
 
 def check_placed(placed: Placed) -> None:
@@ -212,7 +214,7 @@ def check_placed(placed: Placed) -> None:
         ModelError: It lies on other contexts, or what its graph for bfloat16 was made of changed.
     """
     moved = contexts(placed.net) != placed.devices
-    if moved or (placed.half is not None and placed.parts != parts(placed.net)):
+    if moved or (placed.half is not None and placed.trainability != trainability(placed.net)):
         raise ModelError('the net was changed after it was placed: place it again')
 
 
@@ -231,17 +233,17 @@ def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     graph = (half or net)._get_graph(images)  # Gluon's: a net that was changed has another
     kept, checked = placed.checked
     if kept is not graph:
-        (data,), outputs = both.convert(graph, numpy=False)
+        (data,), outputs = convert(graph, numpy=False)
         data._set_attr(__dtype__='0')  # float32, in MXNet's numbers
-        checked = traced(marked(outputs, half=half is not None), data, net, 'float32')
+        checked = symbol_block(mark_overflow(outputs, half=half is not None), data, net, 'float32')
         placed.checked = graph, checked
-    with both.semantics(numpy=False):
+    with semantics(numpy=False):
         outputs = checked(images.as_nd_ndarray())
-    return both.convert(outputs, numpy=isinstance(images, mx.np.ndarray))
+    return convert(outputs, numpy=isinstance(images, mx.np.ndarray))
 
 
-@both.in_legacy
-def marked(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
+@in_legacy
+def mark_overflow(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
     """Return a graph's outputs, (batch, width), plus 0 x the sums of what an operator could hide.
 
     That adds nothing to an example, or not-a-number where one of these is not finite.
@@ -300,8 +302,8 @@ def average_statistics(net: Block) -> None:
     for name, parameter in parameters(net).items():
         if not name.rpartition('.')[2].startswith('running_'):
             continue
-        replicas = both.convert(parameter.list_data(), numpy=False)
-        with autograd.pause(), both.semantics(numpy=False):
+        replicas = convert(parameter.list_data(), numpy=False)
+        with autograd.pause(), semantics(numpy=False):
             first = replicas[0]
             apart = sum(each.as_in_context(first.context) - first for each in replicas[1:])
             mean = first + apart / len(replicas)

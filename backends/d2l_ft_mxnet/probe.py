@@ -23,7 +23,7 @@ from d2l_ft.optim.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
 from d2l_ft_mxnet.model import blocks, head
 from d2l_ft_mxnet.placement import Placed, parameters
-from d2l_ft_mxnet.semantics import convert, in_legacy, of, semantics
+from d2l_ft_mxnet.semantics import convert, in_legacy, semantics, uses_numpy
 from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameters
 from d2l_ft_mxnet.training import example_losses, shares
 
@@ -94,7 +94,10 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
     hooks = [block.register_forward_hook(keep(name)) for name, block in layers(net).items()]
     try:
         # statistics move in backward only, so not here
-        with autograd.record(train) if train else autograd.pause(), semantics(numpy=of(net)):
+        with (
+            autograd.record(train) if train else autograd.pause(),
+            semantics(numpy=uses_numpy(net)),
+        ):
             ((images, _),) = shares(net, batch)
             net(images)
     finally:
@@ -106,7 +109,7 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
 
 def losses(net: Block, batch: Batch) -> NDArray[Any]:
     """Return the cross-entropy of each example in eval mode, (batch,)."""
-    with autograd.pause(), semantics(numpy=of(net)):
+    with autograd.pause(), semantics(numpy=uses_numpy(net)):
         ((images, labels),) = shares(net, batch)
         return to_array(example_losses(None, net(images), labels))
 
@@ -138,7 +141,7 @@ def head_layout(net: Block) -> dict[str, Any]:
     return {'kind': kind, 'inputs': inputs, 'outputs': outputs}
 
 
-def norms(net: Block) -> list[Any]:
+def batch_norms(net: Block) -> list[Any]:
     """Return the BatchNorm layers."""
     return [block for block in blocks(net) if isinstance(block, _BatchNorm)]
 
@@ -149,7 +152,7 @@ def split(placed: Placed, batch: Batch) -> list[NDArray[Any]]:
 
 
 @contextmanager
-def other_rounding() -> Iterator[None]:
+def round_differently() -> Iterator[None]:
     """Compute the same with other kernels, which round otherwise: MXNet 1.9 offers none."""
     yield
 
@@ -158,14 +161,14 @@ STACKS = ('gluon',)
 """Gluon's ways to resize: OpenCV's."""
 
 
-def decoded(path: str) -> NDArray[Any]:
+def decode(path: str) -> NDArray[Any]:
     """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
     image: NDArray[Any] = read_image(path).asnumpy()
     return image
 
 
 @in_legacy
-def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
+def train_transform(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's own transforms make of a file, for given draws.
 
     Args:
@@ -180,14 +183,14 @@ def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> di
     """
     top, left, height, width = box
     crop = transforms.CropResize(left, top, width, height, size, 1)(read_image(path))
-    return standardised(crop, flip=flip)
+    return standardise(crop, flip=flip)
 
 
 @in_legacy
-def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+def eval_transform(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
     """Return what Gluon's Resize to a square and CenterCrop make of a file."""
     resized = transforms.Resize((side, side), keep_ratio=False, interpolation=1)(read_image(path))
-    return standardised(transforms.CenterCrop(size)(resized), flip=False)
+    return standardise(transforms.CenterCrop(size)(resized), flip=False)
 
 
 @in_legacy
@@ -198,7 +201,7 @@ def center_edges(sides: Sequence[int], size: int) -> list[int]:
     return [int(crop(square)[0, 0, 0].asscalar()) for square in squares]
 
 
-def standardised(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
+def standardise(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
     """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
     if flip:
         crop = mx.nd.image.flip_left_right(crop)
@@ -207,7 +210,9 @@ def standardised(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
 
 
 @in_legacy
-def own_draws(height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
+def draw_crops_and_flips(
+    height: int, width: int, count: int, seed: int
+) -> tuple[NDArray[Any], int]:
     """Return boxes of Gluon's RandomResizedCrop, (count, 4), and the flips of ``count``."""
     image = mx.nd.zeros((height, width, 3), dtype='uint8')
     position = mx.nd.arange(2).reshape((1, 2, 1))
@@ -226,7 +231,7 @@ BOOK_ARCH = 'resnet18_v2'
 """The source model of the book's MXNet tab."""
 
 
-def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
     """Train with the book's own package, as its MXNet tab prints it, in float64.
 
     Args:

@@ -74,7 +74,7 @@ def array(values: Any, *, numpy: bool, ctx: Any = None, dtype: Any = None) -> An
     return make(values, ctx=ctx, dtype=values.dtype if dtype is None else dtype)
 
 
-def made_in(net: Block) -> bool | None:
+def made_in_numpy(net: Block) -> bool | None:
     """Tell whether a net's parameters were made in NumPy semantics; None if there are no values."""
     for parameter in net.collect_params().values():
         if parameter._data is not None:
@@ -82,13 +82,13 @@ def made_in(net: Block) -> bool | None:
     return None
 
 
-def of(net: Block) -> bool:
+def uses_numpy(net: Block) -> bool:
     """Tell whether to compute with a net in NumPy semantics.
 
     It is the caller's semantics for a net of ours, which runs in both, and for one without values;
     otherwise that in which the net was made.
     """
-    made = None if isinstance(net, Neutral) else made_in(net)
+    made = None if isinstance(net, Neutral) else made_in_numpy(net)
     return numpy_semantics() if made is None else made
 
 
@@ -109,7 +109,7 @@ def legacy_parameters(net: Any) -> Iterator[None]:
 
     A compiled graph takes both classes, so only a net that is not hybridized needs it.
     """
-    if net._active or not made_in(net):
+    if net._active or not made_in_numpy(net):
         yield
         return
     parameters = net.collect_params().values()

@@ -14,7 +14,7 @@ from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_names import canonical_names
 from d2l_ft.models.state import State, check_state
 from d2l_ft_mxnet.placement import Placed, average_statistics, parameters
-from d2l_ft_mxnet.semantics import array, made_in, semantics
+from d2l_ft_mxnet.semantics import array, made_in_numpy, semantics
 
 
 def canonical_parameters(net: Block) -> dict[str, Parameter]:
@@ -51,7 +51,7 @@ def get_state(placed: Placed) -> State:
     Raises:
         ModelError: The net is not initialised, or has not seen a batch to infer its shapes.
     """
-    net = check_known(placed.net)
+    net = check_initialised(placed.net)
     average_statistics(net)
     return {
         name: to_array(parameter.list_data()[0])
@@ -59,7 +59,7 @@ def get_state(placed: Placed) -> State:
     }
 
 
-def check_known(net: Block) -> Block:
+def check_initialised(net: Block) -> Block:
     """Return the net if all of its parameters have values.
 
     Raises:
@@ -92,9 +92,9 @@ def write_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         ModelError: A name or shape is missing, unknown or different.
     """
-    wanted = canonical_parameters(check_known(net))
+    wanted = canonical_parameters(check_initialised(net))
     check_state(state, {name: each.shape for name, each in wanted.items()})
-    numpy = bool(made_in(net))
+    numpy = bool(made_in_numpy(net))
     with semantics(numpy=numpy):
         for name, parameter in wanted.items():
             parameter.set_data(new_array(state[name], parameter, numpy=numpy))
@@ -173,7 +173,7 @@ def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[
             raise ModelError('the state has velocities, but the trainer has no momentum')
         check_state(state, {name: each.shape for name, (each, _) in trained.items()})
     if not trainer._kv_initialized:
-        with semantics(numpy=bool(made_in(placed.net))):
+        with semantics(numpy=bool(made_in_numpy(placed.net))):
             trainer._init_kvstore()
     for updater in updaters(trainer):
         for name, (parameter, index) in trained.items():

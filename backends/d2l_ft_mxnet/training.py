@@ -19,14 +19,21 @@ from d2l_ft_mxnet.placement import (
     check_placed,
     contexts,
     dtype,
-    marked,
+    mark_overflow,
     parameters,
     run,
     run_checked,
-    symbol,
-    traced,
+    symbol_block,
+    trace,
 )
-from d2l_ft_mxnet.semantics import convert, in_legacy, made_in, of, semantics, to_caller
+from d2l_ft_mxnet.semantics import (
+    convert,
+    in_legacy,
+    made_in_numpy,
+    semantics,
+    to_caller,
+    uses_numpy,
+)
 from d2l_ft_mxnet.state import to_array
 
 Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -107,14 +114,14 @@ def train_step(
     """
     check_step(placed, trainer, reduction)
     net = placed.net
-    with semantics(numpy=of(net)):
+    with semantics(numpy=uses_numpy(net)):
         split, outputs, losses = shares(net, batch), [], []
         with autograd.record():
             for images, labels in split:
                 outputs.append(run(placed, images))
                 losses.append(example_losses(loss, outputs[-1], labels))
         autograd.backward(losses)
-    with semantics(numpy=bool(made_in(net))):
+    with semantics(numpy=bool(made_in_numpy(net))):
         clear_idle(trainer, placed.devices[len(split) :])
         trainer._optimizer.allow_np_array = True  # of a net that was made in the other semantics
         examples = len(batch[1])
@@ -141,9 +148,9 @@ def shares(net: Block, batch: Any) -> list[Share]:
     leaves the last contexts out.
     """
     images, labels = to_caller(batch)
-    used = contexts(net)[: len(labels)]
+    busy = contexts(net)[: len(labels)]
     halves = [
-        gluon.utils.split_and_load(each, used, even_split=False)
+        gluon.utils.split_and_load(each, busy, even_split=False)
         for each in (images.astype(dtype(net), copy=False), labels)
     ]
     return list(zip(*halves, strict=True))
@@ -213,7 +220,7 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
     zero = mx.nd.zeros((1,), contexts(net)[0]).as_np_ndarray()
     loss, correct, examples = zero, zero, 0
     for batch in loader:
-        with autograd.pause(), semantics(numpy=of(net)):
+        with autograd.pause(), semantics(numpy=uses_numpy(net)):
             split = shares(net, batch)
             outputs = [run_checked(placed, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
@@ -244,13 +251,13 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     check_placed(placed)
     if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
         raise ModelError(RANDOM_FEATURES)
-    (images, outputs), top = symbol(net), head(net)
+    (images, outputs), top = trace(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')
-    seen_by_head = outputs.get_children()[0]
+    head_inputs = outputs.get_children()[0]
     if getattr(net, 'd2l_arch', None) is not None:
-        seen_by_head = marked(seen_by_head, half=placed.precision == 'bfloat16')
-    body = traced(seen_by_head, images, net, placed.precision)
+        head_inputs = mark_overflow(head_inputs, half=placed.precision == 'bfloat16')
+    body = symbol_block(head_inputs, images, net, placed.precision)
     average_statistics(net)
     found = []
     for batch in loader:
@@ -265,6 +272,6 @@ def logits(placed: Placed, batch: Any) -> NDArray[Any]:
     net = placed.net
     check_placed(placed)
     average_statistics(net)
-    with autograd.pause(), semantics(numpy=of(net)):
+    with autograd.pause(), semantics(numpy=uses_numpy(net)):
         outputs = [run_checked(placed, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])

@@ -20,7 +20,7 @@ from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
-from d2l_ft.system.signals import be_worker
+from d2l_ft.system.signals import set_worker_signals
 
 Batch = tuple[Tensor, Tensor]
 
@@ -28,7 +28,7 @@ Batch = tuple[Tensor, Tensor]
 class ImageFiles(IndexedImages, Dataset[Item]):
     """The image files as PyTorch's Dataset; another transform is torchvision's, of a PIL image."""
 
-    def transformed(self, path: str, epoch: int, index: int) -> Any:
+    def apply_transform(self, path: str, epoch: int, index: int) -> Any:
         """Return the transform of an image, with draws that depend on the key alone."""
         image, before = open_rgb(path), random.getstate()
         words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
@@ -69,7 +69,7 @@ def collate(items: Sequence[Item]) -> Batch | DataError:
 def start_worker(_: int) -> None:
     """Compute on one thread in a worker: a forked thread pool hangs."""
     torch.set_num_threads(1)
-    be_worker()
+    set_worker_signals()
 
 
 class ImageLoader:
@@ -107,33 +107,33 @@ class ImageLoader:
             DataError: An image can't be read.
             WorkerDied: A worker was killed.
         """
-        standardise = self.standardise()
-        for batch in self.received():
+        to_input = self.make_converter()
+        for batch in self.receive():
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
             if self.device is not None:
                 images = images.to(self.device, non_blocking=True)
                 labels = labels.to(self.device, non_blocking=True)
-            yield standardise(images), labels
+            yield to_input(images), labels
 
-    def standardise(self) -> Callable[[Tensor], Tensor]:
+    def make_converter(self) -> Callable[[Tensor], Tensor]:
         """Return what makes the images of a batch that has arrived into the net's input."""
         pipeline = self.pipeline
         if not isinstance(pipeline, Pipeline):
             return lambda images: images
         if self.device is None:
             return lambda crops: torch.from_numpy(pipeline.to_float(crops.numpy()))
-        return look_up(pipeline, self.device)
+        return make_lookup(pipeline, self.device)
 
-    def received(self) -> Iterator[Batch | DataError]:
+    def receive(self) -> Iterator[Batch | DataError]:
         """Yield what the workers send.
 
         Raises:
             WorkerDied: A worker was killed; the others are ended.
         """
         try:
-            with quiet_children():
+            with keep_child_handler():
                 batches = iter(self.batches)
             yield from batches
         except (RuntimeError, OSError, EOFError) as error:
@@ -147,7 +147,7 @@ class ImageLoader:
 
 
 @contextmanager
-def quiet_children() -> Iterator[None]:
+def keep_child_handler() -> Iterator[None]:
     """Keep torch's handler of SIGCHLD away, which a loader sets when it starts its workers.
 
     It raises in whatever the main thread does when a worker dies, be it the middle of a step;
@@ -161,7 +161,7 @@ def quiet_children() -> Iterator[None]:
             signal.signal(signal.SIGCHLD, former)
 
 
-def look_up(pipeline: Pipeline, device: torch.device) -> Callable[[Tensor], Tensor]:
+def make_lookup(pipeline: Pipeline, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return ``to_float`` for a device, bit for bit.
 
     The tables go there once: a copy for each batch would have the host wait for the device.

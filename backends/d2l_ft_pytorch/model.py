@@ -145,11 +145,11 @@ def head(net: nn.Module) -> nn.Module:
 
 def body_parameters(net: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of every module but the output layer, each once."""
-    skipped = set(head(net).modules())
+    head_modules = set(head(net).modules())
     found = {
         id(parameter): parameter
         for module in net.modules()
-        if module not in skipped
+        if module not in head_modules
         for parameter in module.parameters(recurse=False)
     }
     return list(found.values())
@@ -176,8 +176,8 @@ def train_mode(net: nn.Module) -> None:
     net.train()
     for module in net.modules():
         if isinstance(module, _BatchNorm):
-            own = list(module.parameters()) or frozen_body(net)
-            if own and not any(parameter.requires_grad for parameter in own):
+            parameters = list(module.parameters()) or frozen_body(net)
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
 

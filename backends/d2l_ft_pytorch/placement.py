@@ -97,13 +97,20 @@ def place(
     Raises:
         DeviceError: No device, or an unknown precision.
     """
-    spots = [home(net)[0]] if devices is None else [torch.device(device) for device in devices]
+    spots = (
+        [device_and_dtype(net)[0]]
+        if devices is None
+        else [torch.device(device) for device in devices]
+    )
     check_place(spots, precision)
     strict = precision == 'float32'
     if strict and any(spot.type == 'cuda' for spot in spots):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if precision == 'auto':
-        fast = all(computes_bfloat16(spot) for spot in spots) and home(net)[1] != torch.float64
+        fast = (
+            all(computes_bfloat16(spot) for spot in spots)
+            and device_and_dtype(net)[1] != torch.float64
+        )
         precision = 'bfloat16' if fast else 'float32'
     last = not strict if channels_last is None else channels_last
     layout = torch.channels_last if last else torch.contiguous_format
@@ -113,7 +120,7 @@ def place(
 
 
 @contextmanager
-def memory_told() -> Iterator[None]:
+def explain_full_memory() -> Iterator[None]:
     """Tell in one line that a GPU's memory is too small for what the block computes.
 
     Raises:
@@ -135,7 +142,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     return has_bfloat16()
 
 
-def home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(net: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return the device and dtype of a module, which are those of its first floating tensor."""
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.is_floating_point():

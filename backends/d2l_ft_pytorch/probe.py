@@ -20,7 +20,7 @@ from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft_pytorch.data import open_rgb
 from d2l_ft_pytorch.model import head, train_mode
-from d2l_ft_pytorch.placement import Placed, home
+from d2l_ft_pytorch.placement import Placed, device_and_dtype
 from d2l_ft_pytorch.state import float_tensors, to_array, write_state
 from d2l_ft_pytorch.training import GluonSGD, shares
 
@@ -33,7 +33,7 @@ class GluonBatchNorm2d(nn.BatchNorm2d):
     so never where nothing asks for a gradient.
     """
 
-    # None in BatchNorm2d where the statistics are not kept: those of the nets here are
+    # None in BatchNorm2d where the statistics are not buffers: those of the nets here are
     momentum: float
     running_mean: Tensor
     running_var: Tensor
@@ -83,7 +83,7 @@ def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> n
 
 def round_rates(trainer: GluonSGD) -> None:
     """Round rate, decay, momentum and 1 / batch size to float32, as MXNet's operators take them."""
-    trainer.rounded = True
+    trainer.rounds_mean = True
     for group in trainer.param_groups:
         for key in ('lr', 'weight_decay', 'momentum'):
             group[key] = float(np.float32(group[key]))
@@ -117,9 +117,9 @@ def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], *, train: bool = 
         )
         for name, module in layers(net).items()
     ]
-    device, dtype = home(net)
+    device, dtype = device_and_dtype(net)
     modes = [(module, module.training) for module in net.modules()]
-    kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     train_mode(net) if train else net.eval()
     try:
         with torch.no_grad():
@@ -130,13 +130,13 @@ def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], *, train: bool = 
         for module, training in modes:
             module.training = training
         for name, buffer in net.named_buffers():
-            buffer.data.copy_(kept[name])
+            buffer.data.copy_(buffers[name])
     return {name: to_array(output) for name, output in found.items()}
 
 
 def losses(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[Any]:
     """Return the cross-entropy of each example in eval mode, (batch,)."""
-    device, dtype = home(net)
+    device, dtype = device_and_dtype(net)
     net.eval()
     with torch.no_grad():
         outputs = net(batch[0].to(device, dtype))
@@ -173,7 +173,7 @@ def head_layout(net: nn.Module) -> dict[str, Any]:
     return {'kind': kind, 'inputs': inputs, 'outputs': outputs}
 
 
-def norms(net: nn.Module) -> list[Any]:
+def batch_norms(net: nn.Module) -> list[Any]:
     """Return the BatchNorm layers."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
@@ -184,7 +184,7 @@ def split(placed: Placed, batch: tuple[Tensor, Tensor]) -> list[NDArray[Any]]:
 
 
 @contextmanager
-def other_rounding() -> Iterator[None]:
+def round_differently() -> Iterator[None]:
     """Compute the same with other kernels, which round otherwise: without oneDNN."""
     with torch.backends.mkldnn.flags(enabled=False):
         yield
@@ -194,12 +194,12 @@ STACKS = ('tensor', 'tensor-antialias', 'pil')
 """torchvision's ways to resize: uint8 tensors without and with antialias, and PIL images."""
 
 
-def decoded(path: str) -> NDArray[Any]:
+def decode(path: str) -> NDArray[Any]:
     """Return what torchvision's own reader makes of a file, (height, width, 3) RGB uint8."""
     return np.asarray(open_rgb(path))
 
 
-def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
+def train_transform(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
     """Return what torchvision's own transforms make of a file, for given draws.
 
     Args:
@@ -217,16 +217,16 @@ def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> di
     crop = v2.functional.resized_crop(
         given, *box, [size, size], v2.InterpolationMode.BILINEAR, stack != 'tensor'
     )
-    return standardised(crop, flip=flip)
+    return standardise(crop, flip=flip)
 
 
-def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+def eval_transform(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
     """Return what torchvision's Resize to a square makes of a file, and of it the centre."""
     image = open_rgb(path)
     given: Any = image if stack == 'pil' else v2.functional.pil_to_tensor(image)
     resized = v2.Resize((side, side), antialias=stack != 'tensor')(given)
     edge = (side - size) // 2  # where CenterCrop rounds otherwise is told by center_edges
-    return standardised(v2.functional.crop(resized, edge, edge, size, size), flip=False)
+    return standardise(v2.functional.crop(resized, edge, edge, size, size), flip=False)
 
 
 def center_edges(sides: Sequence[int], size: int) -> list[int]:
@@ -235,7 +235,7 @@ def center_edges(sides: Sequence[int], size: int) -> list[int]:
     return [int(crop(torch.arange(side).expand(1, side, side))[0, 0, 0]) for side in sides]
 
 
-def standardised(crop: Any, *, flip: bool) -> dict[str, Any]:
+def standardise(crop: Any, *, flip: bool) -> dict[str, Any]:
     """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
     if flip:
         crop = v2.functional.horizontal_flip(crop)
@@ -245,7 +245,9 @@ def standardised(crop: Any, *, flip: bool) -> dict[str, Any]:
     return {'crop': tensor.permute(1, 2, 0).numpy(), 'float': floats.numpy()}
 
 
-def own_draws(height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
+def draw_crops_and_flips(
+    height: int, width: int, count: int, seed: int
+) -> tuple[NDArray[Any], int]:
     """Return boxes of torchvision's RandomResizedCrop, (count, 4), and the flips of ``count``."""
     image = torch.zeros(1, height, width, dtype=torch.uint8)
     position = torch.arange(2, dtype=torch.uint8).reshape(1, 1, 2)
@@ -262,7 +264,7 @@ BOOK_ARCH = 'resnet18'
 """The source model of the book's PyTorch tab."""
 
 
-def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
     """Train with the book's own package, as its PyTorch tab prints it, in float64.
 
     Args:

@@ -169,8 +169,8 @@ def velocity(trainer: torch.optim.SGD, parameter: nn.Parameter, rate: float) -> 
     """Return rate x momentum buffer of a parameter; None if there is none yet."""
     kept = trainer.state.get(parameter, {})
     buffer: Tensor | None = kept.get('momentum_buffer')
-    own: Tensor | None = kept.get('velocity')
-    return own if buffer is None else buffer * rate
+    velocity: Tensor | None = kept.get('velocity')
+    return velocity if buffer is None else buffer * rate
 
 
 def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
@@ -185,11 +185,11 @@ def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[
     trained = trainer_parameters(placed.net, trainer)
     wanted = {name: parameter for name, (parameter, _) in trained.items()}
     new = to_tensors(state, wanted) if state else {}
-    own = hasattr(trainer, 'KEEPS_VELOCITY')
+    gluon_like = hasattr(trainer, 'KEEPS_VELOCITY')
     for name, (parameter, rate) in trained.items():
         trainer.state.pop(parameter, None)
         if name in new:
             kept = torch.empty_like(parameter, requires_grad=False).copy_(new[name])
             trainer.state[parameter] = (
-                {'velocity': kept} if own else {'momentum_buffer': kept / rate}
+                {'velocity': kept} if gluon_like else {'momentum_buffer': kept / rate}
             )

@@ -20,8 +20,8 @@ from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.placement import (
     Placed,
     average_statistics,
-    home,
-    memory_told,
+    device_and_dtype,
+    explain_full_memory,
     replicas,
     send_parameters,
 )
@@ -39,13 +39,13 @@ class GluonSGD(torch.optim.SGD):
     change the new rate also applies to the old gradients. Without momentum it is torch's SGD.
 
     Attributes:
-        rounded: Whether the mean over a batch is taken with 1 / batch size rounded to float32, as
-            Gluon's trainer takes it: off, but for proofs in float64.
+        rounds_mean: Whether the mean over a batch is taken with 1 / batch size rounded to float32,
+            as Gluon's trainer takes it: off, but for proofs in float64.
         d2l_reduction: The recipe's reduction of the loss over a batch, for the book's functions.
     """
 
     KEEPS_VELOCITY = True
-    rounded = False
+    rounds_mean = False
     d2l_reduction: str
 
     @torch.no_grad()
@@ -94,18 +94,18 @@ def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
         everything = trainable(list(net.parameters()))
         if not everything:
             raise ModelError('the net has no trainable parameter')
-        return carrying(recipe, [group(everything, recipe, 1.0)])
+        return make_sgd(recipe, [parameter_group(everything, recipe, 1.0)])
     body, top = body_parameters(net), list(head(net).parameters())
     check_groups(body, top, trainable(top))
     groups = [
-        group(trainable(body), recipe, 1.0),
-        group(trainable(top), recipe, recipe.head_lr_mult),
+        parameter_group(trainable(body), recipe, 1.0),
+        parameter_group(trainable(top), recipe, recipe.head_lr_mult),
     ]
-    filled = [each for each in groups if each['params']]
-    return carrying(recipe, filled)
+    nonempty = [each for each in groups if each['params']]
+    return make_sgd(recipe, nonempty)
 
 
-def carrying(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
+def make_sgd(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
     """Return SGD over parameter groups, with what the recipe says of the loss."""
     trainer = GluonSGD(
         groups,
@@ -117,7 +117,9 @@ def carrying(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
     return trainer
 
 
-def group(parameters: list[nn.Parameter], recipe: Recipe, multiplier: float) -> dict[str, Any]:
+def parameter_group(
+    parameters: list[nn.Parameter], recipe: Recipe, multiplier: float
+) -> dict[str, Any]:
     """Return a parameter group whose rate is a multiple of the recipe's, and which knows it."""
     rate = recipe.learning_rate * multiplier
     return {'params': parameters, 'lr': rate, 'lr_mult': multiplier}
@@ -134,7 +136,7 @@ def trainable(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-@memory_told()
+@explain_full_memory()
 def train_step(
     placed: Placed,
     trainer: torch.optim.Optimizer,
@@ -172,11 +174,11 @@ def train_step(
     trainer.zero_grad(set_to_none=True)
     outputs, labels = forward(placed, batch)
     values = loss_values(loss, outputs, labels)
-    total = summed_loss(loss, values, len(labels))
+    total = loss_sum(loss, values, len(labels))
     if reduction == 'book':
         values.sum().backward()
     else:
-        (mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
+        (batch_mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
     gather_gradients(placed)
     trainer.step()
     return Sums(total.detach(), hits(outputs, labels), len(labels))
@@ -185,7 +187,7 @@ def train_step(
 def forward(placed: Placed, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Return (outputs, labels) on the first device; each replica takes a share of the images."""
     images, labels = batch
-    device, _ = home(placed.net)
+    device, _ = device_and_dtype(placed.net)
     outputs = [
         run(replica, share, placed.precision, placed.memory_format)
         for replica, share in zip(replicas(placed), shares(placed, images), strict=False)
@@ -212,7 +214,7 @@ def run(
     Raises:
         ModelError: BatchNorm is to take the variance of a single value.
     """
-    device, dtype = home(replica)
+    device, dtype = device_and_dtype(replica)
     images = images.to(device, dtype, non_blocking=True)
     if images.dim() == 4:
         images = images.contiguous(memory_format=memory_format)
@@ -277,16 +279,16 @@ def loss_values(
     return values
 
 
-def summed_loss(loss: Any, values: Tensor, count: int) -> Tensor:
+def loss_sum(loss: Any, values: Tensor, count: int) -> Tensor:
     """Return the sum of the losses of so many examples, a scalar, of what ``loss_values`` gives."""
     if loss is None or values.dim():
         return values.sum()
     return values if getattr(loss, 'reduction', 'mean') == 'sum' else values * count
 
 
-def mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
+def batch_mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
     """Return the mean of a sum over so many examples."""
-    if getattr(trainer, 'rounded', False):
+    if getattr(trainer, 'rounds_mean', False):
         return total * float(np.float32(1 / count))
     return total / count
 
@@ -306,7 +308,7 @@ def gather_gradients(placed: Placed) -> None:
 
 
 @contextmanager
-def evaluating(placed: Placed) -> Iterator[None]:
+def eval_mode(placed: Placed) -> Iterator[None]:
     """Put every replica into eval mode without gradients; the net's own modes come back."""
     send_parameters(placed)
     average_statistics(placed)
@@ -321,15 +323,15 @@ def evaluating(placed: Placed) -> Iterator[None]:
             module.training = training
 
 
-@memory_told()
+@explain_full_memory()
 def evaluate(placed: Placed, loader: Any) -> Sums:
     """Return the sums of cross-entropy and hits over a loader, in eval mode.
 
     Running statistics are the mean over the replicas, as in ``get_state``.
     """
-    device, _ = home(placed.net)
+    device, _ = device_and_dtype(placed.net)
     loss, correct, examples = torch.zeros((), device=device), torch.zeros((), device=device), 0
-    with evaluating(placed):
+    with eval_mode(placed):
         for batch in loader:
             outputs, labels = forward(placed, batch)
             loss = loss + loss_values(None, outputs, labels)
@@ -338,14 +340,14 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
     return Sums(loss, correct, examples)
 
 
-@memory_told()
+@explain_full_memory()
 def predict(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
-    with evaluating(placed):
+    with eval_mode(placed):
         return np.concatenate([to_array(forward(placed, batch)[0]) for batch in loader])
 
 
-@memory_told()
+@explain_full_memory()
 def features(placed: Placed, loader: Any) -> NDArray[Any]:
     """Return what the head sees of every image of a loader, in eval mode.
 
@@ -363,7 +365,7 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
         for replica in replicas(placed)
     ]
     try:
-        with evaluating(placed):
+        with eval_mode(placed):
             for batch in loader:
                 outputs, _ = forward(placed, batch)
                 seen[-1] = seen[-1] + 0 * outputs.sum().to(seen[-1])  # which overflow marks
@@ -375,9 +377,9 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     return np.concatenate([to_array(each) for each in seen])
 
 
-@memory_told()
+@explain_full_memory()
 def logits(placed: Placed, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
-    with evaluating(placed):
+    with eval_mode(placed):
         outputs, _ = forward(placed, batch)
         return to_array(outputs)

@@ -53,11 +53,11 @@ class IndexedImages:
             if isinstance(self.pipeline, Pipeline):
                 crop = self.pipeline.crop(sample.path, epoch, index, self.cache)
                 return crop, sample.label
-            return self.transformed(sample.path, epoch, index), sample.label
+            return self.apply_transform(sample.path, epoch, index), sample.label
         except DataError as error:
             return error
 
-    def transformed(self, path: str, epoch: int, index: int) -> Any:
+    def apply_transform(self, path: str, epoch: int, index: int) -> Any:
         """Return the framework's transform of an image, with draws that depend on the key alone."""
         raise NotImplementedError
 

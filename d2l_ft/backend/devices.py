@@ -46,7 +46,7 @@ def parse_devices(request: str) -> tuple[str, list[int]]:
     )
 
 
-def chosen_devices(backend: 'Backend', devices: Devices) -> list[Any]:
+def resolve_devices(backend: 'Backend', devices: Devices) -> list[Any]:
     """Return devices of the framework: those of a request, or those that were given.
 
     Raises:

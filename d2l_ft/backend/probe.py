@@ -51,7 +51,7 @@ class Probe(Protocol):
         """Return 'kind' ('dense' or 'conv'), 'inputs' and 'outputs' of the output layer."""
         ...
 
-    def norms(self, net: Any) -> list[Any]:
+    def batch_norms(self, net: Any) -> list[Any]:
         """Return the framework's BatchNorm layers."""
         ...
 
@@ -59,21 +59,21 @@ class Probe(Protocol):
         """Return the images that each device of a placed net takes of a batch."""
         ...
 
-    def other_rounding(self) -> AbstractContextManager[None]:
+    def round_differently(self) -> AbstractContextManager[None]:
         """Compute with kernels that round otherwise, if the framework has such."""
         ...
 
-    def decoded(self, path: str) -> NDArray[Any]:
+    def decode(self, path: str) -> NDArray[Any]:
         """Return a file's (h, w, 3) RGB by the framework's own reader."""
         ...
 
-    def transformed(
+    def train_transform(
         self, path: str, box: Box, *, flip: bool, size: int, stack: str
     ) -> dict[str, Any]:
         """Return 'crop' and 'float' by the framework's own transforms, one of STACKS."""
         ...
 
-    def tested(self, path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+    def eval_transform(self, path: str, side: int, size: int, stack: str) -> dict[str, Any]:
         """Return 'crop' and 'float' by the framework's own Resize and CenterCrop."""
         ...
 
@@ -81,11 +81,13 @@ class Probe(Protocol):
         """Return where the framework's own CenterCrop begins in squares of these sides."""
         ...
 
-    def own_draws(self, height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
+    def draw_crops_and_flips(
+        self, height: int, width: int, count: int, seed: int
+    ) -> tuple[NDArray[Any], int]:
         """Return (count, 4) boxes and the number of flips by the framework's own generators."""
         ...
 
-    def book(self, state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+    def train_as_book(self, state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
         """Train with the book's own package, as its tab prints it; return the state after it."""
         ...
 

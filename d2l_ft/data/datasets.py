@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from d2l_ft.data.folder_layout import load_folders, to_test
+from d2l_ft.data.folder_layout import find_test_images, load_folders
 from d2l_ft.data.hub import DATA_HUB, download_extract
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import ImageFolder, Sample, remarks
 from d2l_ft.data.synthetic import tasks as sample
 from d2l_ft.data.transforms import AREA, Pipeline
-from d2l_ft.data.validation import check_images, without_bad
-from d2l_ft.data.validation_cache import remembered
+from d2l_ft.data.validation import check_images, drop_bad_images
+from d2l_ft.data.validation_cache import open_checked
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.optim.recipe import FINE_TUNED
 from d2l_ft.storage.cache import cache_dir
@@ -36,7 +36,7 @@ CACHE_SHARE, CACHE_LEAST = 0.25, 1 << 28
 """Share of the free memory in which images are kept, and the bytes where that is not known."""
 
 
-class MakesLoaders(Protocol):
+class LoaderFactory(Protocol):
     """What a data set needs of a backend."""
 
     def loader(
@@ -107,7 +107,7 @@ class DataSet:
 
     def loaders(
         self,
-        backend: MakesLoaders,
+        backend: LoaderFactory,
         batch_size: int,
         *,
         image_size: int | None = None,
@@ -198,21 +198,21 @@ def load_data(
     train, test = load_folders(root, seed=seed)
     name = name if hub else str(root)
     left_out: list[str] = []
-    with remembered(root) as checked:
+    with open_checked(root) as checked:
         if skip_bad:
-            train, bad = without_bad(train, bar=bar, checked=checked)
-            test, bad_too = without_bad(test, bar=bar, checked=checked)
+            train, bad = drop_bad_images(train, bar=bar, checked=checked)
+            test, bad_too = drop_bad_images(test, bar=bar, checked=checked)
             left_out = bad + bad_too
         else:
             hint = ', or left out with `skip_bad=True`'
             check_images([*train.samples, *test.samples], bar=bar, hint=hint, checked=checked)
-    told = remarks(train, test, checked.hashes)
+    notes = remarks(train, test, checked.hashes)
     return DataSet(
-        name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told, hashes=checked.hashes
+        name, train, test, PHOTO_SIZE, left_out=left_out, remarks=notes, hashes=checked.hashes
     )
 
 
-def images_to_test(
+def load_test_images(
     name: str, *, bar: bool = True, skip_bad: bool = False
 ) -> tuple[ImageFolder, str]:
     """Return the checked images of a data set on which a trained net is tested.
@@ -233,10 +233,10 @@ def images_to_test(
     if name == 'sample' or name in DATA_HUB or not root.is_dir():
         data = load_data(name, bar=bar, skip_bad=skip_bad)
         return data.test, f'the test part of {data.name}'
-    part, which = to_test(root)
-    with remembered(root) as checked:
+    part, which = find_test_images(root)
+    with open_checked(root) as checked:
         if skip_bad:
-            part, _ = without_bad(part, bar=bar, checked=checked)
+            part, _ = drop_bad_images(part, bar=bar, checked=checked)
         else:
             check_images(part.samples, bar=bar, checked=checked)
     return part, which
@@ -244,15 +244,15 @@ def images_to_test(
 
 def sample_folder(*, bar: bool = True) -> Path:
     """Return the built-in sample's folder in the cache, drawn at first use."""
-    return _drawn('sample', sample.write_target, bar=bar)
+    return _draw_once('sample', sample.write_target, bar=bar)
 
 
 def sample_source_folder(*, bar: bool = True) -> Path:
     """Return the folder of the sample's source task, drawn at first use."""
-    return _drawn('sample-source', sample.write_source, bar=bar)
+    return _draw_once('sample-source', sample.write_source, bar=bar)
 
 
-def _drawn(name: str, write: Callable[..., object], *, bar: bool) -> Path:
+def _draw_once(name: str, write: Callable[..., object], *, bar: bool) -> Path:
     """Draw a data set into the cache unless it is there."""
     path = cache_dir() / 'data' / f'{name}-v{sample.VERSION}'
     if not path.is_dir():

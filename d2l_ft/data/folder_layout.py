@@ -15,7 +15,7 @@ from d2l_ft.data.image_folder import (
     split,
 )
 from d2l_ft.errors import DataError
-from d2l_ft.system.console import SHOWN, listed, listed_only, quoted
+from d2l_ft.system.console import SHOWN, list_difference, list_names, quote
 
 TRAIN_NAMES = ('train', 'training')
 
@@ -46,17 +46,17 @@ def find_parts(folder: Path) -> Parts:
     Raises:
         DataError: As ``part_folders``.
     """
-    named = part_folders(folder)
-    train = next((each for each in named if _part(each) in TRAIN_NAMES), None)
-    tests = [each for each in named if each != train and _part(each) in TEST_NAMES]
-    labelled = [each for each in tests if train and _has_labels(each, train)]
-    if train is None or not (labelled or _has_classes(train)):
+    parts = part_folders(folder)
+    train = next((each for each in parts if _part_name(each) in TRAIN_NAMES), None)
+    tests = [each for each in parts if each != train and _part_name(each) in TEST_NAMES]
+    with_classes = [each for each in tests if train and _has_labels(each, train)]
+    if train is None or not (with_classes or _has_classes(train)):
         return Parts(None, None, [])
-    test = labelled[0] if labelled else None
+    test = with_classes[0] if with_classes else None
     others = [Path(each.path) for each in list_entries(folder, {}) if is_folder(each)]
     remarks = [
         f'{each.name}/ is not used'
-        + (': it has no folders of classes' if each in tests and each not in labelled else '')
+        + (': it has no folders of classes' if each in tests and each not in with_classes else '')
         for each in others
         if each not in (train, test)
     ]
@@ -96,13 +96,13 @@ def load_folders(root: str | os.PathLike[str], *, seed: int = 0) -> tuple[ImageF
     if here != there:
         raise DataError(
             f'{parts.train.name} and {parts.test.name} of {folder} must have the same classes; '
-            f'only in {parts.train.name}: {listed_only(here, there)}; only in {parts.test.name}: '
-            f'{listed_only(there, here)}'
+            f'only in {parts.train.name}: {list_difference(here, there)}; '
+            f'only in {parts.test.name}: {list_difference(there, here)}'
         )
     return train, test
 
 
-def to_test(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
+def find_test_images(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
     """Return the images of a data set on which a net is tested that was trained on another one.
 
     One class is enough.
@@ -121,7 +121,7 @@ def to_test(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
     return part, f'all of {folder}'
 
 
-def _part(folder: Path) -> str:
+def _part_name(folder: Path) -> str:
     """Return the name of a folder as that of a part is compared."""
     return folder.name.casefold()
 
@@ -139,12 +139,14 @@ def part_folders(folder: Path) -> list[Path]:
         return []
     found = [folder / name for name in names if os.path.isdir(folder / name)]
     for name in order:
-        same = sorted(each.name for each in found if _part(each) == name)
+        same = sorted(each.name for each in found if _part_name(each) == name)
         if len(same) > 1 and name not in same:
             raise DataError(
-                f'{folder} has {listed(same)}: rename the one that is meant to {quoted(name)}'
+                f'{folder} has {list_names(same)}: rename the one that is meant to {quote(name)}'
             )
-    return sorted(found, key=lambda each: (order.index(_part(each)), each.name != _part(each)))
+    return sorted(
+        found, key=lambda each: (order.index(_part_name(each)), each.name != _part_name(each))
+    )
 
 
 def _has_images(folder: Path) -> bool:
@@ -178,15 +180,15 @@ def _has_labels(test: Path, train: Path) -> bool:
 
 def _scan_whole(folder: Path, fewest: int = 2) -> ImageFolder:
     """List the images of a folder without parts, or tell where a data set seems to be."""
-    named = part_folders(folder)
+    parts = part_folders(folder)
     entries = list_entries(folder, {}) if os.path.isdir(folder) else []
-    inner = [Path(each.path) for each in entries if is_folder(each)]
-    if len(named) > 1 and set(inner) == set(named):
+    subfolders = [Path(each.path) for each in entries if is_folder(each)]
+    if len(parts) > 1 and set(subfolders) == set(parts):
         raise DataError(
-            f'{listed(each.name for each in named)} of {folder} have no folders of classes: put '
-            'the images of each class into a folder of its own, in each of them'
+            f'{list_names(each.name for each in parts)} of {folder} have no folders of classes: '
+            'put the images of each class into a folder of its own, in each of them'
         )
-    if not any(map(_has_images, inner)) and (likely := _data_set_below(folder)):
+    if not any(map(_has_images, subfolders)) and (likely := _data_set_below(folder)):
         raise DataError(
             f'{folder} has no class folders with images, but {likely} has: give  {likely}  instead'
         )
@@ -206,5 +208,5 @@ def _data_set_below(folder: Path) -> Path | None:
 
 def _is_data_set(folder: Path) -> bool:
     """Tell whether a folder has class folders, or a training part that has."""
-    parts = [each for each in part_folders(folder) if _part(each) in TRAIN_NAMES]
+    parts = [each for each in part_folders(folder) if _part_name(each) in TRAIN_NAMES]
     return any(map(_has_classes, parts)) or len(_class_folders(folder)) > 1

@@ -6,7 +6,7 @@ from d2l_ft.errors import DataError
 from d2l_ft.storage.archives import extract
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import fetch
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 
 DATA_URL = 'http://d2l-data.s3-accelerate.amazonaws.com/'
 """The bucket of Dive into Deep Learning.
@@ -76,7 +76,7 @@ def download_extract(name: str, folder: str | None = None) -> str:
     unpacked = cache_dir() / 'data' / f'{name}-{expected[:12]}'  # another hash is another data set
     if not unpacked.is_dir():
         archive = download(name)
-        with locked(unpacked, lambda: None):
+        with hold_lock(unpacked, lambda: None):
             if not unpacked.is_dir():  # another process may have unpacked it
                 extract(archive, unpacked)
     inner = unpacked / (folder or url.rsplit('/', 1)[-1].partition('.')[0])

@@ -62,7 +62,7 @@ class ImageCache:
         return self._header()[0]
 
     @property
-    def used(self) -> int:
+    def used_bytes(self) -> int:
         """Bytes that the images take."""
         return self._header()[1]
 

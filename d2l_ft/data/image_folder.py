@@ -8,7 +8,7 @@ One folder a class, the classes sorted by name, the files of a class sorted by n
 * a class without images, fewer than two classes, different classes in train and test: an error;
 * a file that is not whole, is no JPEG or PNG inside, is larger than ``LARGEST`` pixels, cannot be
   opened, or is a dangling link: an error that names it, before training starts, or left out if
-  the user asks for that (``without_bad``).
+  the user asks for that (``drop_bad_images``).
 """
 
 import errno
@@ -22,7 +22,7 @@ from pathlib import Path
 from d2l_ft.data.sampling import generator
 from d2l_ft.errors import DataError
 from d2l_ft.storage.locks import lock_file
-from d2l_ft.system.console import listed, look, quoted
+from d2l_ft.system.console import appearance, list_names, quote
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 """Compared in lower case; what Gluon's ImageFolderDataset takes."""
@@ -118,7 +118,7 @@ def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
             continue
         images = _images(Path(entry.path), skipped)
         if not images:
-            raise DataError(_without_images(Path(entry.path)))
+            raise DataError(_no_images_message(Path(entry.path)))
         samples += [Sample(path, len(classes)) for path in images]
         classes.append(entry.name)
     if len(classes) < fewest:
@@ -132,29 +132,31 @@ def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
         count = sum(lost.values())
         remarks.append(
             f'{count} of {count + len(samples)} pictures are not used, as only '
-            f'{" ".join(SUFFIXES)} are read: {_numbers(lost)}'
+            f'{" ".join(SUFFIXES)} are read: {_describe_counts(lost)}'
         )
-    looks = Counter(map(look, classes))
-    if alike := [name for name in classes if looks[look(name)] > 1]:
-        remarks.append(f'classes that look the same: {listed(alike)}')
+    looks = Counter(map(appearance, classes))
+    if alike := [name for name in classes if looks[appearance(name)] > 1]:
+        remarks.append(f'classes that look the same: {list_names(alike)}')
     return ImageFolder(str(folder), classes, samples, skipped, remarks)
 
 
-def _numbers(counts: Mapping[str, int]) -> str:
+def _describe_counts(counts: Mapping[str, int]) -> str:
     """Return counts of kinds in words, the largest first."""
     return ', '.join(
         f'{number} {kind}' for kind, number in sorted(counts.items(), key=lambda pair: -pair[1])
     )
 
 
-def _without_images(folder: Path) -> str:
+def _no_images_message(folder: Path) -> str:
     """Return the message on a class folder without images: what is there, and what to do."""
     skipped: dict[str, int] = {}
     _images(folder, skipped)
-    head = f'the class {quoted(folder.name)} of {folder.parent} has no image'
+    head = f'the class {quote(folder.name)} of {folder.parent} has no image'
     lost = {kind: skipped[kind] for kind in sorted(PICTURES & set(skipped))}
     if lost:
-        return f'{head} that can be read, but {_numbers(lost)}: convert them to .jpg or .png'
+        return (
+            f'{head} that can be read, but {_describe_counts(lost)}: convert them to .jpg or .png'
+        )
     if 'nested folders' in skipped:
         return (
             f'{head} in it, only folders: move the images of each class right into its folder, '
@@ -212,8 +214,8 @@ def _has_runs(folder: Path) -> bool:
 def _is_run(folder: Path) -> bool:
     """Tell whether a folder is a run directory, which may have just begun."""
     config = folder / 'config.json'
-    begun = any((folder / name).exists() for name in ('metrics.jsonl', 'checkpoints'))
-    return os.path.exists(lock_file(config)) or (begun and os.path.exists(config))
+    started = any((folder / name).exists() for name in ('metrics.jsonl', 'checkpoints'))
+    return os.path.exists(lock_file(config)) or (started and os.path.exists(config))
 
 
 def list_subfolders(folder: Path) -> list[Path]:
@@ -309,7 +311,7 @@ def remarks(train: ImageFolder, test: ImageFolder, hashes: Mapping[str, str]) ->
     (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
     if largest > UNEVEN * smallest:
         lines.append(
-            f'the class {quoted(train.classes[most])} has {largest} images to train on and '
-            f'{quoted(train.classes[least])} {smallest}: the accuracy says little of the latter'
+            f'the class {quote(train.classes[most])} has {largest} images to train on and '
+            f'{quote(train.classes[least])} {smallest}: the accuracy says little of the latter'
         )
     return lines

@@ -20,7 +20,7 @@ from d2l_ft.data.image_folder import ImageFolder, Sample
 from d2l_ft.data.image_formats import Structure, structure
 from d2l_ft.data.opencv import LARGEST, cv2
 from d2l_ft.data.transforms import pixels
-from d2l_ft.data.validation_cache import Checked
+from d2l_ft.data.validation_cache import CheckedImages
 from d2l_ft.errors import DataError
 from d2l_ft.system.console import SHOWN
 from d2l_ft.system.hardware import usable_cores
@@ -92,7 +92,7 @@ def inspect_image(path: str) -> Verdict:
                 if pixels(data) is None:
                     return Verdict('does not decode: it is damaged, or of a kind that OpenCV lacks')
                 content = hashlib.sha256(data.data).hexdigest()
-                if 'EXIF' in found.odd and not is_turned(data, found):
+                if 'EXIF' in found.odd and not is_reoriented(data, found):
                     found.odd.remove('EXIF')
     except FileNotFoundError:
         return Verdict('does not exist')
@@ -107,7 +107,7 @@ def inspect_image(path: str) -> Verdict:
     return Verdict('', [kind for kind in ODD if kind in found.odd], content)
 
 
-def is_turned(data: NDArray[np.uint8], found: Structure) -> bool:
+def is_reoriented(data: NDArray[np.uint8], found: Structure) -> bool:
     """Tell whether the loader's decoder turns or mirrors a picture, by its EXIF.
 
     The decoder is asked, as it does not read all EXIF that there is: where that can be, by a tiny
@@ -140,34 +140,34 @@ class Inspection:
 
 
 @contextmanager
-def silent_decoders() -> Iterator[Any]:
+def silence_decoders() -> Iterator[Any]:
     """Keep the lines of libpng and libjpeg, which name no file, off the terminal.
 
     They write to the descriptor of stderr; yields a file in its place for all else.
     """
     try:
-        shown = os.fdopen(os.dup(2), 'w')
+        terminal = os.fdopen(os.dup(2), 'w')
     except OSError:  # there is no stderr
         yield sys.stderr
         return
-    with shown:
+    with terminal:
         try:
-            own = sys.stderr.fileno() == 2
+            to_terminal = sys.stderr.fileno() == 2
         except (AttributeError, OSError, ValueError):  # something else was put in its place
-            own = False
-        if own:
+            to_terminal = False
+        if to_terminal:
             sys.stderr.flush()
-        with open(os.devnull, 'w') as nothing:
-            os.dup2(nothing.fileno(), 2)
+        with open(os.devnull, 'w') as null:
+            os.dup2(null.fileno(), 2)
         try:
-            yield shown if own else sys.stderr
+            yield terminal if to_terminal else sys.stderr
         finally:
-            shown.flush()
-            os.dup2(shown.fileno(), 2)
+            terminal.flush()
+            os.dup2(terminal.fileno(), 2)
 
 
 def inspect_images(
-    samples: Iterable[Sample], *, bar: bool = True, checked: Checked | None = None
+    samples: Iterable[Sample], *, bar: bool = True, checked: CheckedImages | None = None
 ) -> Inspection:
     """Decode the images of a part.
 
@@ -178,11 +178,11 @@ def inspect_images(
             what is found good is added.
     """
     paths = [sample.path for sample in samples]
-    todo = paths if checked is None else checked.unknown(paths)
+    todo = paths if checked is None else checked.find_unchecked(paths)
     problems: dict[str, str] = {}
     odd: dict[str, list[str]] = {}
     # OpenCV decodes outside Python's lock
-    with silent_decoders() as shown, ThreadPoolExecutor(usable_cores()) as pool:
+    with silence_decoders() as terminal, ThreadPoolExecutor(usable_cores()) as pool:
         starts = range(0, len(todo), BATCH)
         found = tqdm(
             (each for i in starts for each in pool.map(inspect_image, todo[i : i + BATCH])),
@@ -190,7 +190,7 @@ def inspect_images(
             desc='check images',
             unit='image',
             leave=False,
-            file=shown,
+            file=terminal,
             disable=None if bar else True,
         )
         for path, (problem, kinds, content) in zip(todo, found, strict=True):
@@ -203,8 +203,8 @@ def inspect_images(
     return Inspection([problems.get(path, '') for path in paths], odd)
 
 
-def bad_images(
-    samples: Iterable[Sample], *, bar: bool = True, checked: Checked | None = None
+def find_bad_images(
+    samples: Iterable[Sample], *, bar: bool = True, checked: CheckedImages | None = None
 ) -> list[str]:
     """Check every image and return one line for each bad one, in the samples' order."""
     listed = list(samples)
@@ -213,7 +213,11 @@ def bad_images(
 
 
 def check_images(
-    samples: Iterable[Sample], *, bar: bool = True, hint: str = '', checked: Checked | None = None
+    samples: Iterable[Sample],
+    *,
+    bar: bool = True,
+    hint: str = '',
+    checked: CheckedImages | None = None,
 ) -> None:
     """Check every image.
 
@@ -226,7 +230,7 @@ def check_images(
     Raises:
         DataError: Names the first bad images and counts the rest.
     """
-    if bad := bad_images(samples, bar=bar, checked=checked):
+    if bad := find_bad_images(samples, bar=bar, checked=checked):
         more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
         raise DataError(
             f'{len(bad)} bad image(s), to be mended or removed{hint}: '
@@ -234,8 +238,8 @@ def check_images(
         )
 
 
-def without_bad(
-    folder: ImageFolder, *, bar: bool = True, checked: Checked | None = None
+def drop_bad_images(
+    folder: ImageFolder, *, bar: bool = True, checked: CheckedImages | None = None
 ) -> tuple[ImageFolder, list[str]]:
     """Return a part without its bad images, and one line for each that was left out.
 

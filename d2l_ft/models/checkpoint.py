@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    tensors = _prefixed(MODEL, checkpoint.model) | _prefixed(TRAINER, checkpoint.trainer)
+    tensors = _add_prefix(MODEL, checkpoint.model) | _add_prefix(TRAINER, checkpoint.trainer)
     meta = json.dumps(checkpoint.meta | {'format': FORMAT, 'sha256': tensors_digest(tensors)})
     write_atomic(path, to_bytes(tensors, metadata={'d2l_ft': meta}))
 
@@ -66,7 +66,7 @@ def tensors_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _prefixed(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _add_prefix(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Put a prefix before each name."""
     return {prefix + name: np.ascontiguousarray(array) for name, array in state.items()}
 
@@ -85,9 +85,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     try:
-        with safe_open(str(path), framework='numpy') as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            meta = json.loads((opened.metadata() or {}).get('d2l_ft', '{}'))
+        with safe_open(str(path), framework='numpy') as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            meta = json.loads((file.metadata() or {}).get('d2l_ft', '{}'))
         if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
             raise ValueError('its metadata is not ours')
     except DAMAGE as error:
@@ -98,10 +98,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f'{path} is damaged (its bytes are not those that were written)')
     if not meta:
         return Checkpoint(tensors)
-    return Checkpoint(_under(MODEL, tensors), _under(TRAINER, tensors), meta)
+    return Checkpoint(_strip_prefix(MODEL, tensors), _strip_prefix(TRAINER, tensors), meta)
 
 
-def _under(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> State:
+def _strip_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> State:
     """Return the tensors of a prefix, without it."""
     size = len(prefix)
     return {name[size:]: array for name, array in tensors.items() if name.startswith(prefix)}

@@ -19,10 +19,10 @@ NOT_STATE = {'resnet18_v2': frozenset({'features.0.gamma', 'features.0.beta'})}
 def mobilenet_layers() -> dict[str, str]:
     """Return MobileNet v2's layers: GluonCV lists convolution, BatchNorm and ReLU6 one by one."""
     table = {'features.0': 'features.0.0', 'features.1': 'features.0.1'}
-    widened = {'0': '0.0', '1': '0.1', '3': '1.0', '4': '1.1', '6': '2', '7': '3'}
-    narrow = {'0': '0.0', '1': '0.1', '3': '1', '4': '2'}  # the first block has no expansion
+    expansion = {'0': '0.0', '1': '0.1', '3': '1.0', '4': '1.1', '6': '2', '7': '3'}
+    no_expansion = {'0': '0.0', '1': '0.1', '3': '1', '4': '2'}  # the first block has no expansion
     for block in range(1, 18):
-        parts = narrow if block == 1 else widened
+        parts = no_expansion if block == 1 else expansion
         for theirs, ours in parts.items():
             table[f'features.{block + 2}.out.{theirs}'] = f'features.{block}.conv.{ours}'
     last = {'features.20': 'features.18.0', 'features.21': 'features.18.1'}

@@ -33,7 +33,7 @@ def check_state(
             raise ModelError(f'the state has {name!r}, which the net has not')
 
 
-def unusable(state: Mapping[str, NDArray[np.float32]]) -> str:
+def find_problem(state: Mapping[str, NDArray[np.float32]]) -> str:
     """Return what in a state no net can compute with, or nothing: one text, that names it.
 
     That is what is not finite, and a running variance below 0, whose root is not a number.

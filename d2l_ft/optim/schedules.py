@@ -5,7 +5,7 @@ import math
 from d2l_ft.errors import OptionError
 
 
-def scheduled(schedule: str, rate: float, done: float) -> float:
+def scheduled_rate(schedule: str, rate: float, done: float) -> float:
     """Return the rate at a moment of a training.
 
     Args:

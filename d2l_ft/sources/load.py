@@ -8,7 +8,7 @@ from d2l_ft.backend.protocol import Backend
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.models.architectures import architecture
-from d2l_ft.models.state import State, unusable
+from d2l_ft.models.state import State, find_problem
 from d2l_ft.sources.pretrain import sample_source
 from d2l_ft.sources.weights import read_weights
 from d2l_ft.sources.zoo import imagenet_file
@@ -57,7 +57,7 @@ def load_source(
     if not path.is_file():
         raise OptionError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     state = read_weights(path, arch)
-    if problem := unusable(state):
+    if problem := find_problem(state):
         raise ModelError(f'{problem} in {path}: give other weights')
     return state
 

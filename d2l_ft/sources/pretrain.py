@@ -14,12 +14,19 @@ from d2l_ft.data.synthetic import tasks as sample
 from d2l_ft.errors import D2LFTError, ModelError
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.optim.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS
-from d2l_ft.optim.schedules import scheduled
+from d2l_ft.optim.schedules import scheduled_rate
 from d2l_ft.storage.atomic import remove_leftovers
 from d2l_ft.storage.cache import cache_dir
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 from d2l_ft.system.console import safe_streams, say, tell, warn
-from d2l_ft.system.signals import ENDING, Stopped, end_with_parent, exit_code, handled, stop
+from d2l_ft.system.signals import (
+    TERMINATION_SIGNALS,
+    Stopped,
+    end_with_parent,
+    exit_code,
+    handle_signals,
+    stop,
+)
 from d2l_ft.training.callbacks import LogLines, ProgressBar
 from d2l_ft.training.metrics import accuracy
 from d2l_ft.training.trainer import Trainer
@@ -46,14 +53,14 @@ def sample_source(
     """
     path = source_path(arch)
     if not path.is_file():
-        with locked(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
+        with hold_lock(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
             if not path.is_file():
                 remove_leftovers(path.parent, f'.{path.name}.*')
-                pretrain_apart(arch, backend.NAME, devices, bar=bar)
+                pretrain_in_subprocess(arch, backend.NAME, devices, bar=bar)
     return load_checkpoint(path)
 
 
-def pretrain_apart(arch: str, backend: str, devices: str, *, bar: bool) -> None:
+def pretrain_in_subprocess(arch: str, backend: str, devices: str, *, bar: bool) -> None:
     """Pre-train in a process of its own and write the model into the cache.
 
     In this process it would leave the framework's generators elsewhere (MXNet's state cannot be
@@ -112,20 +119,20 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = 
         SOURCE_EPOCHS,
         name=f'source {arch}',
         seed=0,
-        rate=lambda epoch, _: scheduled('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
+        rate=lambda epoch, _: scheduled_rate('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
         callbacks=[ProgressBar(), LogLines(tell)] if bar else [],
     )
     training.fit()
     if training.interrupted:
         raise Stopped(training.interrupted)
-    reached = accuracy(backend.evaluate(placed, test_iter))
-    tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
+    test_accuracy = accuracy(backend.evaluate(placed, test_iter))
+    tell(f'source model: accuracy {test_accuracy:.3f} on {len(data.classes)} classes')
     meta = {
         'arch': arch,
         'classes': data.classes,
         'image_size': SAMPLE_SIZE,
         'trained_with': backend.NAME,
-        'test_acc': reached,
+        'test_acc': test_accuracy,
     }
     return Checkpoint(backend.get_state(placed), meta=meta)
 
@@ -135,17 +142,17 @@ def stop_once(number: int, frame: FrameType | None) -> None:
 
     The parent's word, the end of its pipe and Ctrl-C in a terminal may come together.
     """
-    for each in ENDING:
+    for each in TERMINATION_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     stop(number, frame)
 
 
 def main() -> None:
-    """Be the process of ``pretrain_apart``."""
+    """Be the process of ``pretrain_in_subprocess``."""
     arch, backend, devices, quiet = sys.argv[1:]
     end_with_parent()
     try:
-        with handled(stop_once), safe_streams():
+        with handle_signals(stop_once), safe_streams():
             checkpoint = pretrain(arch, get_backend(backend), devices, bar=not quiet)
             save_checkpoint(source_path(arch), checkpoint)
     except D2LFTError as error:

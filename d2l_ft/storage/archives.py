@@ -48,7 +48,7 @@ class Entry:
 
     parts: tuple[str, ...]
     size: int
-    own: Any
+    info: Any
 
 
 class Rules:
@@ -105,7 +105,11 @@ def extract(archive: Path, target: Path) -> Path:
         DataError: The archive is damaged, of another kind, or not to be trusted.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    with explained(archive), opened(archive) as (entries, opener), new_directory(target) as folder:
+    with (
+        explain_errors(archive),
+        open_archive(archive) as (entries, opener),
+        new_directory(target) as folder,
+    ):
         for entry in tqdm(
             entries, desc=visible(f'unpack {archive.name}'), unit='file', disable=None
         ):
@@ -122,8 +126,8 @@ def extract_only_member(archive: Path, target: Path) -> None:
     Raises:
         DataError: It is damaged, not to be trusted, or has another number of files.
     """
-    with explained(archive), opened(archive) as (listed, opener):
-        entries = list(listed)
+    with explain_errors(archive), open_archive(archive) as (files, opener):
+        entries = list(files)
         if len(entries) != 1:
             raise Refused(f'it has {len(entries)} files instead of one')
         with opener(entries[0]) as source, target.open('xb') as stream:
@@ -131,7 +135,7 @@ def extract_only_member(archive: Path, target: Path) -> None:
 
 
 @contextmanager
-def explained(archive: Path) -> Iterator[None]:
+def explain_errors(archive: Path) -> Iterator[None]:
     """Turn what readers raise on an archive into one line about it."""
     try:
         yield
@@ -169,7 +173,7 @@ def _copy(source: IO[bytes], stream: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def opened(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
+def open_archive(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
     """Yield an archive's files, each checked when it is reached, and what opens one."""
     with archive.open('rb') as stream:
         start = stream.read(4)
@@ -177,14 +181,14 @@ def opened(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
         if start[:2] == b'PK':
             with zipfile.ZipFile(stream) as zipped:
                 entries = list(_zip_entries(archive, zipped))
-                yield iter(entries), lambda entry: zipped.open(entry.own)
+                yield iter(entries), lambda entry: zipped.open(entry.info)
             return
-        packed = start[:2] == b'\x1f\x8b'
+        compressed = start[:2] == b'\x1f\x8b'
         with (
-            gzip.GzipFile(fileobj=stream) if packed else nullcontext(stream) as plain,
+            gzip.GzipFile(fileobj=stream) if compressed else nullcontext(stream) as plain,
             tarfile.open(fileobj=Portions(plain), mode='r:') as tape,
         ):
-            yield _tar_entries(archive, tape), lambda entry: tape.extractfile(entry.own)
+            yield _tar_entries(archive, tape), lambda entry: tape.extractfile(entry.info)
 
 
 def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
@@ -195,7 +199,7 @@ def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise Refused(f'{info.filename!r} is a link or a device')
         if info.compress_type not in METHODS:
-            raise Refused(f'{info.filename!r} is packed in a way that is not supported')
+            raise Refused(f'{info.filename!r} is compressed in a way that is not supported')
         if info.flag_bits & 1:
             raise Refused(f'{info.filename!r} needs a password')
         folder = info.filename.endswith('/')  # is_dir fails on an empty name

@@ -133,13 +133,13 @@ def new_directory(path: Path) -> Iterator[Path]:
         StorageError: The disk is full, or the folder cannot be written.
     """
     temporary: Path | None = None
-    held = -1
+    handle = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_dead(path)
-        while held < 0:
+        while handle < 0:
             temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
-            held = hold(temporary)
+            handle = lock_temporary(temporary)
         assert temporary is not None
         os.chmod(temporary, 0o777 & ~_umask())
         yield temporary
@@ -151,11 +151,11 @@ def new_directory(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-        if held > 0:
-            os.close(held)
+        if handle > 0:
+            os.close(handle)
 
 
-def hold(folder: Path) -> int:
+def lock_temporary(folder: Path) -> int:
     """Lock a new temporary folder as long as this process lives.
 
     Returns:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from d2l_ft.errors import DataError, StorageError
 from d2l_ft.storage.atomic import describe, sync_folder
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 from d2l_ft.system.console import warn
 
 MIRROR_VARIABLE, OFFLINE_VARIABLE = 'D2L_FT_MIRROR', 'D2L_FT_OFFLINE'
@@ -147,7 +147,7 @@ def address(url: str, name: str) -> Address:
     return Address(parts._replace(netloc=place).geturl(), user, password)
 
 
-def mirrored(url: str) -> Address:
+def source_address(url: str) -> Address:
     """Return where to fetch a URL's file from: the mirror's, if there is one.
 
     Raises:
@@ -169,7 +169,7 @@ def file_digest(path: Path, like: str) -> str:
     return digest.hexdigest()
 
 
-def fits(path: Path, expected: str) -> bool:
+def has_digest(path: Path, expected: str) -> bool:
     """Tell whether a file is there and has a hash, or a hash that begins so."""
     return path.is_file() and file_digest(path, expected).startswith(expected.lower())
 
@@ -195,16 +195,18 @@ def fetch(
         DataError: No network, no such file, or another hash.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    if fits(target, expected):
+    if has_digest(target, expected):
         return target
-    source = mirrored(url)
+    source = source_address(url)
     if offline():
         raise DataError(
             f'{source.url} is not in the cache and {OFFLINE_VARIABLE} or `offline` forbids to '
             f'fetch it: fetch it once with a network, or {instead}'
         )
-    with locked(target, lambda: warn(f'another process downloads {target.name}; waiting for it')):
-        if not fits(target, expected):  # the other process may have brought it
+    with hold_lock(
+        target, lambda: warn(f'another process downloads {target.name}; waiting for it')
+    ):
+        if not has_digest(target, expected):  # the other process may have brought it
             _download(source, expected, target, instead, unpack)
     return target
 
@@ -219,11 +221,11 @@ def _download(
     """Bring a file to its place."""
     part = target.with_name(f'.{target.name}.{expected[:12]}.part')  # by hash: never of another
     try:
-        resumed = _attempts(source, part, instead)
+        resumed = _try_repeatedly(source, part, instead)
         wrong = _finish(part, expected, target, unpack)
         if wrong and resumed:  # the beginning may be of another version of the file: all anew
             part.unlink()
-            _attempts(source, part, instead)
+            _try_repeatedly(source, part, instead)
             wrong = _finish(part, expected, target, unpack)
         if wrong:
             with part.open('rb') as stream:
@@ -264,14 +266,14 @@ def _finish(
     return ''
 
 
-def _attempts(source: Address, part: Path, instead: str) -> bool:
+def _try_repeatedly(source: Address, part: Path, instead: str) -> bool:
     """Try until all bytes have arrived; tell whether some were there from an earlier time."""
-    resumed = bool(_kept(part))
+    resumed = bool(_part_size(part))
     for number in range(ATTEMPTS):
         if number:
             time.sleep(PAUSE * 2 ** (number - 1))
         try:
-            _attempt(source, part)
+            _try_once(source, part)
             return resumed
         except TryAgain as error:
             cause = str(error)
@@ -279,14 +281,14 @@ def _attempts(source: Address, part: Path, instead: str) -> bool:
     raise DataError(f'cannot download {source.url} ({cause}, {ATTEMPTS} attempts{kept}): {instead}')
 
 
-def _attempt(source: Address, part: Path) -> None:
+def _try_once(source: Address, part: Path) -> None:
     """Ask for what is missing of a file and append it.
 
     Raises:
         TryAgain: The network failed, or the server for now.
         DataError: The server has no such file.
     """
-    url, have = source.url, _kept(part)
+    url, have = source.url, _part_size(part)
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     try:
         with source.opener().open(request, timeout=TIMEOUT) as answer:
@@ -314,7 +316,7 @@ def _attempt(source: Address, part: Path) -> None:
         raise DataError(f'{url} is no address of a file ({error})') from error
 
 
-def _kept(part: Path) -> int:
+def _part_size(part: Path) -> int:
     """Return the bytes that have arrived, and remove what this user did not begin.
 
     A link, a file of another user, or one that has a second name elsewhere was put there by
@@ -331,10 +333,10 @@ def _kept(part: Path) -> int:
     return 0
 
 
-def _opened(part: Path) -> BinaryIO:
+def _open_part(part: Path) -> BinaryIO:
     """Open what has arrived for writing; a new file cannot be one that is there meanwhile."""
     flags = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
-    flags |= 0 if _kept(part) else os.O_CREAT | os.O_EXCL
+    flags |= 0 if _part_size(part) else os.O_CREAT | os.O_EXCL
     return os.fdopen(os.open(part, flags, 0o644), 'r+b')
 
 
@@ -371,7 +373,7 @@ def _receive(
     """Write an answer's bytes from a place of the file on."""
     total = None if left is None else start + left
     with (
-        _opened(part) as stream,
+        _open_part(part) as stream,
         tqdm(
             total=total,
             initial=start,

@@ -16,12 +16,12 @@ def lock_file(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def hold_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock of a file; another process waits for it, and a killed one gives it up.
 
     Args:
         path: The file that is to be written; its lock is a hidden file beside it.
-        waiting: Called once if another process holds the lock. None raises instead.
+        on_wait: Called once if another process holds the lock. None raises instead.
 
     Raises:
         StorageError: The folder cannot be written; or it is locked and is not to be waited for.
@@ -32,11 +32,11 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if waiting is None:
+            if on_wait is None:
                 raise StorageError(
                     f'another process is writing {path}: wait for it, or stop it'
                 ) from None
-            waiting()
+            on_wait()
             lock.acquire()
     except OSError as error:
         raise StorageError(describe(error, path)) from error

@@ -19,14 +19,14 @@ def from_json(kind: type[Record], values: Any) -> Record:
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown := sorted(set(values) - known):
         raise ValueError(f'{unknown[0]!r} is unknown: mend it, or update d2l_ft')
-    made = {name: typed(value, hints[name], name) for name, value in values.items()}
+    made = {name: convert(value, hints[name], name) for name, value in values.items()}
     try:
         return kind(**made)
     except TypeError as error:
         raise ValueError(str(error).partition(') ')[2] or str(error)) from None
 
 
-def typed(value: Any, hint: Any, name: str) -> Any:
+def convert(value: Any, hint: Any, name: str) -> Any:
     """Return a JSON value as what is declared: lists become tuples, objects dataclasses.
 
     Raises:
@@ -36,15 +36,15 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         for part in parts:
             try:
-                return typed(value, part, name)
+                return convert(value, part, name)
             except ValueError:
                 continue
     elif is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]  # a class, no instance
     elif origin in (list, tuple) and isinstance(value, list):
-        return origin(typed(each, parts[0], name) for each in value)
+        return origin(convert(each, parts[0], name) for each in value)
     elif origin is dict and isinstance(value, dict):
-        return {key: typed(each, parts[1], name) for key, each in value.items()}
+        return {key: convert(each, parts[1], name) for key, each in value.items()}
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             try:

@@ -1,7 +1,7 @@
 """Lines for the user: above a progress bar instead of inside it, without control characters.
 
 Names of files and classes come from anywhere. One may hold a line break, or what gives a terminal
-orders, and need not be text at all; ``visible`` makes each of these a readable escape. ``quoted``
+orders, and need not be text at all; ``visible`` makes each of these a readable escape. ``quote``
 and its like tell names apart.
 """
 
@@ -82,12 +82,12 @@ class Output:
 
     Args:
         stream: The stream.
-        kept: Whether the process goes on.
-        trouble: Number of the error that each write has; 0 for none.
+        ignore_errors: Whether the process goes on after an error.
+        error_number: Number of the error that each write has; 0 for none.
     """
 
-    def __init__(self, stream: Any, *, kept: bool, trouble: int = 0) -> None:
-        self.stream, self.kept, self.trouble = stream, kept, trouble
+    def __init__(self, stream: Any, *, ignore_errors: bool, error_number: int = 0) -> None:
+        self.stream, self.ignore_errors, self.error_number = stream, ignore_errors, error_number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -112,7 +112,7 @@ class Output:
 
     def _try(self, action: Any, *arguments: str) -> None:
         """Do something with the stream."""
-        number = self.trouble if arguments else 0
+        number = self.error_number if arguments else 0
         try:
             action(*arguments)
         except OSError as error:
@@ -120,8 +120,8 @@ class Output:
             null = os.open(os.devnull, os.O_RDWR)  # where what waits in buffers goes at the exit
             os.dup2(null, self.stream.fileno())
             os.close(null)
-        if number and not self.kept:
-            self.kept = True
+        if number and not self.ignore_errors:
+            self.ignore_errors = True
             raise OutputFailed(number)
 
 
@@ -146,36 +146,36 @@ def safe_streams() -> Iterator[None]:
             continue
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
-        trouble = errno.EBADF if number in closed else 0
-        setattr(sys, name, Output(stream, kept=name == 'stderr', trouble=trouble))
+        failure = errno.EBADF if number in closed else 0
+        setattr(sys, name, Output(stream, ignore_errors=name == 'stderr', error_number=failure))
     try:
         yield
     finally:
         sys.stdin, sys.stdout, sys.stderr = former
 
 
-def keep_going() -> None:
+def ignore_output_errors() -> None:
     """Have no trouble with the standard output end this process."""
     if isinstance(sys.stdout, Output):
-        sys.stdout.kept = True
+        sys.stdout.ignore_errors = True
 
 
-def look(name: str) -> str:
+def appearance(name: str) -> str:
     """Return what names that look the same have in common: accents composed, one kind of space."""
     return ' '.join(unicodedata.normalize('NFC', name).split())
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     """Return a name in quotes, with escapes where it does not show what it is."""
-    return repr(name) if name == look(name) and name.isprintable() else ascii(name)
+    return repr(name) if name == appearance(name) and name.isprintable() else ascii(name)
 
 
-def unquoted(name: str) -> str:
-    """Return a name as it is if nothing in it can be taken for something else, else ``quoted``."""
-    return name if PLAIN.fullmatch(name) and name == look(name) else quoted(name)
+def quote_if_needed(name: str) -> str:
+    """Return a name as it is if nothing in it can be taken for something else, else ``quote``."""
+    return name if PLAIN.fullmatch(name) and name == appearance(name) else quote(name)
 
 
-def listed(names: Iterable[str], others: Iterable[str] = ()) -> str:
+def list_names(names: Iterable[str], others: Iterable[str] = ()) -> str:
     """Return the first few of some names, quoted, and how many more there are; or 'none'.
 
     Names that look the same as another, of these or the others, are told apart by escapes.
@@ -183,12 +183,12 @@ def listed(names: Iterable[str], others: Iterable[str] = ()) -> str:
     every = list(names)
     if not every:
         return 'none'
-    alike = Counter(map(look, {*every, *others}))
-    text = ', '.join(ascii(n) if alike[look(n)] > 1 else quoted(n) for n in every[:SHOWN])
+    alike = Counter(map(appearance, {*every, *others}))
+    text = ', '.join(ascii(n) if alike[appearance(n)] > 1 else quote(n) for n in every[:SHOWN])
     return text + (f' and {len(every) - SHOWN} more' if len(every) > SHOWN else '')
 
 
-def listed_only(names: Iterable[str], others: Iterable[str]) -> str:
-    """Return ``listed`` of the names that are not among the others."""
+def list_difference(names: Iterable[str], others: Iterable[str]) -> str:
+    """Return ``list_names`` of the names that are not among the others."""
     these, those = set(names), set(others)
-    return listed(sorted(these - those), those)
+    return list_names(sorted(these - those), those)

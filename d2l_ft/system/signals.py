@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-ENDING = tuple(
+TERMINATION_SIGNALS = tuple(
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)
 )
 
@@ -40,11 +40,11 @@ def stop_line(error: BaseException | None) -> str:
 
 
 @contextmanager
-def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Give ``ENDING``'s signals to a handler; outside the main thread they stay as they are."""
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give the ``TERMINATION_SIGNALS`` to a handler; only in the main thread, as Python demands."""
     former = {}
     if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
+        for number in TERMINATION_SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 former[number] = signal.signal(number, handler)
     try:
@@ -70,13 +70,13 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise error
 
 
-def be_worker() -> None:
+def set_worker_signals() -> None:
     """Have a worker process leave Ctrl-C, which a terminal sends to it too, to its parent.
 
     What the parent does on the other signals is not for the worker: it ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in ENDING[1:]:
+    for number in TERMINATION_SIGNALS[1:]:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 

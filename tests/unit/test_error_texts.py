@@ -66,7 +66,7 @@ from d2l_ft.models.gluon_params import LIST_MAGIC, gluon_state
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import check_state, merge_source
 from d2l_ft.optim.recipe import Recipe, as_printed, check_reduction
-from d2l_ft.optim.schedules import scheduled
+from d2l_ft.optim.schedules import scheduled_rate
 from d2l_ft.parity import command as parity
 from d2l_ft.parity import proof
 from d2l_ft.parity.faults import planted
@@ -81,14 +81,14 @@ from d2l_ft.runs.job import train
 from d2l_ft.runs.results import evaluate_run, load_net
 from d2l_ft.runs.settings import Settings
 from d2l_ft.sources.load import load_source, pretrained_net
-from d2l_ft.sources.pretrain import pretrain_apart
+from d2l_ft.sources.pretrain import pretrain_in_subprocess
 from d2l_ft.sources.weights import read_weights
 from d2l_ft.sources.zoo import imagenet_file
 from d2l_ft.storage.archives import extract, extract_only_member
 from d2l_ft.storage.atomic import check_writable, new_directory, write_atomic
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import fetch
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 from d2l_ft.training.evaluation import predict
 from d2l_ft.training.feature_cache import features
 from d2l_ft.training.metrics import Position, accuracy
@@ -142,7 +142,7 @@ def test_a_file_or_folder_that_cannot_be_written(blocked):
             pass
 
     def lock():
-        with locked(blocked):
+        with hold_lock(blocked):
             pass
 
     for call in (lambda: write_atomic(blocked, b''), lambda: check_writable(blocked), fill, lock):
@@ -153,10 +153,10 @@ def test_a_file_or_folder_that_cannot_be_written(blocked):
 
 def test_a_file_that_another_process_writes(tmp_path):
     def lock():
-        with locked(tmp_path / 'a'):
+        with hold_lock(tmp_path / 'a'):
             pass
 
-    with locked(tmp_path / 'a'):
+    with hold_lock(tmp_path / 'a'):
         assert says(StorageError, lock) == (
             f'another process is writing {tmp_path / "a"}: wait for it, or stop it'
         )
@@ -428,7 +428,7 @@ def test_a_reduction_and_a_schedule_that_are_unknown():
     assert says(OptionError, check_reduction, 'max') == (
         "`reduction` must be 'mean', 'sum' or 'book', not 'max'"
     )
-    assert says(OptionError, scheduled, 'linear', 0.1, 0.5) == (
+    assert says(OptionError, scheduled_rate, 'linear', 0.1, 0.5) == (
         "unknown schedule 'linear': choose one of constant, cosine"
     )
 
@@ -672,7 +672,7 @@ def test_imagenet_weights_that_a_zoo_has_not():
 
 
 def test_pre_training_that_fails(tmp_path, monkeypatch):
-    pretrain = functools.partial(pretrain_apart, 'resnet18', 'none', 'cpu', bar=False)
+    pretrain = functools.partial(pretrain_in_subprocess, 'resnet18', 'none', 'cpu', bar=False)
     assert says(ModelError, pretrain).startswith("unknown backend 'none': choose one of ")
     for last, text in (
         ('kill -9 $$', 'was killed by signal 9 (out of memory?): free some memory, then run '),

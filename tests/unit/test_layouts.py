@@ -18,7 +18,7 @@ from d2l_ft.errors import CheckpointError, DataError
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.results import evaluate_run
 from d2l_ft.storage.locks import lock_file
-from d2l_ft.system.console import listed, unquoted
+from d2l_ft.system.console import list_names, quote_if_needed
 
 
 @pytest.fixture
@@ -301,11 +301,11 @@ def test_names_that_look_the_same_are_told_apart(root, one, other):
 
 
 def test_names_in_a_line_are_few():
-    assert listed(map(str, range(1500))) == "'0', '1', '2', '3', '4' and 1495 more"
-    assert listed([]) == 'none'
-    assert unquoted('hot dog') == 'hot dog'
-    assert unquoted('a, b') == "'a, b'"
-    assert unquoted('b ') == "'b '"
+    assert list_names(map(str, range(1500))) == "'0', '1', '2', '3', '4' and 1495 more"
+    assert list_names([]) == 'none'
+    assert quote_if_needed('hot dog') == 'hot dog'
+    assert quote_if_needed('a, b') == "'a, b'"
+    assert quote_if_needed('b ') == "'b '"
 
 
 def test_an_error_on_many_classes_is_short(root):

@@ -12,7 +12,7 @@ from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError, ModelError, TrainingDiverged
 from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from d2l_ft.models.state import unusable
+from d2l_ft.models.state import find_problem
 from d2l_ft.runs.directory import Run
 from d2l_ft.sources.load import load_source
 from d2l_ft.training.evaluation import predict
@@ -82,7 +82,7 @@ BAD = {
 def test_a_state_that_no_net_can_use_is_named(framework, kind, tmp_path):
     value, end = BAD[kind]
     state = framework.get_state(framework.place(framework.build_net('resnet18', 2)))
-    assert unusable(state) == ''
+    assert find_problem(state) == ''
     name = [each for each in state if each.endswith(end)][3 if end != 'bias' else 0]
     state[name] = state[name].copy()
     state[name].flat[0] = value
