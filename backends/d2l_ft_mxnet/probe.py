@@ -1,4 +1,4 @@
-"""Look inside a net, a step and Gluon's own transforms: what the parity proof compares."""
+"""Read the inner values of a net, a step and Gluon's own transforms, for the parity proof."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ from d2l_ft_mxnet.training import example_losses, shares
 
 
 def prepare(net: Block, dtype: str = 'float64', *, strict: bool = True) -> Block:
-    """Make a net comparable: cast it and switch dropout off; the rules are MXNet's anyway.
+    """Make a net comparable: cast it and switch its dropout off; its rules are MXNet's already.
 
     Args:
         net: A net that is not yet placed; it is changed in place.
         dtype: 'float32' or 'float64'.
-        strict: Without effect here.
+        strict: Ignored here.
 
     Returns:
         The net.
@@ -79,7 +79,8 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
 
     def keep(name: str) -> Any:
         def hook(block: Block, inputs: Any, output: mx.nd.NDArray) -> None:
-            if getattr(block, 'act', None) is not None:  # Dense applies its activation itself
+            # Dense applies its activation itself: compute the output before it, as in torch
+            if getattr(block, 'act', None) is not None:
                 weight, bias = block.weight.data(), block.bias.data()
                 output = mx.nd.FullyConnected(
                     *convert((inputs[0], weight, bias), numpy=False),
@@ -115,7 +116,7 @@ def losses(net: Block, batch: Batch) -> NDArray[Any]:
 
 
 def gradients(net: Block, trainer: gluon.Trainer) -> State:
-    """Return the gradients that the last step was taken from, canonical name -> array."""
+    """Return the gradients of the last step, canonical name -> array."""
     scale = np.float32(trainer._optimizer.rescale_grad)
     return {
         name: to_array(sum(each.as_in_context(mx.cpu(0)) for each in parameter.list_grad())) * scale
@@ -124,7 +125,7 @@ def gradients(net: Block, trainer: gluon.Trainer) -> State:
 
 
 def multipliers(net: Block, trainer: gluon.Trainer) -> dict[str, tuple[float, float]]:
-    """Return canonical name -> multiples of the smallest rate and decay, of what is trained."""
+    """Return canonical name -> (rate, decay) of each trained parameter, relative to the least."""
     trained = trainer_parameters(net, trainer)
     smallest = min(parameter.lr_mult for parameter, _ in trained.values())
     return {
@@ -147,29 +148,29 @@ def batch_norms(net: Block) -> list[Any]:
 
 
 def split(placed: Placed, batch: Batch) -> list[NDArray[Any]]:
-    """Return the images that each device of a placed net takes of a batch."""
+    """Return the images of a batch that go to each device of a placed net."""
     return [to_array(images) for images, _ in shares(placed.net, batch)]
 
 
 @contextmanager
 def round_differently() -> Iterator[None]:
-    """Compute the same with other kernels, which round otherwise: MXNet 1.9 offers none."""
+    """Compute the same with kernels that round differently; MXNet 1.9 has no others."""
     yield
 
 
 STACKS = ('gluon',)
-"""Gluon's ways to resize: OpenCV's."""
+"""Gluon's ways to resize an image; OpenCV does it."""
 
 
 def decode(path: str) -> NDArray[Any]:
-    """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
+    """Read a file with Gluon's own reader, as (height, width, 3) RGB uint8."""
     image: NDArray[Any] = read_image(path).asnumpy()
     return image
 
 
 @in_legacy
 def train_transform(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
-    """Return what Gluon's own transforms make of a file, for given draws.
+    """Apply Gluon's own training transforms to a file, with a given crop and flip.
 
     Args:
         path: An image file.
@@ -188,14 +189,15 @@ def train_transform(path: str, box: Box, *, flip: bool, size: int, stack: str) -
 
 @in_legacy
 def eval_transform(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
-    """Return what Gluon's Resize to a square and CenterCrop make of a file."""
+    """Apply Gluon's Resize to a square and its CenterCrop to a file."""
     resized = transforms.Resize((side, side), keep_ratio=False, interpolation=1)(read_image(path))
     return standardise(transforms.CenterCrop(size)(resized), flip=False)
 
 
 @in_legacy
 def center_edges(sides: Sequence[int], size: int) -> list[int]:
-    """Return where Gluon's CenterCrop begins in squares of these sides."""
+    """Return the offset of Gluon's CenterCrop in squares of these sides."""
+    # each pixel of a square has its row as its value
     crop = transforms.CenterCrop(size)
     squares = [mx.nd.arange(side).reshape((1, side, 1)).tile((side, 1, 1)) for side in sides]
     return [int(crop(square)[0, 0, 0].asscalar()) for square in squares]
@@ -213,7 +215,7 @@ def standardise(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
 def draw_crops_and_flips(
     height: int, width: int, count: int, seed: int
 ) -> tuple[NDArray[Any], int]:
-    """Return boxes of Gluon's RandomResizedCrop, (count, 4), and the flips of ``count``."""
+    """Return (count, 4) crops of Gluon's RandomResizedCrop, and the flips of ``count`` images."""
     image = mx.nd.zeros((height, width, 3), dtype='uint8')
     position = mx.nd.arange(2).reshape((1, 2, 1))
     flip, before = transforms.RandomFlipLeftRight(), random.getstate()
@@ -235,7 +237,7 @@ def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int)
     """Train with the book's own package, as its MXNet tab prints it, in float64.
 
     Args:
-        state: Where the net begins; two classes.
+        state: The initial state, for two classes.
         batches: (images, labels) arrays, to train and to test on.
         recipe: The printed rate, decay and multiplier.
         epochs: Passes over the batches.
@@ -249,8 +251,9 @@ def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int)
     from d2l import mxnet as printed
 
     printed.Animator = NoAnimator
-    # as npx.set_np(), for this run alone
+    # npx.set_np(), but for this run only
     with mx.util.np_shape(active=True), mx.util.np_array(active=True):
+        # The net, in the given state
         net = vision.resnet18_v2(classes=2)
         net.d2l_arch = BOOK_ARCH
         net.initialize(mx.init.Zero())
@@ -262,6 +265,8 @@ def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int)
         for parameter in parameters(net).values():
             if parameter.name.endswith('gamma') and not parameter._differentiable:
                 parameter.set_data(mx.np.ones(parameter.shape, dtype='float64'))
+
+        # The step of the book
         for parameter in net.output.collect_params().values():
             parameter.lr_mult = recipe.head_lr_mult
         options = {'learning_rate': recipe.learning_rate, 'wd': recipe.weight_decay}

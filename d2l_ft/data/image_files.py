@@ -9,11 +9,15 @@ from d2l_ft.data.image_folder import SUFFIXES
 
 
 def find_images(names: Iterable[str], list_file: BinaryIO | None = None) -> list[tuple[str, str]]:
-    """Return the images that a user names, each with what is wrong with its name.
+    """Return the images that a user names.
 
     Args:
-        names: Files; folders, of which all images are taken; patterns of ``glob``; or '-'.
-        list_file: Has such names, one a line; read for '-', which is a file without it.
+        names: Files; folders, for all images in them; glob patterns; or '-'.
+        list_file: A list of such names, one a line, that is read for '-'. With None '-' is the
+            name of a file.
+
+    Returns:
+        (path, what is wrong with the name; '' if nothing is).
     """
     found = []
     for name in names:
@@ -26,9 +30,9 @@ def find_images(names: Iterable[str], list_file: BinaryIO | None = None) -> list
 
 
 def _expand(name: str) -> list[tuple[str, str]]:
-    """Return the images that one name stands for."""
+    """Return the images for one name."""
     matches = [name]
-    if not os.path.lexists(name) and glob.has_magic(name):
+    if not os.path.lexists(name) and glob.has_magic(name):  # a file may be called a[1].jpg
         matches = sorted(glob.glob(name, recursive=True)) or matches
     found = []
     for match in matches:
@@ -37,7 +41,7 @@ def _expand(name: str) -> list[tuple[str, str]]:
 
 
 def _list_below(folder: str) -> list[tuple[str, str]]:
-    """Return the images of a folder and of those in it, by name, without what is hidden."""
+    """Return the images in a folder and its subfolders, sorted by name, without hidden ones."""
     found, problems = [], []
 
     def note_error(error: OSError) -> None:

@@ -30,12 +30,12 @@ MODEL, TRAINER = 'model/', 'trainer/'
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         model: State of the net.
         trainer: State of the trainer; empty without momentum.
-        meta: Anything that JSON holds: architecture, classes, position in the training.
+        meta: JSON values: architecture, classes, position in the run.
     """
 
     model: State
@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def tensors_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     """Return the SHA-256 of tensors with their names, types and shapes.
 
-    safetensors has no checksum: bytes that rotted would be taken for weights.
+    safetensors has no checksum: bytes that rotted on the disk would be loaded as weights.
     """
     digest = hashlib.sha256()
     for name, array in sorted(tensors.items()):
@@ -72,7 +72,7 @@ def _add_prefix(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDA
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, or a plain safetensors file of canonical names (then all is model).
+    """Read a checkpoint, or a plain safetensors file of canonical names (all of it is the model).
 
     Raises:
         CheckpointError: No such file, not readable, damaged, or of a newer format.
@@ -80,7 +80,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint {path}')
     try:
-        with path.open('rb'):  # safetensors says of every file that it cannot open that it is gone
+        with path.open('rb'):  # safetensors reports every file that it cannot open as missing
             pass
     except OSError as error:
         raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
@@ -96,7 +96,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f'{path} was written by a newer d2l_ft: update yours')
     if 'sha256' in meta and meta.pop('sha256') != tensors_digest(tensors):
         raise CheckpointError(f'{path} is damaged (its bytes are not those that were written)')
-    if not meta:
+    if not meta:  # not written by d2l_ft, so its names have no prefix
         return Checkpoint(tensors)
     return Checkpoint(_strip_prefix(MODEL, tensors), _strip_prefix(TRAINER, tensors), meta)
 

@@ -1,4 +1,4 @@
-"""Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
+"""Source models: pre-trained here on the sample's source task, from a zoo, or from a file."""
 
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ def load_source(
             weights), or a file: .safetensors with canonical names, .pth or .pt of torchvision's
             net, .params of Gluon's.
         arch: Architecture.
-        backend: The framework that pre-trains, if that is needed, as ``get_backend`` takes it.
-        devices: Where it pre-trains, as ``train_ch13`` takes them.
+        backend: The framework that pre-trains if necessary, as ``get_backend`` takes it.
+        devices: The devices for that, as ``train_ch13`` takes them.
         bar: Whether to show progress.
 
     Raises:
-        DataError: The download failed or is not what it should be.
+        DataError: The download failed or has the wrong hash.
         OptionError: There is no such source.
-        ModelError: It is of another net, or not finite.
+        ModelError: It is of another net, or has values that are not finite.
         CheckpointError: The file is damaged.
         BackendNotInstalled: The file needs a framework that is not installed.
 

@@ -329,7 +329,7 @@ def test_data_check_decodes_all_and_forgets(old, decoded):
     path = old / 'train/dark/03.jpg'
     path.write_bytes(path.read_bytes()[:300])
     held = json.loads(memory().read_bytes())
-    held['images']['train/dark/03.jpg'] = f'{validation_cache.mark(path.stat())} 0'
+    held['images']['train/dark/03.jpg'] = f'{validation_cache.fingerprint(path.stat())} 0'
     memory().write_text(json.dumps(held))
     load(old)  # as it must be, or the test proves nothing
     done = CliRunner().invoke(data_check, [str(old)])

@@ -294,8 +294,8 @@ def test_a_server_that_sends_on_to_what_is_not_followed(tmp_path, address, what)
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f'http://127.0.0.1:{server.server_address[1]}/a.zip'
         assert says(DataError, get, url, tmp_path / 'a.zip') == (
-            f'{url} sends on to an address {what}, which is not followed: ask whoever runs that '
-            'server'
+            f'{url} redirects to an address {what}, which is not followed: '
+            'ask the administrator of that server'
         )
 
 
@@ -364,7 +364,7 @@ def test_a_state_that_does_not_fit():
         "'a' is (1,) in the state, (2,) in the net"
     )
     assert says(ModelError, check_state, {'a': one}, {}) == (
-        "the state has 'a', which the net has not"
+        "the state has 'a', which the net does not have"
     )
     assert says(ModelError, merge_source, 'resnet18', {'conv1.weight': one}, {}) == (
         "the source is no resnet18: the state has no 'conv1.weight', which the net needs"
@@ -458,14 +458,13 @@ def test_a_folder_that_the_archive_has_not(tmp_path, monkeypatch):
 
 def test_more_memory_for_images_than_there_is():
     assert says(DataError, ImageCache, 1 << 62) == (
-        'the system does not grant 4398046511104 MiB to keep images in: ask for less '
-        '(`image_cache`)'
+        'the system refuses 4398046511104 MiB for the image cache: ask for less (`image_cache`)'
     )
 
 
 def test_a_picture_that_cannot_be_drawn():
     text = says(DataError, draw, 'bicycle', np.random.default_rng(0))
-    assert text.startswith("nothing is named 'bicycle': choose one of ")
+    assert text.startswith("no drawing is named 'bicycle': choose one of ")
 
 
 def test_pictures_are_drawn_into_no_folder_that_is_used(tmp_path):
@@ -676,7 +675,7 @@ def test_pre_training_that_fails(tmp_path, monkeypatch):
     assert says(ModelError, pretrain).startswith("unknown backend 'none': choose one of ")
     for last, text in (
         ('kill -9 $$', 'was killed by signal 9 (out of memory?): free some memory, then run '),
-        ('exit 3', 'ended with code 3: what it printed tells why'),
+        ('exit 3', 'ended with code 3: its output above tells why'),
     ):
         python = tmp_path / 'python'
         python.write_text(f'#!/bin/sh\n{last}\n')
@@ -1208,8 +1207,8 @@ def test_a_gpu_whose_memory_is_full():
     trainer = torch.optim.SGD(placed.net.parameters(), 0.1)
     batch = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
     assert says(DeviceError, backend.train_step, placed, trainer, batch, full) == (
-        'the memory of the GPU is full: use a smaller batch size or image size, or end what else '
-        'computes there'
+        'the memory of the GPU is full: use a smaller batch size or image size, or stop other '
+        'programs on it'
     )
 
 
@@ -1219,7 +1218,7 @@ def test_an_old_pytorch_and_a_file_that_nobody_has_verified(tmp_path, monkeypatc
     text = says(
         ModelError, get_backend('pytorch').read_weights, str(tmp_path / 'a.pth'), 'resnet18'
     )
-    assert text.startswith('a .pth file can make PyTorch 2.5.1 run what its author wants (CVE-')
+    assert text.startswith('a .pth file can make PyTorch 2.5.1 run arbitrary code (CVE-')
     assert text.endswith(': update to 2.10, or convert it to .safetensors')
 
 
