@@ -1,17 +1,18 @@
 """Data sets by name: the built-in sample, the hot dogs of the book, or the user's folder."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
 from d2l_ft.data.folder_layout import find_test_images, load_folders
 from d2l_ft.data.hub import DATA_HUB, download_extract
 from d2l_ft.data.image_cache import ImageCache
-from d2l_ft.data.image_folder import ImageFolder, Sample, remarks
+from d2l_ft.data.image_folder import ImageFolder, remarks
+from d2l_ft.data.protocol import Loader, LoaderFactory
 from d2l_ft.data.synthetic import tasks as sample
 from d2l_ft.data.transforms import AREA, Pipeline
 from d2l_ft.data.validation import check_images, drop_bad_images
@@ -34,25 +35,6 @@ DATA_VARIABLE = 'D2L_FT_DATA'
 
 CACHE_SHARE, CACHE_LEAST = 0.25, 1 << 28
 """Share of the free memory that the image cache may use, and its bytes if that is not known."""
-
-
-class LoaderFactory(Protocol):
-    """What a data set needs of a backend."""
-
-    def loader(
-        self,
-        samples: Sequence[Sample],
-        pipeline: Any,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        workers: int = 0,
-        seed: int = 0,
-        cache: ImageCache | None = None,
-        device: Any = None,
-    ) -> Any:
-        """Return batches of the samples, as ``Backend.loader`` does."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +98,7 @@ class DataSet:
         pipeline: Pipeline | None = None,
         cache: ImageCache | None = None,
         device: Any = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Loader, Loader]:
         """Return the loaders of the training part, shuffled and augmented, and of the test part.
 
         Args:
