@@ -141,7 +141,8 @@ def place(
 
 def trainability(net: Block) -> list[tuple[Parameter, str]]:
     """Return the parameters and which are trained; a traced graph is valid only for these."""
-    return [(each, each.grad_req) for each in net.collect_params().values()]
+    # not collect_params, which takes 5 ms with DenseNet-121: this is checked at every step
+    return [(each, each.grad_req) for each in parameters(net).values()]
 
 
 def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:

@@ -200,6 +200,7 @@ def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
 def sums(losses: list[mx.nd.NDArray], outputs: list[mx.nd.NDArray], split: list[Share]) -> Sums:
     """Return the sums over all contexts, on the first one, as scalars that ``float`` reads."""
     losses, outputs, split = (convert(each, numpy=False) for each in (losses, outputs, split))
+    # argmax has the dtype of the outputs
     hits = [
         (output.argmax(axis=1) == labels.astype(output.dtype)).sum()
         for output, (_, labels) in zip(outputs, split, strict=True)

@@ -298,7 +298,7 @@ def loss_sum(loss: Any, values: Tensor, count: int) -> Tensor:
 
 def batch_mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
     """Return the mean over ``count`` examples from their sum."""
-    if getattr(trainer, 'rounds_mean', False):
+    if getattr(trainer, 'rounds_mean', False):  # Gluon multiplies by rescale_grad, a float32
         return total * float(np.float32(1 / count))
     return total / count
 
@@ -314,6 +314,7 @@ def gather_gradients(placed: Placed) -> None:
     for other in replicas(placed)[1:]:
         for target, source in zip(placed.net.parameters(), other.parameters(), strict=True):
             if source.grad is not None and target.grad is not None:
+                # the sum, as each copy's gradient is that of its share of one loss
                 target.grad += source.grad.to(target.device, non_blocking=True)
 
 

@@ -63,6 +63,7 @@ def as_request(backend: 'Backend', devices: Devices) -> str:
     """
     if isinstance(devices, str):
         return devices
+    # a CPU has no number: n of them are n replicas
     on_gpu = [backend.is_gpu(each) for each in devices]
     if devices and not any(on_gpu):
         return f'cpu:{len(devices)}'

@@ -185,6 +185,7 @@ def backend_of(net: Any) -> 'Backend':
     Raises:
         ModelError: The net belongs to no framework that has a backend.
     """
+    # the base classes count, as the user's own class lies in any module
     roots = {base.__module__.partition('.')[0] for base in type(net).__mro__}
     for name, record in BACKENDS.items():
         if roots & {record.module, record.package}:

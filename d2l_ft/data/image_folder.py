@@ -303,7 +303,7 @@ def remarks(train: ImageFolder, test: ImageFolder, hashes: Mapping[str, str]) ->
         test: The test part.
         hashes: Path -> hash of the content; images without one are not compared.
     """
-    # Images that occur in both parts, or with two labels
+    # Images in both parts make the accuracy too good; with two labels they contradict themselves
     lines = []
     same: dict[str, list[tuple[str, Sample]]] = {}
     for name, part in (('train', train), ('test', test)):
@@ -315,7 +315,7 @@ def remarks(train: ImageFolder, test: ImageFolder, hashes: Mapping[str, str]) ->
     differ = [group for group in groups if len({sample.label for _, sample in group}) > 1]
     for text, found in (('both in train and in test', across), ('in more than one class', differ)):
         if found:
-            (first, one), *rest = found[0]
+            (first, one), *rest = found[0]  # one pair of files is shown
             other = next(
                 sample.path
                 for name, sample in rest

@@ -21,6 +21,7 @@ from d2l_ft.models.state import State
 from d2l_ft.storage.atomic import write_atomic
 
 FORMAT = 1
+"""Version of the format; a file with a higher one is refused."""
 
 DAMAGE = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What safetensors and json raise on damaged files."""

@@ -37,6 +37,7 @@ class Recipe:
     reduction: str = 'mean'
 
     def __post_init__(self) -> None:
+        # the rate of the head can overflow although both factors are in range
         most = f'at most {LARGEST:g}'
         checks = {
             f'`learning_rate` must be above 0 and {most}': 0 < self.learning_rate <= LARGEST,

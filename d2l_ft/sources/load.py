@@ -89,6 +89,7 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | str | N
             f'{source} has no output layer of {arch}, which is needed here: '
             'd2l.load_source reads the rest, to fine-tune from'
         )
+    # with as many outputs as the source, so that set_state sets all of it
     net = chosen.build_net(arch, len(weight))
     chosen.set_state(chosen.place(net), state)
     return net

@@ -236,7 +236,7 @@ def _download(
         if wrong:
             with part.open('rb') as stream:
                 page = stream.read(512).lstrip().startswith(b'<')
-            part.unlink()
+            part.unlink()  # a later attempt must not continue it
             hint = ' (it is a page of HTML: does a proxy or a login stand between?)' if page else ''
             raise DataError(
                 f'{source.url} is not the file that was expected{hint}: {wrong}, expected the hash '
@@ -250,6 +250,7 @@ def _finish(
     part: Path, expected: str, target: Path, unpack: Callable[[Path, Path], None] | None
 ) -> str:
     """Move the download to its place if its hash matches; otherwise return what is wrong."""
+    # Extract the file that has the hash
     whole = part
     if unpack is not None:
         whole = part.with_suffix('.unpacked')
@@ -259,11 +260,15 @@ def _finish(
         except DataError as error:
             whole.unlink(missing_ok=True)
             return str(error)
+
+    # Verify it
     found = file_digest(whole, expected)
     if not found.startswith(expected.lower()):
         if whole is not part:
             whole.unlink()
         return f'its hash is {found}'
+
+    # Move it: to the disk first, so that a power cut leaves no incomplete file under the name
     with whole.open('rb') as stream:
         os.fsync(stream.fileno())
     os.replace(whole, target)
@@ -309,7 +314,7 @@ def _try_once(source: Address, part: Path) -> None:
         if error.code in LATER:
             raise TryAgain(f'HTTP {error.code} {error.reason}') from error
         hint = 'the address or the mirror is wrong'
-        if error.code in (401, 407):
+        if error.code in (401, 407):  # of the server, of a proxy
             hint = f'a name and a password are asked for, as in {MIRROR_EXAMPLE}'
         raise DataError(
             f'cannot download {url} (HTTP {error.code} {error.reason}): {hint}'
@@ -401,6 +406,7 @@ def _receive(
             disable=None,
         ) as bar,
     ):
+        # a server that ignores ranges sends the file from its beginning
         stream.seek(start)
         stream.truncate()
         for chunk in _chunks(answer):

@@ -100,6 +100,7 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
     ``__array_function__`` of an array of another class.
     """
 
+    # How a function is made of one of today's
     def of_numpy(name: str, today: Any) -> Any:
         def function(*args: Any, **options: Any) -> Any:
             for each in (*args, *options.values()):
@@ -111,6 +112,7 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         function.__name__ = function.__qualname__ = name
         return function
 
+    # Functions that NumPy no longer has: MXNet only needs the names
     def financial(name: str) -> Any:
         def function(*_: Any, **__: Any) -> Any:
             raise RuntimeError(f'NumPy has no {name}() any more: use the package numpy-financial')
@@ -118,6 +120,7 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         function.__name__ = function.__qualname__ = name
         return function
 
+    # Functions that today's NumPy has under no name
     def asfarray(a: Any, dtype: Any = numpy.float64) -> Any:
         kind = numpy.dtype(dtype)
         return numpy.asarray(a, kind if numpy.issubdtype(kind, numpy.inexact) else numpy.float64)
