@@ -50,12 +50,12 @@ def folder(root: str) -> dict[str, float]:
     """Scan and check a folder, as ``load_data`` does."""
     from d2l_ft.data.folder_layout import load_folders
     from d2l_ft.data.validation import check_images
-    from d2l_ft.data.validation_cache import remembered
+    from d2l_ft.data.validation_cache import open_checked
 
     before, begun = peak(), time.perf_counter()
     train, test = load_folders(root)
     scanned = time.perf_counter()
-    with remembered(root) as checked:
+    with open_checked(root) as checked:
         check_images([*train.samples, *test.samples], bar=False, checked=checked)
     done = time.perf_counter()
     return {'scan': scanned - begun, 'check': done - scanned, 'before': before, 'peak': peak()}

@@ -121,6 +121,6 @@ def __dir__() -> list[str]:
     return sorted(set(globals()) | set(_NAMES))
 
 
-# Last, as it imports this package. It loads nothing of MXNet: an import of MXNet that comes later,
-# in the user's own code, finds what it misses in today's Python and NumPy.
+# Last, as it imports this package. It loads nothing of MXNet, but lets a later ``import mxnet``, in
+# the user's own code, find the names that today's Python and NumPy no longer have.
 import d2l_ft_mxnet.today  # noqa: E402, F401

@@ -3,9 +3,9 @@
 
 def main() -> None:
     """Run the command line; a signal during the import of its modules ends it."""
-    from d2l_ft.system.signals import handled, stop
+    from d2l_ft.system.signals import handle_signals, stop
 
-    with handled(stop):
+    with handle_signals(stop):
         from d2l_ft.cli.main import main as command
 
         command(prog_name='d2l-ft')

@@ -1,7 +1,7 @@
 """The names of the book's training loop, as thin functions over the backends.
 
 They have the book's arguments in the book's order, so that its code runs with another import line;
-what is added has a name and stands after them.
+additional arguments are keywords and come after them.
 """
 
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.backend.devices import Devices, chosen_devices
+from d2l_ft.backend.devices import Devices, resolve_devices
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.registry import backend_of, get_backend, module_of
 from d2l_ft.errors import DeviceError, ModelError
@@ -22,7 +22,7 @@ MEAN, SUM = 'mean over the batch', 'sum over the batch'
 
 
 class Timer:
-    """A stop watch that keeps its times, in seconds; it runs from when it is made.
+    """A stop watch that keeps its times, in seconds; it starts when it is created.
 
     Example:
         >>> timer = d2l.Timer()
@@ -36,7 +36,7 @@ class Timer:
         self.start()
 
     def start(self) -> None:
-        """Begin anew."""
+        """Start the watch again."""
         self.tik = time.perf_counter()
 
     def stop(self) -> float:
@@ -59,7 +59,7 @@ class Timer:
 
 
 class Accumulator:
-    """Sums of so many numbers, which may be scalars of a framework.
+    """``n`` sums, of numbers that may be scalars of a framework.
 
     Example:
         >>> sums = d2l.Accumulator(2)
@@ -90,7 +90,7 @@ class Accumulator:
 
 
 def try_gpu(i: int = 0, *, backend: Backend | str | None = None) -> Any:
-    """Return a GPU if there is one of that number, otherwise the CPU.
+    """Return GPU ``i`` if there is one, otherwise the CPU.
 
     Args:
         i: Its number.
@@ -129,7 +129,8 @@ def resnet18(
 
     Args:
         num_classes: Outputs.
-        in_channels: Channels of the images; None is 1 with PyTorch, and whatever comes with Gluon.
+        in_channels: Channels of the images; None is 1 with PyTorch, and those of the first batch
+            with Gluon.
         backend: As ``get_backend`` takes it.
 
     Raises:
@@ -149,22 +150,23 @@ def resnet18(
 
 
 def reduction_of(trainer: Any, reduction: str | None) -> str:
-    """Return of what a step takes the gradient.
+    """Return how a step reduces the loss over the batch: 'mean', 'sum' or 'book'.
 
     Args:
-        trainer: One of ``build_trainer`` carries the meaning of its recipe.
-        reduction: 'mean', 'sum' or 'book'; None asks the trainer. One that the reader made takes
-            the step of the book's tab.
+        trainer: One of ``build_trainer`` has the reduction of its recipe.
+        reduction: 'mean', 'sum' or 'book'; None takes the trainer's. For a trainer that the reader
+            made this is 'book', the step of the book's tab.
     """
     return reduction or str(getattr(trainer, 'd2l_reduction', 'book'))
 
 
-def step_of(backend: Backend, loss: Any, reduction: str) -> str:
-    """Return in words of what a step takes the gradient, for the summary."""
+def describe_step(backend: Backend, loss: Any, reduction: str) -> str:
+    """Return the reduction of a step in words, for the summary."""
     if reduction != 'book':
         return MEAN if reduction == 'mean' else SUM
     if backend.NAME != 'pytorch':
-        return f"{MEAN}, as in the book's tab"
+        return f"{MEAN}, as in the book's tab"  # Gluon's trainer divides by the batch size
+    # torch's own losses reduce by themselves; the tab sums whatever they return
     given = MEAN if getattr(loss, 'reduction', 'none') == 'mean' else SUM
     return f"{given}, as in the book's PyTorch tab; reduction='mean' takes the mean"
 
@@ -186,13 +188,13 @@ def train_batch_ch13(
         X: (batch, 3, height, width) images.
         y: (batch,) integer labels.
         loss: Loss object with one value per example, or None for softmax cross-entropy.
-        trainer: As ``train_ch13`` takes it.
-        devices: As ``train_ch13`` takes them.
-        reduction: As ``train_ch13`` takes it.
+        trainer: See ``train_ch13``.
+        devices: See ``train_ch13``.
+        reduction: See ``train_ch13``.
 
     Returns:
-        (sum of the losses, number of hits) before the step: scalars of the framework, which
-        ``float`` reads.
+        (sum of the losses, number of correct predictions) before the step: scalars of the
+        framework, which ``float`` reads.
 
     Example:
         >>> import torch
@@ -205,24 +207,24 @@ def train_batch_ch13(
         True
     """
     backend = backend_of(net)
-    placed = backend.place(net, chosen_devices(backend, devices))
+    placed = backend.place(net, resolve_devices(backend, devices))
     sums = backend.train_step(placed, trainer, (X, y), loss, reduction_of(trainer, reduction))
     join_replicas(backend, placed)
     return sums.loss, sums.correct
 
 
 def join_replicas(backend: Backend, placed: Placed) -> None:
-    """Give the net, with which the reader goes on, the mean of its replicas' running statistics."""
-    backend.evaluate(placed, [])
+    """Give the net the mean of its replicas' running statistics, as the reader keeps using it."""
+    backend.evaluate(placed, [])  # it averages them before its first batch
 
 
 def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float:
-    """Return the share of hits over batches, in eval mode.
+    """Return the accuracy over batches, in eval mode.
 
     Args:
         net: Net of MXNet Gluon or PyTorch.
         data_iter: Iterable of (images, labels).
-        device: Where to; None is where the net lies.
+        device: The device to compute on; None is where the net is.
 
     Example:
         >>> net = d2l.load_run('runs/mine').net()
@@ -236,7 +238,7 @@ def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float
 
 
 def evaluate_accuracy_gpus(net: Any, data_iter: Any) -> float:
-    """Return the share of hits over batches, in eval mode, where the net lies.
+    """Return the accuracy over batches, in eval mode, on the net's own devices.
 
     Example:
         >>> net = d2l.load_run('runs/mine').net()
@@ -266,24 +268,24 @@ def train_ch13(
 
     Args:
         net: Net of MXNet Gluon or PyTorch.
-        train_iter: Iterable of (images, labels), sized if the progress bar is to show an end.
+        train_iter: Iterable of (images, labels); with a length the progress bar shows the end.
         test_iter: The same for the test after each epoch, or None.
         loss: Loss object with one value per example, or None for softmax cross-entropy.
         trainer: ``gluon.Trainer``, ``torch.optim.Optimizer`` or that of ``build_trainer``.
         num_epochs: Passes over ``train_iter``.
         devices: Devices of the framework, or a text such as 'cpu:2' or 'gpu:0,1'; None and 'auto'
             take all GPUs, or the CPU.
-        reduction: 'mean': the gradient is that of the mean over the batch, in both frameworks;
-            'sum': of the sum. 'book': as the book's tab takes it: with MXNet of the mean, with
-            PyTorch of the sum of what the loss gives. None is the recipe's of a trainer of
-            ``build_trainer``, and 'book' with any other. The summary says which.
+        reduction: 'mean': the gradient is that of the mean loss over the batch, in both
+            frameworks; 'sum': that of the sum. 'book': as in the book's tab, which is the mean
+            with MXNet and the sum of what the loss returns with PyTorch. None is the recipe's
+            for a trainer of ``build_trainer``, and 'book' for any other. The summary says which.
         quiet: Whether to leave out curves and summary.
 
     Returns:
         The metrics of each epoch.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, when the step under way is done.
+        KeyboardInterrupt: After Ctrl-C, when the current step is done.
         TrainingDiverged: The loss is not finite.
 
     Example:
@@ -298,12 +300,15 @@ def train_ch13(
         >>> history[-1].epoch
         1
     """
-    from d2l_ft.report.live import LiveCurves
+    from d2l_ft.report.live import LiveCurves  # it loads matplotlib
 
+    # Place the net
     backend = backend_of(net)
-    chosen = chosen_devices(backend, 'auto' if devices is None else devices)
+    chosen = resolve_devices(backend, 'auto' if devices is None else devices)
     placed = backend.place(net, chosen)
     reduction = reduction_of(trainer, reduction)
+
+    # Train
     training = Trainer(
         backend,
         placed,
@@ -317,10 +322,12 @@ def train_ch13(
     )
     history = training.fit()
     join_replicas(backend, placed)
+
+    # Report, after an interruption as an error
     if training.interrupted:
         raise Stopped(training.interrupted)
     if history and not quiet:
-        print(summary(history[-1], chosen, step_of(backend, loss, reduction)))
+        print(summary(history[-1], chosen, describe_step(backend, loss, reduction)))
     return history
 
 
@@ -347,7 +354,7 @@ def train_fine_tuning(
         param_group: Whether the output layer learns with ten times the rate.
         data: 'sample', 'hotdog' or an image folder, as ``load_data`` takes it.
         image_size: Side of the net's input, in pixels; None is the data set's own.
-        devices: As ``train_ch13`` takes them.
+        devices: See ``train_ch13``.
         seed: Seed of order, crops and flips.
         quiet: Whether to leave out curves and summary.
 
@@ -371,7 +378,7 @@ def train_fine_tuning(
     dataset = load_data(data)
     train_iter, test_iter = dataset.loaders(backend, batch_size, image_size=image_size, seed=seed)
     multiplier = FINE_TUNED.head_lr_mult if param_group else 1.0
-    chosen = chosen_devices(backend, devices)
+    chosen = resolve_devices(backend, devices)
     placed = backend.place(net, chosen)
     trainer = backend.build_trainer(placed, Recipe(learning_rate, head_lr_mult=multiplier))
     return train_ch13(net, train_iter, test_iter, None, trainer, num_epochs, chosen, quiet=quiet)

@@ -1,6 +1,6 @@
 """The errors of d2l_ft: each message is one line with the cause and the next command.
 
-    D2LFTError                   whatever a user can put right
+    D2LFTError                   whatever a user can fix
     |-- UnknownBackend           the backend that was asked for:
     |-- BackendNotInstalled
     |-- BackendBroken
@@ -22,7 +22,7 @@ and --no-augment (``d2l_ft.cli.options.as_flags``).
 
 
 class D2LFTError(Exception):
-    """Base of every error that a user can mend; the command line exits with code 2 on it.
+    """Base of every error that a user can fix; the command line exits with code 2 on it.
 
     Example:
         >>> try:
@@ -34,7 +34,7 @@ class D2LFTError(Exception):
 
 
 class UnknownBackend(D2LFTError):
-    """The name of the backend is not one that is known."""
+    """No backend has that name."""
 
 
 class BackendNotInstalled(D2LFTError):
@@ -42,7 +42,7 @@ class BackendNotInstalled(D2LFTError):
 
 
 class BackendBroken(D2LFTError):
-    """The framework is installed and fails when it is imported; the cause is kept."""
+    """The framework is installed but fails at import; ``__cause__`` is its error."""
 
 
 class OptionError(D2LFTError):
@@ -75,7 +75,7 @@ class DeviceError(D2LFTError):
 
 
 class StorageError(D2LFTError):
-    """A file or folder cannot be written: the disk is full, or the place is closed to the user."""
+    """A file or folder cannot be written: the disk is full, or the user lacks the permission."""
 
 
 class TrainingDiverged(D2LFTError):
@@ -96,4 +96,4 @@ class ParityError(D2LFTError):
 
 
 class ChapterError(D2LFTError):
-    """A chapter holds what is not supported, can't be executed, or does not keep its word."""
+    """A chapter has unsupported markup, a cell fails, or its outputs contradict its claims."""

@@ -16,10 +16,11 @@ WITH_BACKEND = (
 
 
 def names_of(name: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__all__``, ``__getattr__`` and ``__dir__`` of a module with the names for a backend.
+    """Return ``__all__``, ``__getattr__`` and ``__dir__`` for a module such as ``d2l_ft.torch``.
 
     Args:
-        name: Of the backend. Its framework is loaded when a name that needs it is first used.
+        name: The name of the backend. Its framework is loaded when a name that needs it is first
+            used.
     """
     names = ['__version__', *_NAMES]
 
@@ -34,6 +35,7 @@ def names_of(name: str) -> tuple[list[str], Callable[[str], Any], Callable[[], l
 
         signature = inspect.signature(value)
 
+        # an explicit backend wins, also one that is given by position
         @functools.wraps(value)
         def with_backend(*args: Any, **options: Any) -> Any:
             if 'backend' not in signature.bind_partial(*args, **options).arguments:

@@ -94,12 +94,13 @@ def names() -> str:
 
 def protocol() -> str:
     """Return the backend protocol."""
-    return '\n'.join(directive('class', 'Backend'))
+    # with ``loader``, which it inherits
+    return '\n'.join(directive('class', 'Backend', '   :inherited-members: Protocol'))
 
 
-def directive(kind: str, name: str) -> list[str]:
+def directive(kind: str, name: str, *options: str) -> list[str]:
     """Return the lines that document a public name."""
-    return ['```{eval-rst}', f'.. auto{kind}:: d2l_ft.{name}', '```', '']
+    return ['```{eval-rst}', f'.. auto{kind}:: d2l_ft.{name}', *options, '```', '']
 
 
 def packages() -> str:

@@ -1,6 +1,6 @@
-"""The MXNet side of d2l_ft: the functions of ``backend.protocol.Backend`` on Gluon's objects.
+"""The MXNet backend of d2l_ft: the functions of ``backend.protocol.Backend``, on Gluon's nets.
 
-A name is imported when it is first used, so that ``today`` can be imported before MXNet is.
+A name is imported when it is first used, so that ``today`` can be imported before MXNet.
 """
 
 import importlib
@@ -26,7 +26,7 @@ __all__ = ['FRAMEWORK', 'NAME', *_NAMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a function of the seam when it is first used."""
+    """Import a function of the backend when it is first used."""
     if name not in _NAMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(importlib.import_module(f'{__name__}.{_NAMES[name]}'), name)

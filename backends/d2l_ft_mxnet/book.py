@@ -6,12 +6,12 @@ from mxnet.gluon import nn
 
 
 class Residual(nn.HybridBlock):
-    """Two convolutions with a way around them; names of the parts as in the book.
+    """Two convolutions with a shortcut; the names of the layers are the book's.
 
     Args:
         num_channels: Channels of the output.
-        use_1x1conv: Whether a convolution of 1 x 1 is on the way around.
-        strides: Of the first convolution and of that one.
+        use_1x1conv: Whether the shortcut has a 1 x 1 convolution.
+        strides: Stride of the first convolution and of the shortcut's.
     """
 
     def __init__(self, num_channels: int, use_1x1conv: bool = False, strides: int = 1) -> None:

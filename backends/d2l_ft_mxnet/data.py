@@ -20,21 +20,21 @@ from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler, Key
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
-from d2l_ft.system.signals import be_worker
+from d2l_ft.system.signals import set_worker_signals
 from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
 Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
 
 PATIENCE = 120
-"""Seconds until a batch that no worker delivers is given up."""
+"""Seconds to wait for a batch of the workers."""
 
 
 class ImageFiles(IndexedImages, Dataset):
-    """The image files as Gluon's Dataset; another transform is Gluon's.
+    """The image files as Gluon's Dataset; the framework's own transform is one of Gluon's.
 
     Args:
-        samples, pipeline, seed, cache: As ``IndexedImages`` takes them.
-        forked: Whether a process of its own makes the examples.
+        samples, pipeline, seed, cache: See ``IndexedImages``.
+        forked: Whether worker processes make the examples.
     """
 
     def __init__(
@@ -48,14 +48,15 @@ class ImageFiles(IndexedImages, Dataset):
     ) -> None:
         super().__init__(samples, pipeline, seed, cache)
         self.forked = forked
-        self.numpy = numpy_semantics()  # a Gluon transform may be written for one of the two
+        self.numpy = numpy_semantics()  # a Gluon transform may support only these semantics
 
-    def transformed(self, path: str, epoch: int, index: int) -> NDArray[Any]:
-        """Return the transform of an image, with draws that depend on the key alone."""
+    def apply_transform(self, path: str, epoch: int, index: int) -> NDArray[Any]:
+        """Apply a Gluon transform, seeded so that the draws depend only on the key."""
         words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)
         python, numpy = random.getstate(), np.random.get_state()
-        # MXNet's generator cannot be saved; in this process it goes on from a draw of its own
+        # MXNet's state cannot be saved; in this process it is seeded afterwards by its next draw
         after = None if self.forked else next_draw()
+        # Gluon's transforms draw from all three generators
         for seed in (random.seed, np.random.seed, mx.random.seed):
             seed(int(words[0]) % 2**31)
         try:
@@ -90,7 +91,7 @@ def read_image(path: str) -> mx.nd.NDArray:
 
 
 def batchify(items: Sequence[Item]) -> tuple[NDArray[Any], NDArray[np.int32]] | DataError:
-    """Stack the items of a batch; crops stay uint8, a quarter of the bytes between processes."""
+    """Stack the items of a batch; crops stay uint8, as float32 is four times as much to send."""
     if (error := first_error(items)) is not None:
         return error
     images, labels = zip(*items, strict=True)
@@ -98,7 +99,7 @@ def batchify(items: Sequence[Item]) -> tuple[NDArray[Any], NDArray[np.int32]] | 
 
 
 class Keys(Dataset):
-    """The keys of image files in their place: a worker process makes the examples."""
+    """A Dataset of the keys instead of the examples, which the worker processes make."""
 
     def __init__(self, files: ImageFiles) -> None:
         self.count = len(files)
@@ -113,14 +114,14 @@ class Keys(Dataset):
 
 
 class Workers:
-    """Processes that make batches, each behind a pipe of its own.
+    """Processes that make batches, each connected by its own pipe.
 
-    Gluon's processes share queues with locks: one that is killed keeps a lock for ever, its batch
-    never comes, and the pool cannot even be ended. A pipe has an end as soon as its process has;
-    and so has a process whose parent has died.
+    Gluon's processes share queues with locks: if one is killed it keeps a lock for ever, its batch
+    never comes, and the pool cannot even be ended. A pipe ends as soon as its process does; and a
+    process whose parent has died sees the end of its pipe too.
 
     Args:
-        files: What they read.
+        files: The image files that they read.
         count: Number of processes.
     """
 
@@ -140,7 +141,7 @@ class Workers:
             self.idle.put(here)
 
     def make(self, keys: Sequence[Key]) -> Any:
-        """Return what ``batchify`` makes of the items of some keys; threads may call it at once.
+        """Have an idle worker make the batch of these keys; several threads may call this at once.
 
         Raises:
             WorkerDied: A worker was killed; the others are ended.
@@ -163,9 +164,9 @@ class Workers:
 
 
 def work(files: ImageFiles, pipe: Connection, parents: Sequence[Connection]) -> None:
-    """Be a process of ``Workers``, as long as the parent has an end of the pipe."""
-    be_worker()
-    for each in parents:  # a fork copies them
+    """Run as a process of ``Workers`` until the parent's end of the pipe is closed."""
+    set_worker_signals()
+    for each in parents:  # the fork has copied these ends too: while they are open no pipe ends
         each.close()
     while True:
         try:
@@ -176,18 +177,19 @@ def work(files: ImageFiles, pipe: Connection, parents: Sequence[Connection]) -> 
         try:
             answer = batchify([files[key] for key in keys])
         except Exception as error:
+            # a pickled exception loses its traceback; this class keeps it as text
             answer = ExceptionWithTraceback(error, error.__traceback__)
         pipe.send(answer)
 
 
 class ImageLoader:
-    """Batches of one epoch after another; ``loader`` says what the arguments are."""
+    """Batches of one epoch after another; ``loader`` describes the arguments."""
 
     def __init__(
         self, files: ImageFiles, sampler: EpochSampler, workers: int, device: mx.Context | None
     ) -> None:
         self.pipeline, self.sampler, self.device = files.pipeline, sampler, device
-        # a thread of Gluon's loader for each process
+        # Gluon's loader runs threads, each of which waits for one of our processes
         self.batches = DataLoader(
             Keys(files) if workers else files,
             batch_sampler=sampler,
@@ -214,30 +216,30 @@ class ImageLoader:
             DataError: An image can't be read, or no batch comes.
             WorkerDied: A worker was killed.
         """
-        prepare = self.prepare()
-        for batch in self.received():
+        to_input = self.make_converter()
+        for batch in self.receive():
             if isinstance(batch, DataError):
                 raise batch
-            yield prepare(*batch)
+            yield to_input(*batch)
 
-    def prepare(self) -> Callable[[NDArray[Any], NDArray[Any]], Batch]:
-        """Return what makes the arrays that have arrived into a batch."""
+    def make_converter(self) -> Callable[[NDArray[Any], NDArray[Any]], Batch]:
+        """Return a function that turns arrays from the workers into a batch on the device."""
         pipeline, device = self.pipeline, self.device
         ours = isinstance(pipeline, Pipeline)
         if device is None:
             return lambda images, labels: to_batch(
                 pipeline.to_float(images) if ours else images, labels
             )
-        standardise = look_up(pipeline, device) if ours else lambda images: images
+        standardise = make_lookup(pipeline, device) if ours else lambda images: images
 
-        def sent(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
+        def send(images: NDArray[Any], labels: NDArray[Any]) -> Batch:
             there, marks = (each.as_in_context(device) for each in to_batch(images, labels))
             return standardise(there), marks
 
-        return sent
+        return send
 
-    def received(self) -> Iterator[Any]:
-        """Yield what the workers send.
+    def receive(self) -> Iterator[Any]:
+        """Yield the batches, or the errors, that the workers send.
 
         Raises:
             DataError: Nothing came for ``PATIENCE`` seconds.
@@ -252,14 +254,15 @@ class ImageLoader:
             ) from error
 
 
-def look_up(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray], mx.nd.NDArray]:
-    """Return ``to_float`` for a device, bit for bit; the tables go there once.
+def make_lookup(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray], mx.nd.NDArray]:
+    """Return a function like ``to_float``, to the bit, for a device; the tables are sent once.
 
     Returns:
         (batch, h, w, 3) uint8 on the device -> (batch, 3, h, w) float32.
     """
     with semantics(numpy=False):
         tables = mx.nd.array(pipeline.tables().ravel(), ctx=device)
+        # where the table of each channel begins
         first = mx.nd.array([0, 256, 512], ctx=device, dtype='int32').reshape((1, 3, 1, 1))
 
     @in_legacy
@@ -293,8 +296,8 @@ def loader(
         workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
         seed: Seed of the order, and of a Gluon transform's draws.
         cache: Keeps images of a ``Pipeline`` between epochs. The batches do not depend on it.
-        device: Where the batches shall lie; None is the CPU. A ``Pipeline``'s go there as bytes
-            and are standardised there. Their values do not depend on it.
+        device: The device of the batches; None is the CPU. The images of a ``Pipeline`` are sent
+            as bytes and standardised there, with the same values.
     """
     files = ImageFiles(samples, pipeline, seed, forked=workers > 0, cache=cache)
     sampler = EpochSampler(len(files), batch_size, shuffle=shuffle, seed=seed)

@@ -1,4 +1,4 @@
-"""Nets: the constructors of Gluon's and GluonCV's zoos, made torchvision's functions."""
+"""Nets of Gluon's and GluonCV's zoos, changed to compute the same functions as torchvision's."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -107,16 +107,18 @@ def build_net(
     Args:
         arch: A name of ``ARCHITECTURES``.
         classes: Outputs of the head.
-        source: State whose body is copied; its head, of any size, is not. None draws all.
-        seed: Seed of ``initial_state``, from which all that is not copied is taken.
+        source: State whose body is copied, not its head, which may have any size. None draws the
+            whole net.
+        seed: Seed of ``initial_state``, for the parameters that are not copied.
 
     Returns:
-        A net of Gluon's or GluonCV's zoo, in float32. Its parameters are ``mx.np`` arrays where
-        NumPy semantics is on; it runs in both.
+        A net of Gluon's or GluonCV's zoo, in float32. Its parameters are ``mx.np`` arrays if NumPy
+        semantics is on; the net runs with and without it.
 
     Raises:
         ModelError: Unknown architecture, no class, or the source's body does not fit.
     """
+    # Construct it; one forward pass, in symbols, gives the shapes of the parameters
     smallest = architecture(arch).smallest
     check_classes(classes)
     with semantics(numpy=False):
@@ -124,19 +126,21 @@ def build_net(
         net.d2l_arch = arch
         net.infer_shape(mx.nd.zeros((1, 3, smallest, smallest)))
     make_neutral(net)
+
+    # Set its parameters
     for name, parameter in parameters(net).items():
-        # what is set below is not drawn: zeros here, and a fixed scale is one
+        # the state is written below; only the fixed scales of resnet18_v2 are not in it
         start = mx.init.One() if name.endswith('gamma') else mx.init.Zero()
         parameter.initialize(start, mx.cpu(0))
     shapes = {name: each.shape for name, each in canonical_parameters(net).items()}
     write_state(net, merge_source(arch, initial_state(arch, shapes, seed), source))
-    # static_shape is faster by little and holds memory for each batch size it has met
+    # static_shape is only a little faster, and keeps memory for each batch size that occurs
     net.hybridize(static_alloc=True)
     return net
 
 
 def head(net: Block) -> Block:
-    """Return the output layer: the last Dense or Conv2D in a place that is known.
+    """Return the output layer: the last Dense or Conv2D under a known name.
 
     Raises:
         ModelError: The net has none.
@@ -167,11 +171,12 @@ def body_parameters(net: Block) -> list[Parameter]:
 def freeze(net: Block) -> None:
     """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode.
 
-    Dropout stays active in training, as it belongs to what the head learns from. It takes the net,
-    which is frozen on all contexts at once; one that was placed in bfloat16 is to be placed again.
+    Dropout stays active in training, as it is part of the features from which the head learns. The
+    net is frozen on all contexts; if it was placed in bfloat16, place it again.
 
     Raises:
-        ModelError: No head is known, or a part is an imported symbol, which cannot be changed.
+        ModelError: The net has no known head, or a block is an imported symbol, which cannot be
+            changed.
     """
     body, parts = body_parameters(net), blocks(net)
     if any(isinstance(each, SymbolBlock) for each in parts):
@@ -180,7 +185,7 @@ def freeze(net: Block) -> None:
         parameter.grad_req = 'null'
     for each in parts:
         if isinstance(each, _BatchNorm):
-            # without it, null gradients only stop the statistics; the batch's own still count
+            # a null gradient only stops the running statistics: the batch's would still be used
             each._kwargs['use_global_stats'] = True
-        if isinstance(each, HybridBlock):
+        if isinstance(each, HybridBlock):  # the compiled graph has the old settings
             each._clear_cached_op()

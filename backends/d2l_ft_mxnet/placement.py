@@ -18,35 +18,35 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 from d2l_ft.backend.common import check_place, choose_devices
 from d2l_ft.errors import DeviceError, ModelError
 from d2l_ft.system.hardware import has_bfloat16, usable_cores
-from d2l_ft_mxnet import semantics as both
+from d2l_ft_mxnet.semantics import convert, in_legacy, made_in_numpy, semantics, uses_numpy
 
 
 @dataclass(eq=False)
 class Placed:
-    """A net, where it computes and how; ``place`` makes it. The replicas are Gluon's, in the net.
+    """A net with its devices and precision; ``place`` makes it. The replicas are in Gluon's net.
 
     Attributes:
         net: The net.
-        devices: Contexts on which it lies.
+        devices: The contexts of its parameters.
         precision: 'float32' or 'bfloat16'.
-        half: Block that computes for the net in bfloat16, with its parameters.
-        parts: The net's parameters when it was placed in bfloat16, and their ``grad_req``.
-        checked: A graph of the net, and the block that computes it and marks what overflowed.
+        half: Block that computes the net in bfloat16, with its parameters.
+        trainability: The net's parameters and their ``grad_req`` when it was placed in bfloat16.
+        checked: The net's graph, and a block that computes it and marks examples that overflow.
     """
 
     net: Block
     devices: list[mx.Context]
     precision: str = 'float32'
     half: SymbolBlock | None = None
-    parts: list[tuple[Parameter, str]] | None = None
+    trainability: list[tuple[Parameter, str]] | None = None
     checked: tuple[Any, Any] = (None, None)
 
 
 def openmp_threads() -> int:
-    """Return the threads that MXNet takes: OpenMP's after its import, capped by its variable."""
+    """Return the number of threads that MXNet uses: OpenMP's, capped by MXNet's variable."""
     try:
         count = int(ctypes.CDLL('libgomp.so.1').omp_get_max_threads())
-    except (OSError, AttributeError):  # another OpenMP library: believe the variables
+    except (OSError, AttributeError):  # another OpenMP library: rely on the variables
         count = int(os.environ.get('OMP_NUM_THREADS', '').partition(',')[0] or usable_cores())
     cap = os.environ.get('MXNET_OMP_MAX_THREADS', '')
     if 'OMP_NUM_THREADS' in os.environ or not cap.isdecimal():
@@ -57,7 +57,7 @@ def openmp_threads() -> int:
 def warn_if_halved() -> None:
     """Warn where MXNet was imported before d2l_ft could give it all cores."""
     order, cores = list(sys.modules), usable_cores()
-    # d2l_ft sets the variable to this where it has no value; MXNet would have obeyed it
+    # d2l_ft sets the variable to this value if it has none; MXNet read it if it was imported later
     unread = os.environ.get('MXNET_OMP_MAX_THREADS') == str(cores) and cores > THREADS
     if unread and order.index('mxnet') < order.index('d2l_ft'):
         warnings.warn(
@@ -94,7 +94,7 @@ def threads() -> int:
 
 
 def seed(value: int) -> None:
-    """Seed MXNet's own generators, on every device (dropout is all that draws from them)."""
+    """Seed MXNet's own random generators on every device (only dropout draws from them)."""
     mx.random.seed(value)
 
 
@@ -105,19 +105,19 @@ def place(
     *,
     channels_last: bool | None = None,
 ) -> Placed:
-    """Put the net on the contexts, a replica each.
+    """Put the net on the contexts, with a replica on each.
 
-    Gluon's trainer knows its contexts from the start, so a reader's own is to be made afterwards.
+    A Gluon trainer reads the contexts when it is made, so make your own trainer after this.
 
     Args:
         net: Any initialised block.
-        devices: One or more different contexts. None is where the net lies.
+        devices: One or more different contexts. None is the net's present contexts.
         precision: 'float32', or 'auto' for the same. 'bfloat16' computes convolutions and dense
-            layers in it: faster with ResNets, slower with MobileNets, so only where asked for.
-        channels_last: Changes nothing: oneDNN chooses the layout of each layer.
+            layers in it: faster with ResNets but slower with MobileNets, so it is not automatic.
+        channels_last: Ignored: oneDNN chooses the layout for each layer.
 
     Raises:
-        DeviceError: No device, one twice, a precision other than these, or no bfloat16 there.
+        DeviceError: No device, the same one twice, an unknown precision, or no bfloat16 there.
         ModelError: The net is not initialised, or cannot compute in bfloat16.
     """
     spots = contexts(net) if devices is None else list(devices)
@@ -128,41 +128,44 @@ def place(
         check_bfloat16(net, spots)
     if contexts(net) != spots:
         average_statistics(net)
-        with both.semantics(numpy=bool(both.made_in(net))):
+        with semantics(numpy=bool(made_in_numpy(net))):
             for parameter in parameters(net).values():
                 parameter.reset_ctx(spots)
     if precision != 'bfloat16':
         return Placed(net, spots)
-    images, outputs = symbol(net)
-    return Placed(net, spots, precision, traced(outputs, images, net, precision), parts(net))
+    images, outputs = trace(net)
+    return Placed(
+        net, spots, precision, symbol_block(outputs, images, net, precision), trainability(net)
+    )
 
 
-def parts(net: Block) -> list[tuple[Parameter, str]]:
-    """Return what must not change behind a traced graph: parameters, and which of them learn."""
-    return [(each, each.grad_req) for each in net.collect_params().values()]
+def trainability(net: Block) -> list[tuple[Parameter, str]]:
+    """Return the parameters and which are trained; a traced graph is valid only for these."""
+    # not collect_params, which takes 5 ms with DenseNet-121: this is checked at every step
+    return [(each, each.grad_req) for each in parameters(net).values()]
 
 
 def check_bfloat16(net: Block, spots: list[mx.Context]) -> None:
-    """Refuse what cannot compute in bfloat16.
+    """Check that a net can compute in bfloat16 on these contexts.
 
     Raises:
-        DeviceError: A context is no CPU, or the CPU has no instructions for it.
+        DeviceError: A context is not a CPU, or the CPU has no instructions for it.
         ModelError: The net cannot be traced, or is in float64.
     """
     if any(spot.device_type != 'cpu' for spot in spots):
-        raise DeviceError('MXNet 1.9 computes in bfloat16 on CPUs alone: use float32')
+        raise DeviceError('MXNet 1.9 computes in bfloat16 only on CPUs: use float32')
     if not has_bfloat16():
         raise DeviceError('this processor has no instructions for bfloat16: use float32')
     if not isinstance(net, HybridBlock) or np.dtype(dtype(net)) != np.float32:
         raise ModelError('bfloat16 needs a HybridBlock with float32 parameters: use float32')
 
 
-def symbol(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
-    """Return the symbols of a net's images and of its outputs, in legacy classes."""
-    numpy = both.of(net)
-    with both.semantics(numpy=numpy):
+def trace(net: Block) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
+    """Return (input, outputs) of a net as legacy symbols: the net is run on a symbol."""
+    numpy = uses_numpy(net)
+    with semantics(numpy=numpy):
         images = mx.sym.var('data', dtype=dtype(net))
-        return images, both.convert(net(both.convert(images, numpy=numpy)), numpy=False)
+        return images, convert(net(convert(images, numpy=numpy)), numpy=False)
 
 
 def dtype(net: Block) -> Any:
@@ -170,15 +173,15 @@ def dtype(net: Block) -> Any:
     return next((each.dtype for each in parameters(net).values()), 'float32')
 
 
-@both.in_legacy
-def traced(
+@in_legacy
+def symbol_block(
     outputs: mx.sym.Symbol, images: mx.sym.Symbol, net: Block, precision: str
 ) -> SymbolBlock:
     """Return a block that computes one symbol from another with the parameters of a net.
 
-    In bfloat16 the inputs of convolutions and dense layers are rounded, as MXNet's own list of
-    operators for mixed precision has it, but for convolutions in groups, with which MXNet does
-    not predict in it, and for NumPy's operators, which the list does not have. The outputs are
+    In bfloat16 the inputs of convolutions and dense layers are rounded, according to MXNet's list
+    of operators for mixed precision. Exceptions are grouped convolutions, which MXNet cannot run
+    in bfloat16 for prediction, and NumPy's operators, which are not in the list. The outputs are
     float32.
     """
     if precision == 'bfloat16':
@@ -197,57 +200,58 @@ def traced(
 
 
 def run(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
-    """Return the outputs of a net for the images of one context."""
+    """Return the net's outputs for images on one context."""
     if placed.half is None:
         return placed.net(images)
-    with both.semantics(numpy=False):
+    with semantics(numpy=False):
         outputs = placed.half(images.as_nd_ndarray())
-    return both.convert(outputs, numpy=isinstance(images, mx.np.ndarray))
+    return convert(outputs, numpy=isinstance(images, mx.np.ndarray))
 
 
 def check_placed(placed: Placed) -> None:
-    """Refuse a net that is not what it was when it was placed.
+    """Check that a net has not changed since it was placed.
 
     Raises:
-        ModelError: It lies on other contexts, or what its graph for bfloat16 was made of changed.
+        ModelError: It is on other contexts; or it computes in bfloat16, and has other parameters
+            or trains others.
     """
     moved = contexts(placed.net) != placed.devices
-    if moved or (placed.half is not None and placed.parts != parts(placed.net)):
+    if moved or (placed.half is not None and placed.trainability != trainability(placed.net)):
         raise ModelError('the net was changed after it was placed: place it again')
 
 
 HIDING = ('Activation', 'LeakyReLU', 'clip', 'relu')
-"""Operators whose output can be finite where their input is not: a ReLU makes 0 of not-a-number."""
+"""Operators whose output can be finite though their input is not: ReLU(not-a-number) is 0."""
 
 
 def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
-    """Return what ``run`` does, in eval mode; not-a-number where a net of ours overflowed inside.
+    """Like ``run``, in eval mode, but not-a-number for examples that overflowed in a net of ours.
 
-    Nets in float64, as proofs have them, are not looked into: nothing of theirs overflows.
+    Nets in float64, which only the parity proof uses, are not checked: they do not overflow.
     """
     net, half = placed.net, placed.half
     if getattr(net, 'd2l_arch', None) is None or np.dtype(dtype(net)) != np.float32:
         return run(placed, images)
-    graph = (half or net)._get_graph(images)  # Gluon's: a net that was changed has another
+    graph = (half or net)._get_graph(images)  # cached by Gluon until the net changes
     kept, checked = placed.checked
     if kept is not graph:
-        (data,), outputs = both.convert(graph, numpy=False)
-        data._set_attr(__dtype__='0')  # float32, in MXNet's numbers
-        checked = traced(marked(outputs, half=half is not None), data, net, 'float32')
+        (data,), outputs = convert(graph, numpy=False)
+        data._set_attr(__dtype__='0')  # MXNet's number of float32
+        checked = symbol_block(mark_overflow(outputs, half=half is not None), data, net, 'float32')
         placed.checked = graph, checked
-    with both.semantics(numpy=False):
+    with semantics(numpy=False):
         outputs = checked(images.as_nd_ndarray())
-    return both.convert(outputs, numpy=isinstance(images, mx.np.ndarray))
+    return convert(outputs, numpy=isinstance(images, mx.np.ndarray))
 
 
-@both.in_legacy
-def marked(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
-    """Return a graph's outputs, (batch, width), plus 0 x the sums of what an operator could hide.
+@in_legacy
+def mark_overflow(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
+    """Return a graph's outputs, (batch, width), plus 0 x the means of all inputs of ``HIDING``.
 
-    That adds nothing to an example, or not-a-number where one of these is not finite.
+    For an example whose inner values are finite that adds 0, otherwise not-a-number.
 
     Args:
-        outputs: Of the graph.
+        outputs: The outputs of the graph.
         half: Whether it computes in bfloat16.
     """
     inner = outputs.get_internals()
@@ -259,7 +263,7 @@ def marked(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
     means = []
     for each in hidden:
         values = mx.sym.amp_cast(each, dtype='float32') if half else each
-        # oneDNN's pooling reads its own layout; sum would have each value copied out of it
+        # pooling reads oneDNN's layout; for a sum every value would be copied out of it first
         pooled = mx.sym.Pooling(values, global_pool=True, pool_type='avg')
         means.append(values if 'dense' in each.name else pooled)
     joined = mx.sym.concat(*(mx.sym.flatten(each) for each in means), dim=1)
@@ -268,13 +272,13 @@ def marked(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
 
 
 def parameters(net: Block) -> dict[str, Parameter]:
-    """Return Gluon's structural name -> parameter; a shared one has several names."""
+    """Return Gluon's structural name -> parameter; a shared parameter has several names."""
     found: dict[str, Parameter] = net._collect_params_with_prefix()
     return found
 
 
 def contexts(net: Block) -> list[mx.Context]:
-    """Return the contexts on which the net lies.
+    """Return the contexts of the net's parameters.
 
     Raises:
         ModelError: The net is not initialised.
@@ -290,19 +294,20 @@ def contexts(net: Block) -> list[mx.Context]:
 
 
 def average_statistics(net: Block) -> None:
-    """Set the running statistics of every replica to their mean, without waiting.
+    """Set the running statistics of all replicas to their mean, without waiting.
 
-    Each replica moves its own while training. The moving average is linear, so the mean at a
-    later time does not depend on when it was taken before. Equal statistics keep their bits.
+    In training each replica updates its own. As a moving average is linear, the mean at a later
+    time does not depend on when it was taken before. Statistics that are equal keep their bits.
     """
     if len(contexts(net)) == 1:
         return
     for name, parameter in parameters(net).items():
         if not name.rpartition('.')[2].startswith('running_'):
             continue
-        replicas = both.convert(parameter.list_data(), numpy=False)
-        with autograd.pause(), both.semantics(numpy=False):
+        replicas = convert(parameter.list_data(), numpy=False)
+        with autograd.pause(), semantics(numpy=False):
             first = replicas[0]
+            # the first plus the mean difference: equal statistics then have no rounding error
             apart = sum(each.as_in_context(first.context) - first for each in replicas[1:])
             mean = first + apart / len(replicas)
             for each in replicas:

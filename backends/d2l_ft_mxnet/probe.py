@@ -1,4 +1,4 @@
-"""Look inside a net, a step and Gluon's own transforms: what the parity proof compares."""
+"""Read the inner values of a net, a step and Gluon's own transforms, for the parity proof."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,18 @@ from d2l_ft.optim.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
 from d2l_ft_mxnet.model import blocks, head
 from d2l_ft_mxnet.placement import Placed, parameters
-from d2l_ft_mxnet.semantics import convert, in_legacy, of, semantics
+from d2l_ft_mxnet.semantics import convert, in_legacy, semantics, uses_numpy
 from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameters
 from d2l_ft_mxnet.training import example_losses, shares
 
 
 def prepare(net: Block, dtype: str = 'float64', *, strict: bool = True) -> Block:
-    """Make a net comparable: cast it and switch dropout off; the rules are MXNet's anyway.
+    """Make a net comparable: cast it and switch its dropout off; its rules are MXNet's already.
 
     Args:
         net: A net that is not yet placed; it is changed in place.
         dtype: 'float32' or 'float64'.
-        strict: Without effect here.
+        strict: Ignored here.
 
     Returns:
         The net.
@@ -79,7 +79,8 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
 
     def keep(name: str) -> Any:
         def hook(block: Block, inputs: Any, output: mx.nd.NDArray) -> None:
-            if getattr(block, 'act', None) is not None:  # Dense applies its activation itself
+            # Dense applies its activation itself: compute the output before it, as in torch
+            if getattr(block, 'act', None) is not None:
                 weight, bias = block.weight.data(), block.bias.data()
                 output = mx.nd.FullyConnected(
                     *convert((inputs[0], weight, bias), numpy=False),
@@ -94,7 +95,10 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
     hooks = [block.register_forward_hook(keep(name)) for name, block in layers(net).items()]
     try:
         # statistics move in backward only, so not here
-        with autograd.record(train) if train else autograd.pause(), semantics(numpy=of(net)):
+        with (
+            autograd.record(train) if train else autograd.pause(),
+            semantics(numpy=uses_numpy(net)),
+        ):
             ((images, _),) = shares(net, batch)
             net(images)
     finally:
@@ -106,13 +110,13 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
 
 def losses(net: Block, batch: Batch) -> NDArray[Any]:
     """Return the cross-entropy of each example in eval mode, (batch,)."""
-    with autograd.pause(), semantics(numpy=of(net)):
+    with autograd.pause(), semantics(numpy=uses_numpy(net)):
         ((images, labels),) = shares(net, batch)
         return to_array(example_losses(None, net(images), labels))
 
 
 def gradients(net: Block, trainer: gluon.Trainer) -> State:
-    """Return the gradients that the last step was taken from, canonical name -> array."""
+    """Return the gradients of the last step, canonical name -> array."""
     scale = np.float32(trainer._optimizer.rescale_grad)
     return {
         name: to_array(sum(each.as_in_context(mx.cpu(0)) for each in parameter.list_grad())) * scale
@@ -121,7 +125,7 @@ def gradients(net: Block, trainer: gluon.Trainer) -> State:
 
 
 def multipliers(net: Block, trainer: gluon.Trainer) -> dict[str, tuple[float, float]]:
-    """Return canonical name -> multiples of the smallest rate and decay, of what is trained."""
+    """Return canonical name -> (rate, decay) of each trained parameter, relative to the least."""
     trained = trainer_parameters(net, trainer)
     smallest = min(parameter.lr_mult for parameter, _ in trained.values())
     return {
@@ -138,35 +142,35 @@ def head_layout(net: Block) -> dict[str, Any]:
     return {'kind': kind, 'inputs': inputs, 'outputs': outputs}
 
 
-def norms(net: Block) -> list[Any]:
+def batch_norms(net: Block) -> list[Any]:
     """Return the BatchNorm layers."""
     return [block for block in blocks(net) if isinstance(block, _BatchNorm)]
 
 
 def split(placed: Placed, batch: Batch) -> list[NDArray[Any]]:
-    """Return the images that each device of a placed net takes of a batch."""
+    """Return the images of a batch that go to each device of a placed net."""
     return [to_array(images) for images, _ in shares(placed.net, batch)]
 
 
 @contextmanager
-def other_rounding() -> Iterator[None]:
-    """Compute the same with other kernels, which round otherwise: MXNet 1.9 offers none."""
+def round_differently() -> Iterator[None]:
+    """Compute the same with kernels that round differently; MXNet 1.9 has no others."""
     yield
 
 
 STACKS = ('gluon',)
-"""Gluon's ways to resize: OpenCV's."""
+"""Gluon's ways to resize an image; OpenCV does it."""
 
 
-def decoded(path: str) -> NDArray[Any]:
-    """Return what Gluon's own reader makes of a file, (height, width, 3) RGB uint8."""
+def decode(path: str) -> NDArray[Any]:
+    """Read a file with Gluon's own reader, as (height, width, 3) RGB uint8."""
     image: NDArray[Any] = read_image(path).asnumpy()
     return image
 
 
 @in_legacy
-def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
-    """Return what Gluon's own transforms make of a file, for given draws.
+def train_transform(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
+    """Apply Gluon's own training transforms to a file, with a given crop and flip.
 
     Args:
         path: An image file.
@@ -180,25 +184,26 @@ def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> di
     """
     top, left, height, width = box
     crop = transforms.CropResize(left, top, width, height, size, 1)(read_image(path))
-    return standardised(crop, flip=flip)
+    return standardise(crop, flip=flip)
 
 
 @in_legacy
-def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
-    """Return what Gluon's Resize to a square and CenterCrop make of a file."""
+def eval_transform(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+    """Apply Gluon's Resize to a square and its CenterCrop to a file."""
     resized = transforms.Resize((side, side), keep_ratio=False, interpolation=1)(read_image(path))
-    return standardised(transforms.CenterCrop(size)(resized), flip=False)
+    return standardise(transforms.CenterCrop(size)(resized), flip=False)
 
 
 @in_legacy
 def center_edges(sides: Sequence[int], size: int) -> list[int]:
-    """Return where Gluon's CenterCrop begins in squares of these sides."""
+    """Return the offset of Gluon's CenterCrop in squares of these sides."""
+    # each pixel of a square has its row as its value
     crop = transforms.CenterCrop(size)
     squares = [mx.nd.arange(side).reshape((1, side, 1)).tile((side, 1, 1)) for side in sides]
     return [int(crop(square)[0, 0, 0].asscalar()) for square in squares]
 
 
-def standardised(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
+def standardise(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
     """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
     if flip:
         crop = mx.nd.image.flip_left_right(crop)
@@ -207,8 +212,10 @@ def standardised(crop: mx.nd.NDArray, *, flip: bool) -> dict[str, Any]:
 
 
 @in_legacy
-def own_draws(height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
-    """Return boxes of Gluon's RandomResizedCrop, (count, 4), and the flips of ``count``."""
+def draw_crops_and_flips(
+    height: int, width: int, count: int, seed: int
+) -> tuple[NDArray[Any], int]:
+    """Return (count, 4) crops of Gluon's RandomResizedCrop, and the flips of ``count`` images."""
     image = mx.nd.zeros((height, width, 3), dtype='uint8')
     position = mx.nd.arange(2).reshape((1, 2, 1))
     flip, before = transforms.RandomFlipLeftRight(), random.getstate()
@@ -226,11 +233,11 @@ BOOK_ARCH = 'resnet18_v2'
 """The source model of the book's MXNet tab."""
 
 
-def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
     """Train with the book's own package, as its MXNet tab prints it, in float64.
 
     Args:
-        state: Where the net begins; two classes.
+        state: The initial state, for two classes.
         batches: (images, labels) arrays, to train and to test on.
         recipe: The printed rate, decay and multiplier.
         epochs: Passes over the batches.
@@ -244,8 +251,9 @@ def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State
     from d2l import mxnet as printed
 
     printed.Animator = NoAnimator
-    # as npx.set_np(), for this run alone
+    # npx.set_np(), but for this run only
     with mx.util.np_shape(active=True), mx.util.np_array(active=True):
+        # The net, in the given state
         net = vision.resnet18_v2(classes=2)
         net.d2l_arch = BOOK_ARCH
         net.initialize(mx.init.Zero())
@@ -257,6 +265,8 @@ def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State
         for parameter in parameters(net).values():
             if parameter.name.endswith('gamma') and not parameter._differentiable:
                 parameter.set_data(mx.np.ones(parameter.shape, dtype='float64'))
+
+        # The step of the book
         for parameter in net.output.collect_params().values():
             parameter.lr_mult = recipe.head_lr_mult
         options = {'learning_rate': recipe.learning_rate, 'wd': recipe.weight_decay}

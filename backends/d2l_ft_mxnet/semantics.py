@@ -1,9 +1,10 @@
-"""Legacy and NumPy semantics: compute the same under both, whatever the caller has switched on.
+"""Legacy and NumPy semantics: compute the same with both, whichever the caller has switched on.
 
 After ``npx.set_np()`` MXNet makes ``mx.np`` arrays instead of ``mx.nd`` ones, and its layers take
-no others; the switch belongs to a thread. Half of the zoo's nets do not run under it. So nets of
-ours compute in legacy semantics always, which also gives the same bits; a net of the user's
-computes in the semantics in which its parameters were made. What a caller gets has his type.
+no others; the switch applies to the thread. Half of the zoo's nets do not run with it. Therefore
+our nets always compute in legacy semantics, which also gives the same bits; a net of the user's
+computes in the semantics in which its parameters were made. Results have the class of the caller's
+semantics.
 """
 
 import functools
@@ -25,7 +26,7 @@ def numpy_semantics() -> bool:
 
 @contextmanager
 def semantics(*, numpy: bool) -> Iterator[None]:
-    """Switch to NumPy semantics or to legacy ones; afterwards it is as before."""
+    """Switch to NumPy or legacy semantics, and back afterwards."""
     before = mx.util.is_np_shape(), mx.util.is_np_array()
     if before == (numpy, numpy):
         yield
@@ -34,12 +35,12 @@ def semantics(*, numpy: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # shapes cannot be set back while arrays are NumPy's: set_np begins with the arrays
+        # the shapes cannot be switched back before the arrays; set_np does it in that order
         mx.util.set_np(*before)
 
 
 def in_legacy(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return a function that computes in legacy semantics, of what needs no array of a caller."""
+    """Decorate a function so that it computes in legacy semantics; it gets no array of a caller."""
 
     @functools.wraps(function)
     def inside(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
@@ -52,7 +53,7 @@ def in_legacy(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 def convert(value: Any, *, numpy: bool) -> Any:
     """Return an array or symbol in NumPy's or the legacy class, with the same memory.
 
-    Lists and tuples are converted one by one; what is neither stays as it is.
+    The items of lists and tuples are converted; other values are returned unchanged.
     """
     if isinstance(value, list | tuple):
         return type(value)(convert(each, numpy=numpy) for each in value)
@@ -64,36 +65,37 @@ def convert(value: Any, *, numpy: bool) -> Any:
 
 
 def to_caller(value: Any) -> Any:
-    """Return an array in the class that this thread's semantics makes."""
+    """Return an array in the class of this thread's semantics."""
     return convert(value, numpy=numpy_semantics())
 
 
 def array(values: Any, *, numpy: bool, ctx: Any = None, dtype: Any = None) -> Any:
-    """Return a copy of NumPy's values as an array of MXNet."""
+    """Return a copy of a NumPy array as an array of MXNet."""
     make = mx.np.array if numpy else mx.nd.array
     return make(values, ctx=ctx, dtype=values.dtype if dtype is None else dtype)
 
 
-def made_in(net: Block) -> bool | None:
+def made_in_numpy(net: Block) -> bool | None:
     """Tell whether a net's parameters were made in NumPy semantics; None if there are no values."""
-    for parameter in net.collect_params().values():
+    # not collect_params, which is twenty times as slow: every step asks for this
+    for parameter in net._collect_params_with_prefix().values():
         if parameter._data is not None:
             return isinstance(parameter._data[0], mx.np.ndarray)
     return None
 
 
-def of(net: Block) -> bool:
+def uses_numpy(net: Block) -> bool:
     """Tell whether to compute with a net in NumPy semantics.
 
-    It is the caller's semantics for a net of ours, which runs in both, and for one without values;
-    otherwise that in which the net was made.
+    For our nets, which take both, and for nets without values these are the caller's semantics;
+    for other nets those in which the net was made.
     """
-    made = None if isinstance(net, Neutral) else made_in(net)
+    made = None if isinstance(net, Neutral) else made_in_numpy(net)
     return numpy_semantics() if made is None else made
 
 
 class Neutral:
-    """Mixed into the blocks of our nets: they take and return arrays of the caller's class."""
+    """A mixin for the blocks of our nets: they take and return arrays of the caller's class."""
 
     def __call__(self, *args: Any) -> Any:
         """Run the block in legacy semantics."""
@@ -105,11 +107,11 @@ class Neutral:
 
 @contextmanager
 def legacy_parameters(net: Any) -> Iterator[None]:
-    """Give the parameters of a net legacy arrays, of the same memory, while it runs.
+    """Give the parameters of a net legacy arrays, with the same memory, while it runs.
 
-    A compiled graph takes both classes, so only a net that is not hybridized needs it.
+    Only a net that is not hybridized needs this: a compiled graph takes both classes.
     """
-    if net._active or not made_in(net):
+    if net._active or not made_in_numpy(net):
         yield
         return
     parameters = net.collect_params().values()
@@ -130,7 +132,7 @@ def neutral_class(kind: type[HybridBlock]) -> type[HybridBlock]:
 
 
 def make_neutral(net: HybridBlock) -> None:
-    """Let a net and all of its blocks run in both semantics."""
+    """Make a net and all of its blocks run in both semantics."""
 
     def change(block: Block) -> None:
         if not isinstance(block, Neutral):

@@ -14,14 +14,14 @@ from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_names import canonical_names
 from d2l_ft.models.state import State, check_state
 from d2l_ft_mxnet.placement import Placed, average_statistics, parameters
-from d2l_ft_mxnet.semantics import array, made_in, semantics
+from d2l_ft_mxnet.semantics import array, made_in_numpy, semantics
 
 
 def canonical_parameters(net: Block) -> dict[str, Parameter]:
     """Return canonical name -> parameter or running statistic.
 
-    The fixed scale and shift of a BatchNorm that does not learn them are no state. A net that is
-    not ours keeps Gluon's structural names, gamma and beta called weight and bias.
+    The constant scale and shift of a BatchNorm that does not learn them are left out. A net that
+    is not ours keeps Gluon's structural names, with gamma and beta called weight and bias.
     """
     arch = getattr(net, 'd2l_arch', None)
     ends = ('running_mean', 'running_var')
@@ -34,7 +34,7 @@ def canonical_parameters(net: Block) -> dict[str, Parameter]:
 
 
 def to_array(array: mx.nd.NDArray) -> NDArray[Any]:
-    """Wait for an array; return a C-order copy, float64 where it is, float32 of any other."""
+    """Wait for an array; return a C-order copy, float64 if it is float64, float32 otherwise."""
     dtype = np.float64 if np.dtype(array.dtype) == np.float64 else np.float32
     return np.array(array.asnumpy(), dtype=dtype, order='C')
 
@@ -42,16 +42,16 @@ def to_array(array: mx.nd.NDArray) -> NDArray[Any]:
 def get_state(placed: Placed) -> State:
     """Return a copy of every parameter and running statistic.
 
-    Statistics are the mean over the contexts, which all of them have from here on: a run that
-    goes on and one that resumes from this state take the same steps.
+    All contexts get the mean of their running statistics first, so that a run that goes on and one
+    that resumes from this state take the same steps.
 
     Returns:
-        Canonical name -> C-order array, float32 (float64 where the net is).
+        Canonical name -> C-order array, float32 (float64 for a float64 net).
 
     Raises:
         ModelError: The net is not initialised, or has not seen a batch to infer its shapes.
     """
-    net = check_known(placed.net)
+    net = check_initialised(placed.net)
     average_statistics(net)
     return {
         name: to_array(parameter.list_data()[0])
@@ -59,11 +59,11 @@ def get_state(placed: Placed) -> State:
     }
 
 
-def check_known(net: Block) -> Block:
+def check_initialised(net: Block) -> Block:
     """Return the net if all of its parameters have values.
 
     Raises:
-        ModelError: The first that has none.
+        ModelError: One has none; it names the first.
     """
     for name, parameter in parameters(net).items():
         try:
@@ -92,9 +92,9 @@ def write_state(net: Block, state: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         ModelError: A name or shape is missing, unknown or different.
     """
-    wanted = canonical_parameters(check_known(net))
+    wanted = canonical_parameters(check_initialised(net))
     check_state(state, {name: each.shape for name, each in wanted.items()})
-    numpy = bool(made_in(net))
+    numpy = bool(made_in_numpy(net))
     with semantics(numpy=numpy):
         for name, parameter in wanted.items():
             parameter.set_data(new_array(state[name], parameter, numpy=numpy))
@@ -108,22 +108,22 @@ def new_array(values: NDArray[Any], like: Parameter, *, numpy: bool = False) -> 
 
 
 def updaters(trainer: gluon.Trainer) -> list[Any]:
-    """Return what holds a trainer's velocities: the KVStore's updater, or one a context."""
+    """Return the objects with a trainer's velocities: the KVStore's, or one for each context."""
     if trainer._kvstore is not None and trainer._update_on_kvstore:
         return [trainer._kvstore._updater]
     return list(trainer._updaters)
 
 
 def trainer_parameters(net: Block, trainer: Any) -> dict[str, tuple[Parameter, int]]:
-    """Return canonical name -> (parameter, its index in the trainer) of what a trainer trains.
+    """Return canonical name -> (parameter, its index in the trainer) for the trained parameters.
 
     Raises:
-        ModelError: The trainer is not SGD, or has parameters that the net has not.
+        ModelError: The trainer is not SGD, or has a parameter that is not the net's.
     """
     optimizer = trainer._optimizer if isinstance(trainer, gluon.Trainer) else trainer
     if not isinstance(optimizer, mx.optimizer.SGD):
         raise ModelError(
-            f'the state of {type(optimizer).__name__} has no form in both frameworks: use SGD'
+            f'the state of {type(optimizer).__name__} cannot be stored for both frameworks: use SGD'
         )
     # the first name of a shared parameter counts
     names = {id(each): name for name, each in reversed(canonical_parameters(net).items())}
@@ -136,14 +136,14 @@ def trainer_parameters(net: Block, trainer: Any) -> dict[str, tuple[Parameter, i
 
 
 def get_trainer_state(placed: Placed, trainer: Any) -> State:
-    """Return what the trainer remembers: the velocity of each parameter.
+    """Return the trainer's state: the velocity of each parameter.
 
-    Gluon's arrays hold what the last step added to the weight; the sign is turned here.
+    Gluon's arrays have what the last step added to the weight; here the sign is the opposite.
 
     Returns:
-        Canonical name -> velocity, float32 (float64 where the net is): what the last step took
-        from the weight, learning rate included. ``{}`` before the first step and without
-        momentum.
+        Canonical name -> velocity, float32 (float64 for a float64 net): what the last step
+        subtracted from the weight, including the learning rate. ``{}`` before the first step and
+        without momentum.
 
     Raises:
         ModelError: The trainer is not SGD, or not of this net.
@@ -161,7 +161,7 @@ def get_trainer_state(placed: Placed, trainer: Any) -> State:
 
 
 def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
-    """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
+    """Restore the result of ``get_trainer_state``; ``{}`` clears the trainer's state.
 
     Raises:
         ModelError: A name or shape does not fit, the trainer is not SGD or not of this net, or
@@ -173,15 +173,15 @@ def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[
             raise ModelError('the state has velocities, but the trainer has no momentum')
         check_state(state, {name: each.shape for name, (each, _) in trained.items()})
     if not trainer._kv_initialized:
-        with semantics(numpy=bool(made_in(placed.net))):
+        with semantics(numpy=bool(made_in_numpy(placed.net))):
             trainer._init_kvstore()
     for updater in updaters(trainer):
         for name, (parameter, index) in trained.items():
             updater.states.pop(index, None)
             updater.states_synced.pop(index, None)
             if state:
-                # legacy arrays: Gluon's updater computes with these, whatever the weight is
+                # Gluon's updater computes with legacy arrays, whichever class the weight has
                 with semantics(numpy=False):
                     updater.states[index] = new_array(-state[name], parameter)
-                # false: the updater moves it to the weight's context when it first uses it
+                # False: the updater copies it to the weight's context when it first uses it
                 updater.states_synced[index] = False

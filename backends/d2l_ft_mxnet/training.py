@@ -1,4 +1,4 @@
-"""SGD with two rates, and one step or one evaluation on every context of a net."""
+"""SGD with two rates; a training step, evaluation and prediction on all contexts of a net."""
 
 from typing import Any
 
@@ -19,14 +19,21 @@ from d2l_ft_mxnet.placement import (
     check_placed,
     contexts,
     dtype,
-    marked,
+    mark_overflow,
     parameters,
     run,
     run_checked,
-    symbol,
-    traced,
+    symbol_block,
+    trace,
 )
-from d2l_ft_mxnet.semantics import convert, in_legacy, made_in, of, semantics, to_caller
+from d2l_ft_mxnet.semantics import (
+    convert,
+    in_legacy,
+    made_in_numpy,
+    semantics,
+    to_caller,
+    uses_numpy,
+)
 from d2l_ft_mxnet.state import to_array
 
 Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
@@ -35,12 +42,13 @@ Share = tuple[mx.nd.NDArray, mx.nd.NDArray]
 def build_trainer(placed: Placed, recipe: Recipe) -> gluon.Trainer:
     """Return SGD over the trainable parameters, with the head's ``lr_mult`` set.
 
-    The multipliers of all other parameters are set to 1. Weight decay applies to every
-    parameter, as Gluon has it.
+    The multipliers of all other parameters are set to 1. Weight decay applies to every parameter,
+    as in Gluon.
 
     Raises:
         ModelError: A group is empty while the multiplier needs two, or a parameter is in both.
     """
+    # Find the parameters and check them before one is changed
     net = placed.net
     check_placed(placed)
     everything = {id(each): each for each in parameters(net).values()}
@@ -48,6 +56,8 @@ def build_trainer(placed: Placed, recipe: Recipe) -> gluon.Trainer:
     trained = trainable(list(everything.values()))
     if not trained:
         raise ModelError('the net has no trainable parameter')
+
+    # Set their multipliers and build the trainer
     for parameter in everything.values():
         parameter.lr_mult = 1.0
     for parameter in top:
@@ -57,7 +67,7 @@ def build_trainer(placed: Placed, recipe: Recipe) -> gluon.Trainer:
         'wd': recipe.weight_decay,
         'momentum': recipe.momentum,
     }
-    # on the KVStore the velocities would be out of reach until the first step
+    # with updates on the KVStore the velocities could not be read or set before the first step
     trainer = gluon.Trainer(trained, 'sgd', options, update_on_kvstore=False)
     trainer.d2l_reduction = recipe.reduction
     return trainer
@@ -69,7 +79,7 @@ def set_rate(trainer: gluon.Trainer, learning_rate: float) -> None:
 
 
 def head_group(net: Block) -> list[Parameter]:
-    """Return the head's parameters, once it is sure that they and the body are two groups.
+    """Return the head's parameters, after a check that they and the body are two groups.
 
     Raises:
         ModelError: A group is empty, or a parameter is in both.
@@ -88,45 +98,52 @@ def trainable(group: list[Parameter]) -> list[Parameter]:
 def train_step(
     placed: Placed, trainer: gluon.Trainer, batch: Any, loss: Any = None, reduction: str = 'mean'
 ) -> Sums:
-    """Take one step on every context of the net, and wait for nothing.
+    """Take one step on every context of the net, without waiting for the result.
 
     Args:
         placed: From ``place``.
         trainer: From ``build_trainer``, or any Gluon trainer of the net's parameters.
         batch: (batch, 3, height, width) images and (batch,) integer labels.
         loss: A Gluon loss that gives one value per example; None is softmax cross-entropy.
-        reduction: 'mean' or 'sum' over the whole batch; 'book': the mean, and a parameter without
-            a new gradient is no error.
+        reduction: 'mean' or 'sum' over the whole batch; 'book': the mean, and parameters without
+            a new gradient are skipped instead of raising an error.
 
     Returns:
         Sums of this batch before the step, on the first context.
 
     Raises:
-        ModelError: Unknown reduction, the net was placed after its trainer was built or changed
-            after it was placed, or the loss does not give one value per example.
+        OptionError: Unknown reduction.
+        ModelError: The net was placed after its trainer was built, or changed after it was placed;
+            or the loss does not return one value per example.
     """
     check_step(placed, trainer, reduction)
+
+    # Forward and backward
     net = placed.net
-    with semantics(numpy=of(net)):
+    with semantics(numpy=uses_numpy(net)):
         split, outputs, losses = shares(net, batch), [], []
         with autograd.record():
             for images, labels in split:
                 outputs.append(run(placed, images))
                 losses.append(example_losses(loss, outputs[-1], labels))
         autograd.backward(losses)
-    with semantics(numpy=bool(made_in(net))):
+
+    # Update, in the semantics in which the parameters were made
+    with semantics(numpy=bool(made_in_numpy(net))):
         clear_idle(trainer, placed.devices[len(split) :])
-        trainer._optimizer.allow_np_array = True  # of a net that was made in the other semantics
+        # it is False if the trainer was made in legacy semantics, whatever the parameters are
+        trainer._optimizer.allow_np_array = True
         examples = len(batch[1])
         trainer.step(1 if reduction == 'sum' else examples, ignore_stale_grad=reduction == 'book')
     return sums(losses, outputs, split)
 
 
 def check_step(placed: Placed, trainer: gluon.Trainer, reduction: str) -> None:
-    """Refuse a step that cannot be taken.
+    """Check that a step can be taken.
 
     Raises:
-        ModelError: Unknown reduction, a net that was changed, or a trainer for other contexts.
+        OptionError: Unknown reduction.
+        ModelError: The net was changed, or the trainer is for other contexts.
     """
     check_reduction(reduction)
     check_placed(placed)
@@ -137,13 +154,13 @@ def check_step(placed: Placed, trainer: gluon.Trainer, reduction: str) -> None:
 def shares(net: Block, batch: Any) -> list[Share]:
     """Return each context's share of a batch, in the net's dtype and this thread's class.
 
-    Shares are as even as can be, the larger ones first; a batch with fewer examples than contexts
-    leaves the last contexts out.
+    Shares are as even as possible, the larger ones first; if a batch has fewer examples than there
+    are contexts, the last contexts get none.
     """
     images, labels = to_caller(batch)
-    used = contexts(net)[: len(labels)]
+    busy = contexts(net)[: len(labels)]
     halves = [
-        gluon.utils.split_and_load(each, used, even_split=False)
+        gluon.utils.split_and_load(each, busy, even_split=False)
         for each in (images.astype(dtype(net), copy=False), labels)
     ]
     return list(zip(*halves, strict=True))
@@ -153,7 +170,7 @@ def example_losses(loss: Any, outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> 
     """Return the loss of each example, (batch,); None is softmax cross-entropy.
 
     Raises:
-        ModelError: The loss gives something else.
+        ModelError: The loss returns another number of values.
     """
     values = loss(outputs, labels) if loss else cross_entropy(outputs, labels)
     if values.size != len(labels):
@@ -168,10 +185,10 @@ def cross_entropy(outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArra
 
 
 def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
-    """Let contexts without examples add nothing to the gradient, and take the step nevertheless.
+    """Set the gradients on contexts without examples to zero, so that they take the step too.
 
-    Their gradients are those of an earlier batch. Gluon refuses to step from them; told to
-    ignore it, it would leave out the update of these contexts, and the replicas would part.
+    They have the gradients of an earlier batch, which Gluon refuses as stale. With
+    ``ignore_stale_grad`` it would not update these contexts, and the replicas would differ.
     """
     for parameter in trainable(trainer._params) if idle else []:
         for context in idle:
@@ -183,6 +200,7 @@ def clear_idle(trainer: gluon.Trainer, idle: list[mx.Context]) -> None:
 def sums(losses: list[mx.nd.NDArray], outputs: list[mx.nd.NDArray], split: list[Share]) -> Sums:
     """Return the sums over all contexts, on the first one, as scalars that ``float`` reads."""
     losses, outputs, split = (convert(each, numpy=False) for each in (losses, outputs, split))
+    # argmax has the dtype of the outputs
     hits = [
         (output.argmax(axis=1) == labels.astype(output.dtype)).sum()
         for output, (_, labels) in zip(outputs, split, strict=True)
@@ -195,17 +213,17 @@ def sums(losses: list[mx.nd.NDArray], outputs: list[mx.nd.NDArray], split: list[
 def total(values: list[mx.nd.NDArray]) -> Any:
     """Return the sum of scalars on the first one's context.
 
-    It is an ``mx.np`` array, as the legacy NDArray has no ``__float__``.
+    It is an ``mx.np`` array, because the legacy NDArray has no ``__float__``.
     """
     first = values[0].context
     return mx.nd.add_n(*(each.as_in_context(first) for each in values)).as_np_ndarray()
 
 
 def evaluate(placed: Placed, loader: Any) -> Sums:
-    """Return the sums of cross-entropy and hits over a loader, in eval mode.
+    """Return the sums of cross-entropy and correct predictions over a loader, in eval mode.
 
-    Running statistics are the mean over the contexts, as in ``get_state``. It waits for the
-    result: an error of MXNet that nobody waits for goes unnoticed.
+    Running statistics are averaged over the contexts first, as in ``get_state``. It waits for the
+    result, because MXNet raises an error of the computation only in a call that waits for it.
     """
     net = placed.net
     check_placed(placed)
@@ -213,7 +231,7 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
     zero = mx.nd.zeros((1,), contexts(net)[0]).as_np_ndarray()
     loss, correct, examples = zero, zero, 0
     for batch in loader:
-        with autograd.pause(), semantics(numpy=of(net)):
+        with autograd.pause(), semantics(numpy=uses_numpy(net)):
             split = shares(net, batch)
             outputs = [run_checked(placed, images) for images, _ in split]
             pairs = zip(outputs, split, strict=True)
@@ -227,12 +245,12 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
 
 
 def predict(placed: Placed, loader: Any) -> NDArray[Any]:
-    """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
+    """Return the ``logits`` of all images of a loader, of at least one, (images, classes)."""
     return np.concatenate([logits(placed, batch) for batch in loader])
 
 
 def features(placed: Placed, loader: Any) -> NDArray[Any]:
-    """Return what the head sees of every image of a loader, in eval mode.
+    """Return the features of all images of a loader, the input of the head, in eval mode.
 
     Returns:
         (images, width of the head's input), float32 (float64 for a float64 net).
@@ -240,17 +258,22 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     Raises:
         ModelError: The net has dropout, or does not end with a Dense layer.
     """
+    # Check that the features determine what the head does
     net = placed.net
     check_placed(placed)
     if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
         raise ModelError(RANDOM_FEATURES)
-    (images, outputs), top = symbol(net), head(net)
+    (images, outputs), top = trace(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')
-    seen_by_head = outputs.get_children()[0]
+
+    # Cut the graph in front of the head
+    head_inputs = outputs.get_children()[0]
     if getattr(net, 'd2l_arch', None) is not None:
-        seen_by_head = marked(seen_by_head, half=placed.precision == 'bfloat16')
-    body = traced(seen_by_head, images, net, placed.precision)
+        head_inputs = mark_overflow(head_inputs, half=placed.precision == 'bfloat16')
+    body = symbol_block(head_inputs, images, net, placed.precision)
+
+    # Run it
     average_statistics(net)
     found = []
     for batch in loader:
@@ -265,6 +288,6 @@ def logits(placed: Placed, batch: Any) -> NDArray[Any]:
     net = placed.net
     check_placed(placed)
     average_statistics(net)
-    with autograd.pause(), semantics(numpy=of(net)):
+    with autograd.pause(), semantics(numpy=uses_numpy(net)):
         outputs = [run_checked(placed, images) for images, _ in shares(net, batch)]
     return np.concatenate([to_array(each) for each in outputs])

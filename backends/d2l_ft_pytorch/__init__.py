@@ -1,4 +1,4 @@
-"""The PyTorch side of d2l_ft: the functions of ``backend.protocol.Backend`` on torch's objects."""
+"""The PyTorch backend of d2l_ft: the functions of ``backend.protocol.Backend``, on torch's nets."""
 
 from d2l_ft_pytorch.data import loader, to_batch
 from d2l_ft_pytorch.model import build_net, freeze, head

@@ -5,13 +5,13 @@ from torch.nn import functional as F
 
 
 class Residual(nn.Module):
-    """Two convolutions with a way around them; names of the parts as in the book.
+    """Two convolutions with a shortcut; the names of the layers are the book's.
 
     Args:
         input_channels: Channels of the input.
         num_channels: Channels of the output.
-        use_1x1conv: Whether a convolution of 1 x 1 is on the way around.
-        strides: Of the first convolution and of that one.
+        use_1x1conv: Whether the shortcut has a 1 x 1 convolution.
+        strides: Stride of the first convolution and of the shortcut's.
     """
 
     def __init__(

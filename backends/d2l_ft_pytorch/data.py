@@ -20,16 +20,16 @@ from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, WorkerDied
-from d2l_ft.system.signals import be_worker
+from d2l_ft.system.signals import set_worker_signals
 
 Batch = tuple[Tensor, Tensor]
 
 
 class ImageFiles(IndexedImages, Dataset[Item]):
-    """The image files as PyTorch's Dataset; another transform is torchvision's, of a PIL image."""
+    """The image files as PyTorch's Dataset; the framework's own transform takes a PIL image."""
 
-    def transformed(self, path: str, epoch: int, index: int) -> Any:
-        """Return the transform of an image, with draws that depend on the key alone."""
+    def apply_transform(self, path: str, epoch: int, index: int) -> Any:
+        """Apply a torchvision transform, seeded so that the draws depend only on the key."""
         image, before = open_rgb(path), random.getstate()
         words = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
@@ -57,7 +57,7 @@ def open_rgb(path: str) -> Image.Image:
 
 
 def collate(items: Sequence[Item]) -> Batch | DataError:
-    """Stack the items of a batch; crops stay uint8, a quarter of the bytes between processes."""
+    """Stack the items of a batch; crops stay uint8, as float32 is four times as much to send."""
     if (error := first_error(items)) is not None:
         return error
     images, labels = zip(*items, strict=True)
@@ -67,13 +67,13 @@ def collate(items: Sequence[Item]) -> Batch | DataError:
 
 
 def start_worker(_: int) -> None:
-    """Compute on one thread in a worker: a forked thread pool hangs."""
+    """Prepare a worker: one thread, as a thread pool that was forked hangs, and its signals."""
     torch.set_num_threads(1)
-    be_worker()
+    set_worker_signals()
 
 
 class ImageLoader:
-    """Batches of one epoch after another; ``loader`` says what the arguments are."""
+    """Batches of one epoch after another; ``loader`` describes the arguments."""
 
     def __init__(
         self, files: ImageFiles, sampler: EpochSampler, workers: int, device: torch.device | None
@@ -86,8 +86,9 @@ class ImageLoader:
             collate_fn=collate,
             worker_init_fn=start_worker,
             persistent_workers=workers > 0,
+            # pinned memory is what non_blocking copies to a GPU need
             pin_memory=device is not None and device.type == 'cuda',
-            generator=torch.Generator(),  # the default one is dropout's
+            generator=torch.Generator(),  # drawing from the default one would change dropout
         )
 
     def __len__(self) -> int:
@@ -107,37 +108,37 @@ class ImageLoader:
             DataError: An image can't be read.
             WorkerDied: A worker was killed.
         """
-        standardise = self.standardise()
-        for batch in self.received():
+        to_input = self.make_converter()
+        for batch in self.receive():
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
             if self.device is not None:
                 images = images.to(self.device, non_blocking=True)
                 labels = labels.to(self.device, non_blocking=True)
-            yield standardise(images), labels
+            yield to_input(images), labels
 
-    def standardise(self) -> Callable[[Tensor], Tensor]:
-        """Return what makes the images of a batch that has arrived into the net's input."""
+    def make_converter(self) -> Callable[[Tensor], Tensor]:
+        """Return a function that turns the images from the workers into the net's input."""
         pipeline = self.pipeline
         if not isinstance(pipeline, Pipeline):
             return lambda images: images
         if self.device is None:
             return lambda crops: torch.from_numpy(pipeline.to_float(crops.numpy()))
-        return look_up(pipeline, self.device)
+        return make_lookup(pipeline, self.device)
 
-    def received(self) -> Iterator[Batch | DataError]:
-        """Yield what the workers send.
+    def receive(self) -> Iterator[Batch | DataError]:
+        """Yield the batches, or the errors, that the workers send.
 
         Raises:
             WorkerDied: A worker was killed; the others are ended.
         """
         try:
-            with quiet_children():
+            with keep_child_handler():
                 batches = iter(self.batches)
             yield from batches
         except (RuntimeError, OSError, EOFError) as error:
-            # the last two: it died while it sent a batch
+            # OSError and EOFError: it died while it was sending a batch
             workers = getattr(getattr(self.batches, '_iterator', None), '_workers', [])
             if not wait([each.sentinel for each in workers], timeout=1):
                 raise
@@ -147,11 +148,11 @@ class ImageLoader:
 
 
 @contextmanager
-def quiet_children() -> Iterator[None]:
-    """Keep torch's handler of SIGCHLD away, which a loader sets when it starts its workers.
+def keep_child_handler() -> Iterator[None]:
+    """Keep the handler of SIGCHLD, which torch replaces when a loader starts its workers.
 
-    It raises in whatever the main thread does when a worker dies, be it the middle of a step;
-    without it, the next batch that does not come tells.
+    torch's handler raises an error wherever the main thread is when a worker dies, even in the
+    middle of a step. Without it the error comes with the next batch that is missing.
     """
     former = signal.getsignal(signal.SIGCHLD) if hasattr(signal, 'SIGCHLD') else None
     try:
@@ -161,15 +162,16 @@ def quiet_children() -> Iterator[None]:
             signal.signal(signal.SIGCHLD, former)
 
 
-def look_up(pipeline: Pipeline, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return ``to_float`` for a device, bit for bit.
+def make_lookup(pipeline: Pipeline, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return a function like ``to_float``, to the bit, for a device.
 
-    The tables go there once: a copy for each batch would have the host wait for the device.
+    The tables are sent once: if they were sent for each batch, the host would wait for the device.
 
     Returns:
         (batch, h, w, 3) uint8 on the device -> (batch, 3, h, w) float32, channels last in memory.
     """
     tables = torch.from_numpy(pipeline.tables().ravel()).to(device)
+    # where the table of each channel begins
     first = torch.tensor([0, 256, 512], dtype=torch.int32, device=device)
 
     def standardise(crops: Tensor) -> Tensor:
@@ -201,8 +203,8 @@ def loader(
         workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
         seed: Seed of the order, and of a torchvision transform's draws.
         cache: Keeps images of a ``Pipeline`` between epochs. The batches do not depend on it.
-        device: Where the batches shall lie; None is the CPU. A ``Pipeline``'s go there as bytes
-            and are standardised there. Their values do not depend on it.
+        device: The device of the batches; None is the CPU. The images of a ``Pipeline`` are sent
+            as bytes and standardised there, with the same values.
     """
     files = ImageFiles(samples, pipeline, seed, cache)
     sampler = EpochSampler(len(files), batch_size, shuffle=shuffle, seed=seed)

@@ -89,8 +89,9 @@ def build_net(
     Args:
         arch: A name of ``ARCHITECTURES``.
         classes: Outputs of the head.
-        source: State whose body is copied; its head, of any size, is not. None draws all.
-        seed: Seed of ``initial_state``, from which all that is not copied is taken.
+        source: State whose body is copied, not its head, which may have any size. None draws the
+            whole net.
+        seed: Seed of ``initial_state``, for the parameters that are not copied.
 
     Returns:
         torchvision's module (``ResNet18V2`` for 'resnet18_v2') in float32.
@@ -104,7 +105,7 @@ def build_net(
         net = ResNet18V2() if arch == 'resnet18_v2' else getattr(torchvision.models, arch)()
         replace_head(net, architecture(arch).head, classes)
     net.to_empty(device='cpu')
-    for buffer in net.buffers():
+    for buffer in net.buffers():  # to_empty leaves any bits, and a state has no integer buffers
         buffer.zero_()
     shapes = {name: tuple(tensor.shape) for name, tensor in float_tensors(net).items()}
     write_state([net], merge_source(arch, initial_state(arch, shapes, seed), source))
@@ -116,7 +117,7 @@ def replace_head(net: nn.Module, name: str, classes: int) -> None:
 
     Args:
         net: A net of this package.
-        name: Where the output layer lies, such as 'fc' or 'classifier.1'.
+        name: Name of the output layer, such as 'fc' or 'classifier.1'.
         classes: Outputs of the new layer.
     """
     place, _, attribute = name.rpartition('.')
@@ -125,14 +126,14 @@ def replace_head(net: nn.Module, name: str, classes: int) -> None:
     if isinstance(old, nn.Conv2d):
         new = nn.Conv2d(old.in_channels, classes, kernel_size=1)
         squeezenet: Any = net
-        squeezenet.num_classes = classes  # kept beside the layer
+        squeezenet.num_classes = classes  # torchvision keeps the number in the net too
     else:
         new = nn.Linear(old.in_features, classes)
     setattr(net.get_submodule(place), attribute, new)
 
 
 def head(net: nn.Module) -> nn.Module:
-    """Return the output layer: the last Linear or Conv2d in a place that is known.
+    """Return the output layer: the last Linear or Conv2d under a known name.
 
     Raises:
         ModelError: The net has none.
@@ -145,11 +146,11 @@ def head(net: nn.Module) -> nn.Module:
 
 def body_parameters(net: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of every module but the output layer, each once."""
-    skipped = set(head(net).modules())
+    head_modules = set(head(net).modules())
     found = {
         id(parameter): parameter
         for module in net.modules()
-        if module not in skipped
+        if module not in head_modules
         for parameter in module.parameters(recurse=False)
     }
     return list(found.values())
@@ -158,9 +159,9 @@ def body_parameters(net: nn.Module) -> list[nn.Parameter]:
 def freeze(net: nn.Module) -> None:
     """Train the head alone: the body gets no gradient, its BatchNorm stays in eval mode.
 
-    Nothing but ``requires_grad`` is set; ``train_mode`` derives BatchNorm's mode from it. Dropout
-    stays active in training, as it belongs to what the head learns from. It takes the net, as
-    replicas get what is trainable from the net at each step.
+    Only ``requires_grad`` is set; ``train_mode`` derives BatchNorm's mode from it. Dropout stays
+    active in training, as it is part of the features from which the head learns. The replicas get
+    ``requires_grad`` from the net at each step.
     """
     for parameter in body_parameters(net):
         parameter.requires_grad = False
@@ -170,19 +171,19 @@ def freeze(net: nn.Module) -> None:
 def train_mode(net: nn.Module) -> None:
     """Set training mode, but eval mode for each BatchNorm whose parameters are all frozen.
 
-    A BatchNorm without parameters goes by the whole body. requires_grad alone would not do: the
-    running statistics would still move.
+    A BatchNorm without parameters is in eval mode if the whole body is frozen. ``requires_grad``
+    alone is not enough: the running statistics would still change.
     """
     net.train()
     for module in net.modules():
         if isinstance(module, _BatchNorm):
-            own = list(module.parameters()) or frozen_body(net)
-            if own and not any(parameter.requires_grad for parameter in own):
+            parameters = list(module.parameters()) or frozen_body(net)
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
 
 def frozen_body(net: nn.Module) -> list[nn.Parameter]:
-    """Return the body's parameters; none if the net has no head that is known."""
+    """Return the parameters of the body; [] if the net has no known head."""
     try:
         return body_parameters(net)
     except ModelError:

@@ -20,14 +20,14 @@ BFLOAT16_GPU = (8, 0)
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A net, where it computes and how; ``place`` makes it.
+    """A net with its devices and precision; ``place`` makes it.
 
     Attributes:
         net: The net itself, which is the first replica.
         copies: The other replicas, one for each further device.
-        devices: Where the replicas lie.
+        devices: The devices of the replicas.
         precision: 'float32' or 'bfloat16'.
-        memory_format: Layout of images and kernels.
+        memory_format: Layout of images and kernels in memory.
     """
 
     net: nn.Module
@@ -63,14 +63,14 @@ def threads() -> int:
 
 
 def restore_threads() -> None:
-    """Take all usable cores again if MXNet, imported earlier, has halved PyTorch's threads."""
+    """Use all cores again if MXNet, imported earlier, has halved the number of threads."""
     halved = 'mxnet' in sys.modules and 'OMP_NUM_THREADS' not in os.environ
     if halved and torch.get_num_threads() < usable_cores():
         torch.set_num_threads(usable_cores())
 
 
 def seed(value: int) -> None:
-    """Seed PyTorch's own generators, on every device (dropout is all that draws from them)."""
+    """Seed PyTorch's own random generators on every device (only dropout draws from them)."""
     torch.manual_seed(value)
 
 
@@ -81,30 +81,42 @@ def place(
     *,
     channels_last: bool | None = None,
 ) -> Placed:
-    """Put the net on the first device and a replica of it on each other.
+    """Put the net on the first device and a copy of it on each other device.
 
     The parameters stay the same objects, so a trainer that was built before stays valid.
 
     Args:
         net: Any module.
-        devices: One or more; the same device may occur twice. None is where the net lies.
-        precision: 'float32' is strict: TF32 is switched off in the process if a GPU takes part.
-            'bfloat16' computes under autocast; 'auto' takes it where the hardware has instructions
+        devices: One or more; the same device may occur twice. None is the net's present device.
+        precision: 'float32' is strict: TF32 is switched off in the process if a GPU is used.
+            'bfloat16' computes under autocast; 'auto' takes it if the hardware has instructions
             for it.
-        channels_last: Layout of images and kernels in memory: with the channels last convolutions
-            are faster, and sums round otherwise. None is False for 'float32', else True.
+        channels_last: Whether images and kernels lie in memory with the channels last, which makes
+            convolutions faster; sums are rounded differently. None is False for 'float32', else
+            True.
 
     Raises:
         DeviceError: No device, or an unknown precision.
     """
-    spots = [home(net)[0]] if devices is None else [torch.device(device) for device in devices]
+    spots = (
+        [device_and_dtype(net)[0]]
+        if devices is None
+        else [torch.device(device) for device in devices]
+    )
     check_place(spots, precision)
+
+    # Precision
     strict = precision == 'float32'
     if strict and any(spot.type == 'cuda' for spot in spots):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if precision == 'auto':
-        fast = all(computes_bfloat16(spot) for spot in spots) and home(net)[1] != torch.float64
+        fast = (
+            all(computes_bfloat16(spot) for spot in spots)
+            and device_and_dtype(net)[1] != torch.float64
+        )
         precision = 'bfloat16' if fast else 'float32'
+
+    # Layout, then the copies, which take it over
     last = not strict if channels_last is None else channels_last
     layout = torch.channels_last if last else torch.contiguous_format
     net.to(spots[0]).to(memory_format=layout)
@@ -113,18 +125,18 @@ def place(
 
 
 @contextmanager
-def memory_told() -> Iterator[None]:
-    """Tell in one line that a GPU's memory is too small for what the block computes.
+def explain_full_memory() -> Iterator[None]:
+    """Turn PyTorch's error about full GPU memory into one of ours.
 
     Raises:
-        DeviceError: It is.
+        DeviceError: The memory of a GPU is full.
     """
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceError(
             'the memory of the GPU is full: use a smaller batch size or image size, '
-            'or end what else computes there'
+            'or stop other programs on it'
         ) from error
 
 
@@ -135,8 +147,8 @@ def computes_bfloat16(device: torch.device) -> bool:
     return has_bfloat16()
 
 
-def home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return the device and dtype of a module, which are those of its first floating tensor."""
+def device_and_dtype(net: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and dtype of a module: those of its first floating-point tensor."""
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
@@ -147,7 +159,7 @@ def replicas(placed: Placed) -> list[nn.Module]:
     """Return the net and its copies.
 
     Raises:
-        ModelError: The net has other parameters than when it was placed.
+        ModelError: The net's parameters have other shapes than when it was placed.
     """
     shapes = [parameter.shape for parameter in placed.net.parameters()]
     if any([each.shape for each in other.parameters()] != shapes for other in placed.copies):
@@ -157,7 +169,7 @@ def replicas(placed: Placed) -> list[nn.Module]:
 
 @torch.no_grad()
 def send_parameters(placed: Placed) -> None:
-    """Give every copy the net's parameters, and what of them is trainable."""
+    """Copy the net's parameters, and which of them are trained, to every copy."""
     for other in replicas(placed)[1:]:
         for source, target in zip(placed.net.parameters(), other.parameters(), strict=True):
             target.copy_(source, non_blocking=True)
@@ -166,17 +178,18 @@ def send_parameters(placed: Placed) -> None:
 
 @torch.no_grad()
 def average_statistics(placed: Placed) -> None:
-    """Set the running statistics of every replica to their mean.
+    """Set the running statistics of all replicas to their mean.
 
-    Each replica moves its own while training. The moving average is linear, so the mean at a
-    later time does not depend on when it was taken before. Equal statistics keep their bits.
+    In training each replica updates its own. As a moving average is linear, the mean at a later
+    time does not depend on when it was taken before. Statistics that are equal keep their bits.
     """
     copies = replicas(placed)[1:]
     for name, buffer in placed.net.named_buffers():
         others = [other.get_buffer(name) for other in copies]
         if others and buffer.is_floating_point():
+            # the first plus the mean difference: equal statistics then have no rounding error
             apart = [other.to(buffer.device) - buffer for other in others]
-            # a mask may hold infinities, whose difference is not a number
+            # a buffer may be a mask with infinities, whose difference is not a number
             mean = sum(each.where(each.isfinite(), 0) for each in apart) / (1 + len(others))
             buffer += mean
             for other in others:

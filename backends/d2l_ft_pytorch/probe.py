@@ -1,4 +1,4 @@
-"""Look inside a net, a step and PyTorch's own transforms: what the parity proof compares."""
+"""Read the inner values of a net, a step and PyTorch's own transforms, for the parity proof."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,28 +20,28 @@ from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft_pytorch.data import open_rgb
 from d2l_ft_pytorch.model import head, train_mode
-from d2l_ft_pytorch.placement import Placed, home
+from d2l_ft_pytorch.placement import Placed, device_and_dtype
 from d2l_ft_pytorch.state import float_tensors, to_array, write_state
 from d2l_ft_pytorch.training import GluonSGD, shares
 
 
 class GluonBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm with MXNet's rule for the running statistics.
+    """BatchNorm with MXNet's rules for the running statistics.
 
-    The running variance takes the biased variance of the batch, the momentum is a float32 number,
-    and the statistics move only where the net is trained through: MXNet moves them in backward,
-    so never where nothing asks for a gradient.
+    The running variance is updated with the biased variance of the batch, the momentum is a float32
+    number, and the statistics change only if a gradient flows through the layer: MXNet updates
+    them in the backward pass.
     """
 
-    # None in BatchNorm2d where the statistics are not kept: those of the nets here are
+    # None in a BatchNorm2d without statistics, which the nets here do not have
     momentum: float
     running_mean: Tensor
     running_var: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input, (batch, channels, height, width)."""
-        reached = input.requires_grad or (self.affine and self.weight.requires_grad)
-        if not self.training or not torch.is_grad_enabled() or not reached:
+        has_backward = input.requires_grad or (self.affine and self.weight.requires_grad)
+        if not self.training or not torch.is_grad_enabled() or not has_backward:
             return F.batch_norm(
                 input,
                 None if self.training else self.running_mean,
@@ -63,12 +63,12 @@ class GluonBatchNorm2d(nn.BatchNorm2d):
 
 
 def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> nn.Module:
-    """Make a net comparable: cast it, switch dropout off and, if strict, take MXNet's BatchNorm.
+    """Make a net comparable: cast it, switch its dropout off and, if strict, change its BatchNorm.
 
     Args:
         net: A net that is not yet placed; it is changed in place.
         dtype: 'float32' or 'float64'.
-        strict: Whether BatchNorm keeps its statistics as MXNet does.
+        strict: Whether BatchNorm gets MXNet's rules for the running statistics.
 
     Returns:
         The net.
@@ -83,7 +83,7 @@ def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> n
 
 def round_rates(trainer: GluonSGD) -> None:
     """Round rate, decay, momentum and 1 / batch size to float32, as MXNet's operators take them."""
-    trainer.rounded = True
+    trainer.rounds_mean = True
     for group in trainer.param_groups:
         for key in ('lr', 'weight_decay', 'momentum'):
             group[key] = float(np.float32(group[key]))
@@ -112,14 +112,14 @@ def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], *, train: bool = 
     found: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(
-            # a copy, as the activation behind it works in place
+            # a copy, as the activation after it works in place
             lambda _module, _inputs, output, name=name: found.update({name: output.clone()})
         )
         for name, module in layers(net).items()
     ]
-    device, dtype = home(net)
+    device, dtype = device_and_dtype(net)
     modes = [(module, module.training) for module in net.modules()]
-    kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     train_mode(net) if train else net.eval()
     try:
         with torch.no_grad():
@@ -130,13 +130,13 @@ def feature_maps(net: nn.Module, batch: tuple[Tensor, Tensor], *, train: bool = 
         for module, training in modes:
             module.training = training
         for name, buffer in net.named_buffers():
-            buffer.data.copy_(kept[name])
+            buffer.data.copy_(buffers[name])
     return {name: to_array(output) for name, output in found.items()}
 
 
 def losses(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[Any]:
     """Return the cross-entropy of each example in eval mode, (batch,)."""
-    device, dtype = home(net)
+    device, dtype = device_and_dtype(net)
     net.eval()
     with torch.no_grad():
         outputs = net(batch[0].to(device, dtype))
@@ -144,7 +144,7 @@ def losses(net: nn.Module, batch: tuple[Tensor, Tensor]) -> NDArray[Any]:
 
 
 def gradients(net: nn.Module, trainer: torch.optim.SGD) -> State:
-    """Return the gradients that the last step was taken from, canonical name -> array."""
+    """Return the gradients of the last step, canonical name -> array."""
     return {
         name: to_array(parameter.grad)
         for name, parameter in net.named_parameters()
@@ -153,7 +153,7 @@ def gradients(net: nn.Module, trainer: torch.optim.SGD) -> State:
 
 
 def multipliers(net: nn.Module, trainer: torch.optim.SGD) -> dict[str, tuple[float, float]]:
-    """Return canonical name -> multiples of the smallest rate and decay, of what is trained."""
+    """Return canonical name -> (rate, decay) of each trained parameter, relative to the least."""
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     groups = trainer.param_groups
     rate = min(group['lr'] for group in groups)
@@ -173,34 +173,34 @@ def head_layout(net: nn.Module) -> dict[str, Any]:
     return {'kind': kind, 'inputs': inputs, 'outputs': outputs}
 
 
-def norms(net: nn.Module) -> list[Any]:
+def batch_norms(net: nn.Module) -> list[Any]:
     """Return the BatchNorm layers."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
 def split(placed: Placed, batch: tuple[Tensor, Tensor]) -> list[NDArray[Any]]:
-    """Return the images that each device of a placed net takes of a batch."""
+    """Return the images of a batch that go to each device of a placed net."""
     return [to_array(share) for share in shares(placed, batch[0])]
 
 
 @contextmanager
-def other_rounding() -> Iterator[None]:
-    """Compute the same with other kernels, which round otherwise: without oneDNN."""
+def round_differently() -> Iterator[None]:
+    """Compute the same with kernels that round differently: those without oneDNN."""
     with torch.backends.mkldnn.flags(enabled=False):
         yield
 
 
 STACKS = ('tensor', 'tensor-antialias', 'pil')
-"""torchvision's ways to resize: uint8 tensors without and with antialias, and PIL images."""
+"""torchvision's ways to resize: uint8 tensors without and with antialiasing, and PIL images."""
 
 
-def decoded(path: str) -> NDArray[Any]:
-    """Return what torchvision's own reader makes of a file, (height, width, 3) RGB uint8."""
+def decode(path: str) -> NDArray[Any]:
+    """Read a file with torchvision's own reader, as (height, width, 3) RGB uint8."""
     return np.asarray(open_rgb(path))
 
 
-def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
-    """Return what torchvision's own transforms make of a file, for given draws.
+def train_transform(path: str, box: Box, *, flip: bool, size: int, stack: str) -> dict[str, Any]:
+    """Apply torchvision's own training transforms to a file, with a given crop and flip.
 
     Args:
         path: An image file.
@@ -217,36 +217,39 @@ def transformed(path: str, box: Box, *, flip: bool, size: int, stack: str) -> di
     crop = v2.functional.resized_crop(
         given, *box, [size, size], v2.InterpolationMode.BILINEAR, stack != 'tensor'
     )
-    return standardised(crop, flip=flip)
+    return standardise(crop, flip=flip)
 
 
-def tested(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
-    """Return what torchvision's Resize to a square makes of a file, and of it the centre."""
+def eval_transform(path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+    """Apply torchvision's Resize to a square to a file, and take the centre of it."""
     image = open_rgb(path)
     given: Any = image if stack == 'pil' else v2.functional.pil_to_tensor(image)
     resized = v2.Resize((side, side), antialias=stack != 'tensor')(given)
-    edge = (side - size) // 2  # where CenterCrop rounds otherwise is told by center_edges
-    return standardised(v2.functional.crop(resized, edge, edge, size, size), flip=False)
+    edge = (side - size) // 2  # not CenterCrop, which rounds differently: see center_edges
+    return standardise(v2.functional.crop(resized, edge, edge, size, size), flip=False)
 
 
 def center_edges(sides: Sequence[int], size: int) -> list[int]:
-    """Return where torchvision's CenterCrop begins in squares of these sides."""
+    """Return the offset of torchvision's CenterCrop in squares of these sides."""
+    # each pixel of a square has its column as its value
     crop = v2.CenterCrop(size)
     return [int(crop(torch.arange(side).expand(1, side, side))[0, 0, 0]) for side in sides]
 
 
-def standardised(crop: Any, *, flip: bool) -> dict[str, Any]:
+def standardise(crop: Any, *, flip: bool) -> dict[str, Any]:
     """Return a crop as uint8, and as the net's input by ToTensor and Normalize."""
     if flip:
         crop = v2.functional.horizontal_flip(crop)
     tensor = v2.functional.pil_to_tensor(crop) if not isinstance(crop, Tensor) else crop
-    # as ToTensor does: to_dtype(scale=True) multiplies, which differs in the last bit
+    # divided as in ToTensor: to_dtype(scale=True) multiplies, which differs in the last bit
     floats = v2.functional.normalize(tensor.float().div(255), MEAN, STD)
     return {'crop': tensor.permute(1, 2, 0).numpy(), 'float': floats.numpy()}
 
 
-def own_draws(height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
-    """Return boxes of torchvision's RandomResizedCrop, (count, 4), and the flips of ``count``."""
+def draw_crops_and_flips(
+    height: int, width: int, count: int, seed: int
+) -> tuple[NDArray[Any], int]:
+    """Return (count, 4) crops of torchvision's RandomResizedCrop, and the flips of ``count``."""
     image = torch.zeros(1, height, width, dtype=torch.uint8)
     position = torch.arange(2, dtype=torch.uint8).reshape(1, 1, 2)
     crop, flip = v2.RandomResizedCrop(8, AREA, RATIO), v2.RandomHorizontalFlip()
@@ -262,11 +265,11 @@ BOOK_ARCH = 'resnet18'
 """The source model of the book's PyTorch tab."""
 
 
-def book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+def train_as_book(state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
     """Train with the book's own package, as its PyTorch tab prints it, in float64.
 
     Args:
-        state: Where the net begins; two classes.
+        state: The initial state, for two classes.
         batches: (images, labels) arrays, to train and to test on.
         recipe: The printed rate, decay and multiplier.
         epochs: Passes over the batches.

@@ -20,15 +20,15 @@ have CVE-2025-32434, 2.9 and older CVE-2026-24747 (the GitHub Advisory Database)
 
 
 def float_tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Return the floating tensors of a net's ``state_dict``, not copied.
+    """Return the floating-point tensors of a net's ``state_dict``, not copied.
 
-    What counts batches (``num_batches_tracked``) is an integer, so it is no state.
+    ``num_batches_tracked`` is an integer, so it is left out: nothing computes with it.
     """
     return {name: each for name, each in net.state_dict().items() if each.is_floating_point()}
 
 
 def to_array(tensor: Tensor) -> NDArray[Any]:
-    """Return a C-order copy: float64 of a float64 tensor, float32 of any other."""
+    """Return a C-order copy of a tensor, float64 if it is float64, float32 otherwise."""
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     return np.array(tensor.detach().to('cpu', dtype).numpy(), order='C')
 
@@ -36,7 +36,7 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
 def to_tensors(
     state: Mapping[str, NDArray[Any]], wanted: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return a state as CPU tensors that share nothing with it.
+    """Return a copy of a state as CPU tensors.
 
     Raises:
         ModelError: A name or shape is missing, unknown or different.
@@ -48,48 +48,54 @@ def to_tensors(
 def get_state(placed: Placed) -> State:
     """Return a copy of every parameter and running statistic.
 
-    Statistics are the mean over the replicas, which all of them have from here on: a run that
-    goes on and one that resumes from this state take the same steps.
+    All replicas get the mean of their running statistics first, so that a run that goes on and one
+    that resumes from this state take the same steps.
 
     Returns:
-        Canonical name -> C-order array, float32 (float64 where the net is).
+        Canonical name -> C-order array, float32 (float64 for a float64 net).
     """
     average_statistics(placed)
     return {name: to_array(tensor) for name, tensor in float_tensors(placed.net).items()}
 
 
 def read_weights(path: str, arch: str, *, verified: bool = False) -> State:
-    """Return the state in a .pth file: a ``state_dict``, or an object that has it by that name.
+    """Return the state in a .pth file: a ``state_dict``, or a dict that has one under that key.
 
     Args:
         path: The file.
         arch: Architecture.
-        verified: Whether the file's hash was found to be its publisher's.
+        verified: Whether the file has the hash that its publisher lists.
 
     Raises:
-        ModelError: The file is damaged, holds more than tensors, the architecture is unknown, or
-            this PyTorch cannot be trusted with a file that is not verified.
+        ModelError: The file is damaged, or has other things than tensors; the architecture is
+            unknown; or this PyTorch is not safe for a file that is not verified.
     """
+    # Refuse what could run code
     architecture(arch)
     version = tuple(int(part) for part in re.findall(r'\d+', torch.__version__)[:2])
     if version < SAFE_VERSION and not verified:
         raise ModelError(
-            f'a .pth file can make PyTorch {torch.__version__} run what its author wants '
+            f'a .pth file can make PyTorch {torch.__version__} run arbitrary code '
             '(CVE-2025-32434, CVE-2026-24747): update to 2.10, or convert it to .safetensors'
         )
+
+    # Load it
     try:
         loaded = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged zip, a pickle of other things, a directory, ...
         reason = str(error).strip().partition('\n')[0][:160]
-        if reason.startswith('Weights only'):  # what torch advises then is to run what is in it
+        if reason.startswith('Weights only'):  # torch goes on to advise running the file's code
             reason = 'it holds other things'
         raise ModelError(f'{path} is damaged or no file of tensors ({reason})') from error
+
+    # Check its tensors
     tensors = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
     if not tensors or not all(isinstance(each, Tensor) for each in tensors.values()):
         raise ModelError(
             f'{path} has no state_dict: save one with torch.save(net.state_dict(), ...)'
         )
     for name, each in tensors.items():
+        # a small file can claim a huge tensor, with stride 0
         if each.numel() * each.element_size() > each.untyped_storage().nbytes():
             raise ModelError(f'{path} is damaged ({name} claims more values than it has)')
     return {
@@ -114,7 +120,7 @@ def set_state(placed: Placed, state: Mapping[str, NDArray[Any]]) -> None:
 
 
 def write_state(replicas: Sequence[nn.Module], state: Mapping[str, NDArray[Any]]) -> None:
-    """Set every parameter and running statistic of equal nets, all or nothing.
+    """Set every parameter and running statistic of replicas of one net, all or nothing.
 
     Raises:
         ModelError: A name or shape is missing, unknown or different.
@@ -127,14 +133,14 @@ def write_state(replicas: Sequence[nn.Module], state: Mapping[str, NDArray[Any]]
 
 
 def trainer_parameters(net: nn.Module, trainer: Any) -> dict[str, tuple[nn.Parameter, float]]:
-    """Return canonical name -> (parameter, learning rate now) of what a trainer trains.
+    """Return canonical name -> (parameter, its present rate) for the trained parameters.
 
     Raises:
-        ModelError: The trainer is not SGD, or has parameters that the net has not.
+        ModelError: The trainer is not SGD, or has a parameter that is not the net's.
     """
     if not isinstance(trainer, torch.optim.SGD):
         raise ModelError(
-            f'the state of {type(trainer).__name__} has no form in both frameworks: use SGD'
+            f'the state of {type(trainer).__name__} cannot be stored for both frameworks: use SGD'
         )
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     groups = trainer.param_groups
@@ -145,12 +151,12 @@ def trainer_parameters(net: nn.Module, trainer: Any) -> dict[str, tuple[nn.Param
 
 
 def get_trainer_state(placed: Placed, trainer: Any) -> State:
-    """Return what the trainer remembers, in Gluon's terms: the velocity of each parameter.
+    """Return the trainer's state in Gluon's terms: the velocity of each parameter.
 
     Returns:
-        Canonical name -> velocity, float32 (float64 where the net is): what momentum would take
-        from the weight next, before its factor. For torch's own SGD, learning rate x momentum
-        buffer. ``{}`` before the first step and without momentum.
+        Canonical name -> velocity, float32 (float64 for a float64 net): what the last step
+        subtracted from the weight, including the learning rate. For torch's own SGD, learning
+        rate x momentum buffer. ``{}`` before the first step and without momentum.
 
     Raises:
         ModelError: The trainer is not SGD, or not of this net.
@@ -169,15 +175,15 @@ def velocity(trainer: torch.optim.SGD, parameter: nn.Parameter, rate: float) -> 
     """Return rate x momentum buffer of a parameter; None if there is none yet."""
     kept = trainer.state.get(parameter, {})
     buffer: Tensor | None = kept.get('momentum_buffer')
-    own: Tensor | None = kept.get('velocity')
-    return own if buffer is None else buffer * rate
+    velocity: Tensor | None = kept.get('velocity')
+    return velocity if buffer is None else buffer * rate
 
 
 def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]) -> None:
-    """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
+    """Restore the result of ``get_trainer_state``; ``{}`` clears the trainer's state.
 
-    Exact for a trainer of ``build_trainer``; up to rounding for torch's own SGD, whose buffer is
-    velocity / learning rate.
+    It is exact for a trainer of ``build_trainer``; for torch's own SGD, whose buffer is velocity /
+    learning rate, it is rounded.
 
     Raises:
         ModelError: A name or shape does not fit, or the trainer is not SGD or not of this net.
@@ -185,11 +191,11 @@ def set_trainer_state(placed: Placed, trainer: Any, state: Mapping[str, NDArray[
     trained = trainer_parameters(placed.net, trainer)
     wanted = {name: parameter for name, (parameter, _) in trained.items()}
     new = to_tensors(state, wanted) if state else {}
-    own = hasattr(trainer, 'KEEPS_VELOCITY')
+    gluon_like = hasattr(trainer, 'KEEPS_VELOCITY')
     for name, (parameter, rate) in trained.items():
         trainer.state.pop(parameter, None)
         if name in new:
             kept = torch.empty_like(parameter, requires_grad=False).copy_(new[name])
             trainer.state[parameter] = (
-                {'velocity': kept} if own else {'momentum_buffer': kept / rate}
+                {'velocity': kept} if gluon_like else {'momentum_buffer': kept / rate}
             )

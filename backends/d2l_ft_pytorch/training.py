@@ -1,4 +1,4 @@
-"""SGD with two rates, and one step or one evaluation on every device of a net."""
+"""SGD with two rates; a training step, evaluation and prediction on all devices of a net."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,37 +20,38 @@ from d2l_ft_pytorch.model import body_parameters, head, train_mode
 from d2l_ft_pytorch.placement import (
     Placed,
     average_statistics,
-    home,
-    memory_told,
+    device_and_dtype,
+    explain_full_memory,
     replicas,
     send_parameters,
 )
 from d2l_ft_pytorch.state import to_array
 
 HIDING = (nn.ReLU, nn.Hardtanh)  # ReLU6 is a Hardtanh
-"""Modules whose output can be finite where their input is not."""
+"""Modules whose output can be finite though their input is not."""
 
 
 class GluonSGD(torch.optim.SGD):
     """SGD whose momentum holds rate x gradient, as Gluon's does.
 
-    velocity = momentum * velocity + lr * (gradient + weight_decay * weight), which is taken from
-    the weight. torch's buffer holds the gradient alone: the same at a constant rate, but after a
-    change the new rate also applies to the old gradients. Without momentum it is torch's SGD.
+    velocity = momentum * velocity + lr * (gradient + weight_decay * weight) is subtracted from the
+    weight. torch's buffer has the gradients without the rate. At a constant rate that is the same,
+    but after a change the new rate would also apply to the old gradients. Without momentum it is
+    torch's SGD.
 
     Attributes:
-        rounded: Whether the mean over a batch is taken with 1 / batch size rounded to float32, as
-            Gluon's trainer takes it: off, but for proofs in float64.
+        rounds_mean: Whether a mean over a batch multiplies by 1 / batch size rounded to float32, as
+            Gluon's trainer does; only for the parity proof in float64.
         d2l_reduction: The recipe's reduction of the loss over a batch, for the book's functions.
     """
 
     KEEPS_VELOCITY = True
-    rounded = False
+    rounds_mean = False
     d2l_reduction: str
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step from the gradients; those that are None are left out."""
+        """Take a step; parameters whose gradient is None are left out."""
         if not any(part['momentum'] for part in self.param_groups):
             return super().step(closure)
         loss = None
@@ -62,9 +63,10 @@ class GluonSGD(torch.optim.SGD):
         return loss
 
     def move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """Move the velocities of a group's weights, which have gradients, then the weights."""
+        """Update the velocities of weights of a group, all of which have gradients, and them."""
         if not weights:
             return
+        # torch's _foreach functions, as its SGD uses them: one launch on a GPU for many tensors
         grads: Any = [weight.grad for weight in weights]
         if group['weight_decay']:
             grads = torch._foreach_add(grads, weights, alpha=group['weight_decay'])
@@ -82,9 +84,9 @@ class GluonSGD(torch.optim.SGD):
 
 
 def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
-    """Return SGD over the trainable parameters, the head in a group of its own.
+    """Return SGD over the trainable parameters, with a separate group for the head.
 
-    A frozen body has no group; nor is there a second one where ``head_lr_mult`` is 1.
+    A frozen body has no group; and if ``head_lr_mult`` is 1 there is only one group.
 
     Raises:
         ModelError: A group is empty while the multiplier needs two, or a parameter is in both.
@@ -94,19 +96,19 @@ def build_trainer(placed: Placed, recipe: Recipe) -> torch.optim.SGD:
         everything = trainable(list(net.parameters()))
         if not everything:
             raise ModelError('the net has no trainable parameter')
-        return carrying(recipe, [group(everything, recipe, 1.0)])
+        return make_sgd(recipe, [parameter_group(everything, recipe, 1.0)])
     body, top = body_parameters(net), list(head(net).parameters())
     check_groups(body, top, trainable(top))
     groups = [
-        group(trainable(body), recipe, 1.0),
-        group(trainable(top), recipe, recipe.head_lr_mult),
+        parameter_group(trainable(body), recipe, 1.0),
+        parameter_group(trainable(top), recipe, recipe.head_lr_mult),
     ]
-    filled = [each for each in groups if each['params']]
-    return carrying(recipe, filled)
+    nonempty = [each for each in groups if each['params']]
+    return make_sgd(recipe, nonempty)
 
 
-def carrying(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
-    """Return SGD over parameter groups, with what the recipe says of the loss."""
+def make_sgd(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
+    """Return SGD over parameter groups, with the recipe's reduction as ``d2l_reduction``."""
     trainer = GluonSGD(
         groups,
         lr=recipe.learning_rate,
@@ -117,8 +119,10 @@ def carrying(recipe: Recipe, groups: list[dict[str, Any]]) -> GluonSGD:
     return trainer
 
 
-def group(parameters: list[nn.Parameter], recipe: Recipe, multiplier: float) -> dict[str, Any]:
-    """Return a parameter group whose rate is a multiple of the recipe's, and which knows it."""
+def parameter_group(
+    parameters: list[nn.Parameter], recipe: Recipe, multiplier: float
+) -> dict[str, Any]:
+    """Return a parameter group whose rate is a multiple of the recipe's; ``set_rate`` reads it."""
     rate = recipe.learning_rate * multiplier
     return {'params': parameters, 'lr': rate, 'lr_mult': multiplier}
 
@@ -134,7 +138,7 @@ def trainable(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-@memory_told()
+@explain_full_memory()
 def train_step(
     placed: Placed,
     trainer: torch.optim.Optimizer,
@@ -144,39 +148,45 @@ def train_step(
 ) -> Sums:
     """Take one step on every device of the net.
 
-    The outputs of all replicas meet on the first device, so that there is one loss of the whole
-    batch and one backward pass, however the batch was split.
+    The outputs of all replicas are joined on the first device, so that there is one loss for the
+    whole batch and one backward pass, however the batch is split.
 
     Args:
         placed: From ``place``.
         trainer: From ``build_trainer``, or any optimizer of the net's parameters.
         batch: (batch, 3, height, width) images and (batch,) integer labels.
-        loss: A loss that gives one value per example; if it gives one value in all, that counts
-            as their mean, or as their sum where its ``reduction`` is 'sum'. None is softmax
+        loss: A loss that returns one value per example. If it returns a single value, that is
+            taken as their mean, or as their sum if its ``reduction`` is 'sum'. None is softmax
             cross-entropy.
-        reduction: 'mean' or 'sum' over the whole batch; 'book': the sum of what the loss gives, be
-            it one value per example, their mean or their sum.
+        reduction: 'mean' or 'sum' over the whole batch; 'book': the sum of what the loss returns,
+            whether that is one value per example, their mean or their sum.
 
     Returns:
         Sums of this batch before the step, on the first device; nothing waits for them.
 
     Raises:
-        ModelError: Unknown reduction, or the net or loss can't take the batch.
+        OptionError: Unknown reduction.
+        ModelError: The net or the loss cannot take the batch.
         DeviceError: The memory of a GPU is full.
     """
     check_reduction(reduction)
+    # Prepare the replicas
     send_parameters(placed)
     for replica in replicas(placed):
         train_mode(replica)
         replica.zero_grad(set_to_none=True)
     trainer.zero_grad(set_to_none=True)
+
+    # Forward and backward
     outputs, labels = forward(placed, batch)
     values = loss_values(loss, outputs, labels)
-    total = summed_loss(loss, values, len(labels))
+    total = loss_sum(loss, values, len(labels))
     if reduction == 'book':
         values.sum().backward()
     else:
-        (mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
+        (batch_mean(total, len(labels), trainer) if reduction == 'mean' else total).backward()
+
+    # Update
     gather_gradients(placed)
     trainer.step()
     return Sums(total.detach(), hits(outputs, labels), len(labels))
@@ -185,7 +195,7 @@ def train_step(
 def forward(placed: Placed, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Return (outputs, labels) on the first device; each replica takes a share of the images."""
     images, labels = batch
-    device, _ = home(placed.net)
+    device, _ = device_and_dtype(placed.net)
     outputs = [
         run(replica, share, placed.precision, placed.memory_format)
         for replica, share in zip(replicas(placed), shares(placed, images), strict=False)
@@ -197,8 +207,8 @@ def forward(placed: Placed, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tenso
 def shares(placed: Placed, images: Tensor) -> list[Tensor]:
     """Return each replica's share of the images.
 
-    Shares are as even as can be, the larger ones first, as MXNet's ``split_and_load`` has them; a
-    batch with fewer examples than replicas leaves some of them out.
+    Shares are as even as possible, the larger ones first, like those of MXNet's ``split_and_load``;
+    if a batch has fewer examples than there are replicas, the last ones get none.
     """
     parts = images.tensor_split(len(replicas(placed)))
     return [share for share in parts if len(share)] or [images]
@@ -207,12 +217,12 @@ def shares(placed: Placed, images: Tensor) -> list[Tensor]:
 def run(
     replica: nn.Module, images: Tensor, precision: str, memory_format: torch.memory_format
 ) -> Tensor:
-    """Return the outputs of one replica, in float32 at least.
+    """Return the outputs of one replica, in float32 or float64.
 
     Raises:
-        ModelError: BatchNorm is to take the variance of a single value.
+        ModelError: BatchNorm would have to compute the variance of a single value.
     """
-    device, dtype = home(replica)
+    device, dtype = device_and_dtype(replica)
     images = images.to(device, dtype, non_blocking=True)
     if images.dim() == 4:
         images = images.contiguous(memory_format=memory_format)
@@ -231,10 +241,10 @@ def run(
 
 
 def run_checked(replica: nn.Module, images: Tensor) -> Tensor:
-    """Return the outputs of a replica in eval mode; not-a-number where it overflowed inside.
+    """Return the outputs of a replica in eval mode; not-a-number for examples that overflowed.
 
-    Outputs can be finite where an inner value is not: a ReLU makes 0 of minus infinity. What
-    is added here is 0 x the sums of what could be hidden, which changes no finite output.
+    Outputs can be finite though an inner value is not: a ReLU turns minus infinity to 0. So 0 x the
+    sums of all values that could be hidden is added, which changes no finite output.
     """
     sums: list[Tensor] = []
 
@@ -264,10 +274,12 @@ def run_checked(replica: nn.Module, images: Tensor) -> Tensor:
 def loss_values(
     loss: Callable[[Tensor, Tensor], Tensor] | None, outputs: Tensor, labels: Tensor
 ) -> Tensor:
-    """Return what a loss gives: one value per example or one in all; None: cross-entropy, summed.
+    """Return the result of a loss: one value per example, or a single one.
+
+    None is cross-entropy, summed over the batch.
 
     Raises:
-        ModelError: The loss gives something else.
+        ModelError: The loss returns another number of values.
     """
     if loss is None:
         return F.cross_entropy(outputs, labels, reduction='sum')
@@ -277,22 +289,22 @@ def loss_values(
     return values
 
 
-def summed_loss(loss: Any, values: Tensor, count: int) -> Tensor:
-    """Return the sum of the losses of so many examples, a scalar, of what ``loss_values`` gives."""
+def loss_sum(loss: Any, values: Tensor, count: int) -> Tensor:
+    """Return the sum of the losses of ``count`` examples, a scalar, from their ``loss_values``."""
     if loss is None or values.dim():
         return values.sum()
     return values if getattr(loss, 'reduction', 'mean') == 'sum' else values * count
 
 
-def mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
-    """Return the mean of a sum over so many examples."""
-    if getattr(trainer, 'rounded', False):
+def batch_mean(total: Tensor, count: int, trainer: torch.optim.Optimizer) -> Tensor:
+    """Return the mean over ``count`` examples from their sum."""
+    if getattr(trainer, 'rounds_mean', False):  # Gluon multiplies by rescale_grad, a float32
         return total * float(np.float32(1 / count))
     return total / count
 
 
 def hits(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the number of examples whose largest output is the label's, a scalar."""
+    """Return the number of examples whose largest output is that of the label, a scalar."""
     return (outputs.detach().argmax(dim=1) == labels).sum()
 
 
@@ -302,12 +314,13 @@ def gather_gradients(placed: Placed) -> None:
     for other in replicas(placed)[1:]:
         for target, source in zip(placed.net.parameters(), other.parameters(), strict=True):
             if source.grad is not None and target.grad is not None:
+                # the sum, as each copy's gradient is that of its share of one loss
                 target.grad += source.grad.to(target.device, non_blocking=True)
 
 
 @contextmanager
-def evaluating(placed: Placed) -> Iterator[None]:
-    """Put every replica into eval mode without gradients; the net's own modes come back."""
+def eval_mode(placed: Placed) -> Iterator[None]:
+    """Put every replica into eval mode, without gradients; restore the net's modes afterwards."""
     send_parameters(placed)
     average_statistics(placed)
     modes = [(module, module.training) for module in placed.net.modules()]
@@ -321,15 +334,15 @@ def evaluating(placed: Placed) -> Iterator[None]:
             module.training = training
 
 
-@memory_told()
+@explain_full_memory()
 def evaluate(placed: Placed, loader: Any) -> Sums:
-    """Return the sums of cross-entropy and hits over a loader, in eval mode.
+    """Return the sums of cross-entropy and correct predictions over a loader, in eval mode.
 
-    Running statistics are the mean over the replicas, as in ``get_state``.
+    Running statistics are averaged over the replicas first, as in ``get_state``.
     """
-    device, _ = home(placed.net)
+    device, _ = device_and_dtype(placed.net)
     loss, correct, examples = torch.zeros((), device=device), torch.zeros((), device=device), 0
-    with evaluating(placed):
+    with eval_mode(placed):
         for batch in loader:
             outputs, labels = forward(placed, batch)
             loss = loss + loss_values(None, outputs, labels)
@@ -338,22 +351,22 @@ def evaluate(placed: Placed, loader: Any) -> Sums:
     return Sums(loss, correct, examples)
 
 
-@memory_told()
+@explain_full_memory()
 def predict(placed: Placed, loader: Any) -> NDArray[Any]:
-    """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
-    with evaluating(placed):
+    """Return the ``logits`` of all images of a loader, of at least one, (images, classes)."""
+    with eval_mode(placed):
         return np.concatenate([to_array(forward(placed, batch)[0]) for batch in loader])
 
 
-@memory_told()
+@explain_full_memory()
 def features(placed: Placed, loader: Any) -> NDArray[Any]:
-    """Return what the head sees of every image of a loader, in eval mode.
+    """Return the features of all images of a loader, the input of the head, in eval mode.
 
     Returns:
         (images, width of the head's input), float32 (float64 for a float64 net).
 
     Raises:
-        ModelError: The net has dropout, or the head's input is no vector.
+        ModelError: The net has dropout, or the head's inputs are not vectors.
     """
     if any(isinstance(each, _DropoutNd) and each.p for each in placed.net.modules()):
         raise ModelError(RANDOM_FEATURES)
@@ -363,10 +376,11 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
         for replica in replicas(placed)
     ]
     try:
-        with evaluating(placed):
+        with eval_mode(placed):
             for batch in loader:
                 outputs, _ = forward(placed, batch)
-                seen[-1] = seen[-1] + 0 * outputs.sum().to(seen[-1])  # which overflow marks
+                # run_checked marks an overflow in the outputs; this passes the mark on
+                seen[-1] = seen[-1] + 0 * outputs.sum().to(seen[-1])
     finally:
         for hook in hooks:
             hook.remove()
@@ -375,9 +389,9 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     return np.concatenate([to_array(each) for each in seen])
 
 
-@memory_told()
+@explain_full_memory()
 def logits(placed: Placed, batch: tuple[Tensor, Tensor]) -> NDArray[np.float32]:
     """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net)."""
-    with evaluating(placed):
+    with eval_mode(placed):
         outputs, _ = forward(placed, batch)
         return to_array(outputs)

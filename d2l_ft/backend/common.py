@@ -1,6 +1,6 @@
-"""What the backends say alike: image files by index, choice of devices, place of the head, checks.
+"""Code that the backends share: image files by index, choice of devices, finding the head, checks.
 
-A backend may use it or not; the seam is ``protocol``.
+A backend need not use it; what it must have is in ``protocol``.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,20 +14,20 @@ from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import DataError, DeviceError, ModelError
 
 Item = tuple[Any, int] | DataError
-"""(image, label), or why there is none."""
+"""(image, label), or the error of the image."""
 
 HEAD_PLACES = ('output', 'fc', 'classifier', 'heads', 'head')
-"""Attributes under which Gluon's zoos, torchvision, timm and the backends keep the output layer."""
+"""Attributes with the output layer in the nets of Gluon's zoos, torchvision, timm and ours."""
 
 RANDOM_FEATURES = 'the net has dropout, so what its head sees is random: leave out `cache_features`'
-"""Why features of a net cannot be kept."""
+"""The message for a net whose features cannot be cached."""
 
 
 class IndexedImages:
-    """Image files as a map from (epoch, index) to (image, label); a framework's Dataset beside it.
+    """A map from (epoch, index) to (image, label); to be mixed into a framework's Dataset.
 
-    A DataError is returned instead of raised, as the frameworks' loaders make of an exception in a
-    worker what no user understands, or end their workers for good.
+    A DataError is returned, not raised: after an exception in a worker the frameworks' loaders
+    raise an error that no user understands, or end their workers for good.
 
     Args:
         samples: Checked image files.
@@ -46,19 +46,19 @@ class IndexedImages:
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> Item:
-        """Return ((size, size, 3) uint8, label), or the transform's result in the first place."""
+        """Return ((size, size, 3) uint8, or what the framework's transform returns; label)."""
         epoch, index = key
         sample = self.samples[index]
         try:
             if isinstance(self.pipeline, Pipeline):
                 crop = self.pipeline.crop(sample.path, epoch, index, self.cache)
                 return crop, sample.label
-            return self.transformed(sample.path, epoch, index), sample.label
+            return self.apply_transform(sample.path, epoch, index), sample.label
         except DataError as error:
             return error
 
-    def transformed(self, path: str, epoch: int, index: int) -> Any:
-        """Return the framework's transform of an image, with draws that depend on the key alone."""
+    def apply_transform(self, path: str, epoch: int, index: int) -> Any:
+        """Apply the framework's transform, seeded so that the draws depend only on the key."""
         raise NotImplementedError
 
 
@@ -78,12 +78,13 @@ def choose_devices(
     """Return the devices of a request as ``parse_devices`` reads it.
 
     Args:
-        request: What the user asks for.
-        framework: Its name in an error.
+        request: The user's request.
+        framework: The name of the framework, for an error.
         cpu: Number -> device in the main memory.
         gpu: Number -> GPU.
-        count: Returns the number of GPUs; not asked where the CPU is wanted.
-        note: What an error adds to that number.
+        count: Returns the number of GPUs; not called for a request for the CPU, as counting may
+            initialise the GPU driver.
+        note: Added to that number in an error.
 
     Raises:
         DeviceError: The request cannot be read, or a GPU in it does not exist.
@@ -105,7 +106,7 @@ def choose_devices(
 
 
 def check_place(devices: Sequence[Any], precision: str) -> None:
-    """Check what ``place`` is asked for.
+    """Check the arguments of ``place``.
 
     Raises:
         DeviceError: No device, or an unknown precision.
@@ -117,26 +118,26 @@ def check_place(devices: Sequence[Any], precision: str) -> None:
 
 
 def check_classes(classes: int) -> None:
-    """Check the number of outputs that ``build_net`` is asked for.
+    """Check the number of classes for ``build_net``.
 
     Raises:
-        ModelError: There is none.
+        ModelError: It is not positive.
     """
     if classes < 1:
         raise ModelError(f'a net needs at least one class, not {classes}')
 
 
 def find_head(net: Any, block: type, layers: Any, walk: Callable[[Any], Sequence[Any]]) -> Any:
-    """Return the output layer: the last one of its kind in a place that is known.
+    """Return the output layer: the last dense layer or convolution under one of ``HEAD_PLACES``.
 
     Args:
         net: The net.
-        block: Class of the framework's parts of nets.
-        layers: Classes of output layers.
-        walk: Part -> all parts of it, in their order.
+        block: The framework's base class of layers.
+        layers: The classes of output layers.
+        walk: Layer -> it and all layers in it, in order.
 
     Raises:
-        ModelError: The net has none.
+        ModelError: The net has no such layer.
     """
     for place in HEAD_PLACES:
         part = getattr(net, place, None)
@@ -151,12 +152,12 @@ def find_head(net: Any, block: type, layers: Any, walk: Callable[[Any], Sequence
 
 
 def check_groups(body: Sequence[Any], top: Sequence[Any], trained: Sequence[Any]) -> None:
-    """Check that body and head are two groups of parameters.
+    """Check that body and head are two groups of parameters, neither of them empty.
 
     Args:
         body: Parameters of the body.
         top: Parameters of the head.
-        trained: Those of the head that get a gradient.
+        trained: Those parameters of the head that get a gradient.
 
     Raises:
         ModelError: A group is empty, or a parameter is in both.

@@ -1,4 +1,4 @@
-"""What the user asks for, before a framework is loaded: devices and precisions."""
+"""Read the user's requests for devices and precisions, without loading a framework."""
 
 import re
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from d2l_ft.errors import DeviceError
 
-if TYPE_CHECKING:  # --help does without OpenCV
+if TYPE_CHECKING:  # protocol imports NumPy, which --help need not load
     from d2l_ft.backend.protocol import Backend
 
 Devices: TypeAlias = str | Sequence[Any]
 """A request as ``parse_devices`` reads it, or devices of the framework."""
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
-"""In which nets compute."""
+"""The precisions in which nets compute."""
 
 
 def parse_devices(request: str) -> tuple[str, list[int]]:
@@ -46,8 +46,8 @@ def parse_devices(request: str) -> tuple[str, list[int]]:
     )
 
 
-def chosen_devices(backend: 'Backend', devices: Devices) -> list[Any]:
-    """Return devices of the framework: those of a request, or those that were given.
+def resolve_devices(backend: 'Backend', devices: Devices) -> list[Any]:
+    """Return devices of the framework, from a request or as they were given.
 
     Raises:
         DeviceError: The request cannot be read, or a GPU in it does not exist.
@@ -56,13 +56,14 @@ def chosen_devices(backend: 'Backend', devices: Devices) -> list[Any]:
 
 
 def as_request(backend: 'Backend', devices: Devices) -> str:
-    """Return the request that gives these devices, for what is kept or told another process.
+    """Return the request that stands for these devices, to store it or pass it to a process.
 
     Raises:
-        DeviceError: There are none, of both kinds, or GPUs without a number.
+        DeviceError: There are none, CPUs and GPUs are mixed, or a GPU has no number.
     """
     if isinstance(devices, str):
         return devices
+    # a CPU has no number: n of them are n replicas
     on_gpu = [backend.is_gpu(each) for each in devices]
     if devices and not any(on_gpu):
         return f'cpu:{len(devices)}'

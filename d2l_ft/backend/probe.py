@@ -1,4 +1,4 @@
-"""What the proof must see of a framework, beyond what training needs.
+"""What the parity proof needs of a framework in addition to what training needs.
 
 A backend's package has these functions in its module ``probe``.
 """
@@ -24,7 +24,7 @@ class Probe(Protocol):
     BOOK_ARCH: str
 
     def prepare(self, net: Any, dtype: str = 'float64', *, strict: bool = True) -> Any:
-        """Cast a net, switch its dropout off and, if strict, take MXNet's rule of BatchNorm."""
+        """Cast a net, switch its dropout off and, if strict, give its BatchNorm MXNet's rules."""
         ...
 
     def round_rates(self, trainer: Any) -> None:
@@ -44,36 +44,36 @@ class Probe(Protocol):
         ...
 
     def multipliers(self, net: Any, trainer: Any) -> dict[str, tuple[float, float]]:
-        """Return canonical name -> multiples of the smallest rate and decay."""
+        """Return canonical name -> (rate, weight decay), as multiples of the smallest ones."""
         ...
 
     def head_layout(self, net: Any) -> dict[str, Any]:
         """Return 'kind' ('dense' or 'conv'), 'inputs' and 'outputs' of the output layer."""
         ...
 
-    def norms(self, net: Any) -> list[Any]:
+    def batch_norms(self, net: Any) -> list[Any]:
         """Return the framework's BatchNorm layers."""
         ...
 
     def split(self, placed: Placed, batch: Any) -> list[NDArray[Any]]:
-        """Return the images that each device of a placed net takes of a batch."""
+        """Return the images of a batch that go to each device of a placed net."""
         ...
 
-    def other_rounding(self) -> AbstractContextManager[None]:
-        """Compute with kernels that round otherwise, if the framework has such."""
+    def round_differently(self) -> AbstractContextManager[None]:
+        """Compute with kernels that round differently, if the framework has any."""
         ...
 
-    def decoded(self, path: str) -> NDArray[Any]:
+    def decode(self, path: str) -> NDArray[Any]:
         """Return a file's (h, w, 3) RGB by the framework's own reader."""
         ...
 
-    def transformed(
+    def train_transform(
         self, path: str, box: Box, *, flip: bool, size: int, stack: str
     ) -> dict[str, Any]:
         """Return 'crop' and 'float' by the framework's own transforms, one of STACKS."""
         ...
 
-    def tested(self, path: str, side: int, size: int, stack: str) -> dict[str, Any]:
+    def eval_transform(self, path: str, side: int, size: int, stack: str) -> dict[str, Any]:
         """Return 'crop' and 'float' by the framework's own Resize and CenterCrop."""
         ...
 
@@ -81,17 +81,19 @@ class Probe(Protocol):
         """Return where the framework's own CenterCrop begins in squares of these sides."""
         ...
 
-    def own_draws(self, height: int, width: int, count: int, seed: int) -> tuple[NDArray[Any], int]:
-        """Return (count, 4) boxes and the number of flips by the framework's own generators."""
+    def draw_crops_and_flips(
+        self, height: int, width: int, count: int, seed: int
+    ) -> tuple[NDArray[Any], int]:
+        """Return (count, 4) crops and the number of flips, of the framework's own transforms."""
         ...
 
-    def book(self, state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
+    def train_as_book(self, state: State, batches: list[Any], recipe: Recipe, epochs: int) -> State:
         """Train with the book's own package, as its tab prints it; return the state after it."""
         ...
 
 
 class NoAnimator:
-    """Stand in for the book's figure, which needs a notebook."""
+    """Replaces the book's Animator, which needs a notebook."""
 
     def __init__(self, **_: Any) -> None:
         pass

@@ -1,24 +1,23 @@
-"""The seam: what a backend must offer, and the little that crosses it.
+"""The interface of a backend, and the types that it takes and returns.
 
 Nets, trainers, devices and batches are the framework's own objects, so they are ``Any`` here.
-Everything else that crosses the seam is NumPy or one of the small classes below.
+Everything else is a NumPy array or one of the small classes below.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from d2l_ft.data.image_cache import ImageCache
-from d2l_ft.data.image_folder import Sample
+from d2l_ft.data.protocol import LoaderFactory
 from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over examples, which stay on the device until ``float`` reads them.
+    """Sums over examples; they stay on the device until ``float`` reads them.
 
     Attributes:
         loss: Sum of the per-example losses; a scalar of the framework.
@@ -38,27 +37,11 @@ class Sums:
     examples: int
 
 
-class Loader(Protocol):
-    """A sized iterable of batches, one pass an epoch."""
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-        ...
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the batches of the epoch that ``set_epoch`` chose."""
-        ...
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch (0-based), whose draws depend on it, and the first batch to yield."""
-        ...
-
-
 class Placed(Protocol):
-    """A net, where it computes and how; ``Backend.place`` makes it.
+    """A net with its devices and precision; ``Backend.place`` returns it.
 
-    ``build_net``, ``freeze`` and ``head`` take a net, as they are about what it is; all that
-    computes with it, or in which its replicas have a part, takes what ``place`` gave.
+    ``build_net``, ``freeze`` and ``head`` are about the structure of a net and take the net. All
+    functions that compute with it, or read or set its state, take a ``Placed``.
     """
 
     @property
@@ -68,17 +51,17 @@ class Placed(Protocol):
 
     @property
     def devices(self) -> Sequence[Any]:
-        """Where it lies, a replica each."""
+        """Its devices, with a replica on each."""
         ...
 
     @property
     def precision(self) -> str:
-        """In which it computes: 'float32' or 'bfloat16'."""
+        """The precision in which it computes: 'float32' or 'bfloat16'."""
         ...
 
 
-class Backend(Protocol):
-    """A framework's side of the seam; a module with these names satisfies it.
+class Backend(LoaderFactory, Protocol):
+    """The interface of a backend; a module with these names, and ``loader``, satisfies it.
 
     Example:
         >>> import numpy as np
@@ -109,39 +92,7 @@ class Backend(Protocol):
         ...
 
     def seed(self, value: int) -> None:
-        """Seed the framework's own generators (dropout is all that draws from them)."""
-        ...
-
-    def loader(
-        self,
-        samples: Sequence[Sample],
-        pipeline: Any,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        workers: int = 0,
-        seed: int = 0,
-        cache: ImageCache | None = None,
-        device: Any = None,
-    ) -> Loader:
-        """Return batches of the samples from the framework's own Dataset and DataLoader.
-
-        Args:
-            samples: Checked image files.
-            pipeline: A ``Pipeline``, or the framework's own transform (a Compose), which then
-                takes the decoded image as that framework's image data sets give it.
-            batch_size: Examples a batch; the last may be smaller.
-            shuffle: Whether each epoch has its own order, drawn from (seed, epoch).
-            workers: Worker processes; 0 decodes in this process. The batches do not depend on it.
-            seed: Seed of the order.
-            cache: Keeps images of a ``Pipeline`` between epochs. The batches do not depend on it.
-            device: One of ``devices``, where the batches shall lie; None is the CPU. A
-                ``Pipeline``'s go there as bytes and are standardised there. Their values do not
-                depend on it.
-
-        Raises:
-            DataError: An image can't be read, or a worker died.
-        """
+        """Seed the framework's own random generators (only dropout draws from them)."""
         ...
 
     def to_batch(self, images: NDArray[Any], labels: NDArray[Any]) -> Any:
@@ -165,8 +116,9 @@ class Backend(Protocol):
         Args:
             arch: A name of ``ARCHITECTURES``.
             classes: Outputs of the head.
-            source: State whose body is copied; its head, of any size, is not. None draws all.
-            seed: Seed of ``initial_state``, from which all that is not copied is taken.
+            source: State whose body is copied, not its head, which may have any size. None draws
+                the whole net.
+            seed: Seed of ``initial_state``, for the parameters that are not copied.
 
         Raises:
             ModelError: Unknown architecture, or the source's body does not fit.
@@ -181,7 +133,7 @@ class Backend(Protocol):
         """Return the output layer, the framework's own object.
 
         Raises:
-            ModelError: The net has no output layer in a place that is known.
+            ModelError: The net has no output layer under a known name.
         """
         ...
 
@@ -193,19 +145,19 @@ class Backend(Protocol):
         *,
         channels_last: bool | None = None,
     ) -> Placed:
-        """Put the net on the devices, a replica each.
+        """Put the net on the devices, with a replica on each.
 
-        Placing a net again ends what was placed before: go on with what the last call gave. The
-        replicas' running statistics are the net's after ``get_state`` or ``evaluate``.
+        If a net is placed again, only the result of the last call may be used. The net itself has
+        the mean of the replicas' running statistics after ``get_state`` or ``evaluate``.
 
         Args:
             net: A net of the framework, ours or the user's.
-            devices: Some of ``devices``; None is where the net lies now.
-            precision: 'float32' is strict; 'bfloat16' computes with bfloat16 where it can;
-                'auto' leaves the choice to the backend.
-            channels_last: Keep images in memory with the channels last, where the framework
-                leaves the choice: faster, and sums round otherwise. None does so unless the
-                precision is 'float32'.
+            devices: Some of ``devices``; None is the net's present device.
+            precision: 'float32' uses nothing less precise; 'bfloat16' uses bfloat16 where
+                possible; 'auto' leaves the choice to the backend.
+            channels_last: Whether images lie in memory with the channels last, if the framework
+                lets one choose: it is faster, and sums are rounded differently. None is True
+                unless the precision is 'float32'.
 
         Raises:
             DeviceError: The framework or the device can't compute in that precision.
@@ -236,9 +188,9 @@ class Backend(Protocol):
             batch: (images, labels) as a loader yields them.
             loss: The framework's loss object that gives one value per example; None is
                 softmax cross-entropy.
-            reduction: 'mean': the gradient is that of the mean over the whole batch, however
-                it is split; 'sum': of the sum; 'book': as the book's tab of this framework
-                takes it, with whatever the loss gives.
+            reduction: 'mean': the gradient is that of the mean loss over the whole batch, however
+                it is split; 'sum': that of the sum; 'book': that of the book's tab for this
+                framework, whatever the loss returns.
 
         Returns:
             Sums of this batch before the step.
@@ -246,30 +198,30 @@ class Backend(Protocol):
         ...
 
     def evaluate(self, placed: Placed, loader: Any) -> Sums:
-        """Return the sums of cross-entropy and hits over a loader, in eval mode.
+        """Return the sums of cross-entropy and correct predictions over a loader, in eval mode.
 
-        Running statistics are the mean over the replicas, which all have from here on.
-        The loss is not finite where a value in a net of ``build_net`` was not.
+        All replicas get the mean of their running statistics first. The loss is not finite if a
+        value inside a net of ``build_net`` was not.
         """
         ...
 
     def logits(self, placed: Placed, batch: Any) -> NDArray[Any]:
         """Return (batch, classes) logits in eval mode, float32 (float64 for a float64 net).
 
-        An example's are not finite where a value in a net of ``build_net`` was not, also behind a
-        ReLU, which can make 0 of it.
+        The logits of an example are not finite if a value inside a net of ``build_net`` was not,
+        even if a ReLU turned that value into 0.
         """
         ...
 
     def predict(self, placed: Placed, loader: Any) -> NDArray[Any]:
-        """Return the ``logits`` of every image of a loader that has some, (images, classes)."""
+        """Return the ``logits`` of all images of a loader, of at least one, (images, classes)."""
         ...
 
     def features(self, placed: Placed, loader: Any) -> NDArray[Any]:
-        """Return what the head sees of every image of a loader, in eval mode.
+        """Return the features of all images of a loader, the input of the head, in eval mode.
 
-        ``place`` takes ``head(net)`` for a net, which batches of features train as the net's own
-        images would.
+        ``head(net)`` can be placed and trained like a net, on batches of features, with the same
+        result as the net with a frozen body on the images.
 
         Returns:
             (images, width of the head's input), float32 (float64 for a float64 net).
@@ -283,7 +235,7 @@ class Backend(Protocol):
     def get_state(self, placed: Placed) -> State:
         """Return a copy of every parameter and running statistic.
 
-        Statistics are the mean over the replicas, which all have from here on.
+        All replicas get the mean of their running statistics first.
         """
         ...
 
@@ -296,13 +248,13 @@ class Backend(Protocol):
         ...
 
     def get_trainer_state(self, placed: Placed, trainer: Any) -> State:
-        """Return what the trainer remembers: canonical name -> learning rate x momentum buffer."""
+        """Return the trainer's state: canonical name -> velocity (rate x momentum buffer)."""
         ...
 
     def set_trainer_state(
         self, placed: Placed, trainer: Any, state: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Restore what ``get_trainer_state`` gave; ``{}`` forgets.
+        """Restore the result of ``get_trainer_state``; ``{}`` clears the trainer's state.
 
         Raises:
             ModelError: A name or shape does not fit, or the trainer is not plain SGD.

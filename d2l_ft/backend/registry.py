@@ -1,4 +1,4 @@
-"""Find the backend: explicit argument, then D2L_FT_BACKEND, then PyTorch; never a fall-back."""
+"""Find the backend: the argument, else D2L_FT_BACKEND, else PyTorch; with no fallback on errors."""
 
 import importlib
 import importlib.metadata
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from d2l_ft.errors import BackendBroken, BackendNotInstalled, ModelError, UnknownBackend
 
-if TYPE_CHECKING:  # --help does without OpenCV
+if TYPE_CHECKING:  # protocol imports NumPy, which --help need not load
     from d2l_ft.backend.protocol import Backend
 
 VARIABLE = 'D2L_FT_BACKEND'
@@ -20,15 +20,17 @@ DEFAULT = 'pytorch'
 
 @dataclass(frozen=True)
 class Framework:
-    """All that the core knows of a framework without loading it.
+    """All that the core knows about a framework without loading it.
 
     Attributes:
         module: Import name of its backend.
         package: Import name of the framework.
-        packages: The framework's packages whose versions are told; each is imported by its name.
-        install: What installs it.
-        zoo: Where its ImageNet weights are.
-        advice: Pattern in the error of a failed import -> what to do; the first that is found.
+        packages: The framework's packages whose versions are reported; each is imported by its
+            name.
+        install: The command that installs it.
+        zoo: URL of the folder with its ImageNet weights.
+        advice: Pairs of a pattern in the error of a failed import and what to do; the first match
+            counts.
     """
 
     module: str
@@ -50,7 +52,7 @@ BACKENDS = {
             'pip install --no-deps mxnet==1.9.1 gluoncv==0.10.5.post0'
         ),
         zoo='https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models/',
-        # whatever is not for want of memory
+        # any error but a lack of memory
         advice=((r'(?is)^(?!.*memory)', 'd2l-ft knows MXNet 1.9.1: see docs/mxnet-today.md'),),
     ),
     'pytorch': Framework(
@@ -74,15 +76,15 @@ ENTRY_POINTS = 'd2l_ft.backends'
 
 
 def hint(name: str, cause: str) -> str:
-    """Return what to do about a framework that cannot be imported, as far as the cause tells."""
+    """Return what to do about a framework that cannot be imported, judging by the cause."""
     for pattern, text in BACKENDS[name].advice:
         if re.search(pattern, cause):
             return text
-    return f'the whole of it is in  python -c "import d2l_ft, {BACKENDS[name].module}.model"'
+    return f'the full error is in  python -c "import d2l_ft, {BACKENDS[name].module}.model"'
 
 
 def backend_names() -> list[str]:
-    """Return the names that can be asked for, installed or not."""
+    """Return the names of all backends, installed or not."""
     others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     return sorted(others | set(BACKENDS))
 
@@ -91,7 +93,7 @@ def backend_name(name: str | None = None) -> str:
     """Return the name of the backend to use.
 
     Args:
-        name: Asked for by the caller; None reads D2L_FT_BACKEND, now.
+        name: The name that the caller gives; None reads D2L_FT_BACKEND.
 
     Raises:
         UnknownBackend: There is no such backend.
@@ -111,12 +113,13 @@ def get_backend(name: 'str | Backend | None' = None) -> 'Backend':
 
     Args:
         name: 'mxnet', 'pytorch' or the name of an installed entry point; None reads
-            D2L_FT_BACKEND at this call, which defaults to 'pytorch'. A backend is returned.
+            D2L_FT_BACKEND at this call, which defaults to 'pytorch'. A backend is returned as it
+            is.
 
     Raises:
         UnknownBackend: There is no such backend.
         BackendNotInstalled: Its framework is not installed.
-        BackendBroken: Its framework is installed, and fails at import.
+        BackendBroken: Its framework is installed but fails at import.
 
     Example:
         >>> backend = d2l.get_backend('pytorch')
@@ -133,7 +136,7 @@ def get_backend(name: 'str | Backend | None' = None) -> 'Backend':
     try:
         backend = importlib.import_module(BACKENDS[name].module)
         for each in getattr(backend, '__all__', ()):
-            getattr(backend, each)  # a package may import its framework at the first use of a name
+            getattr(backend, each)  # the package may not import its framework before this
         return cast('Backend', backend)
     except Exception as error:  # a broken framework raises anything: AttributeError, OSError, ...
         cause = ' '.join(str(error).split())[:200]
@@ -144,7 +147,7 @@ def get_backend(name: 'str | Backend | None' = None) -> 'Backend':
 
 
 def check_installed(name: str) -> None:
-    """Check that the framework of a backend of ours is there, without importing it.
+    """Check that the framework of a built-in backend is installed, without importing it.
 
     Raises:
         BackendNotInstalled: It is not.
@@ -171,17 +174,18 @@ def module_of(backend: 'Backend', name: str) -> Any:
     try:
         return importlib.import_module(full)
     except ModuleNotFoundError as error:
-        if error.name != full:  # something that the module needs
+        if error.name != full:  # the module exists, and something that it imports does not
             raise
         return None
 
 
 def backend_of(net: Any) -> 'Backend':
-    """Return the backend whose framework a net's class comes from.
+    """Return the backend of the framework to which a net's class, or a base of it, belongs.
 
     Raises:
         ModelError: The net belongs to no framework that has a backend.
     """
+    # the base classes count, as the user's own class lies in any module
     roots = {base.__module__.partition('.')[0] for base in type(net).__mro__}
     for name, record in BACKENDS.items():
         if roots & {record.module, record.package}:

@@ -1,4 +1,4 @@
-"""The versions of the packages on which a result may depend."""
+"""The versions of the packages that may influence a result."""
 
 import importlib.metadata
 import platform
@@ -7,7 +7,7 @@ from d2l_ft.backend.registry import BACKENDS
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that matter."""
+    """Return package -> version, of Python and the packages that may influence a result."""
     found = {'python': platform.python_version()}
     names = ['d2l-ft', 'numpy', 'opencv-python-headless', 'pillow', 'safetensors']
     for package in [

@@ -24,7 +24,7 @@ from d2l_ft.chapter.outputs import Run, load_run
 from d2l_ft.chapter.safe import inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
-from d2l_ft.storage.typed_json import typed
+from d2l_ft.storage.typed_json import convert
 
 KEYS: dict[str, Any] = {
     'claim': str, 'cell': str, 'find': str, 'equals': float | str, 'at_least': float,
@@ -48,14 +48,16 @@ def load_claims(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        claims = typed(json.loads(path.read_text(encoding='utf-8')), list[dict[str, Any]], 'claims')
+        claims = convert(
+            json.loads(path.read_text(encoding='utf-8')), list[dict[str, Any]], 'claims'
+        )
         for claim in claims:
             unknown, tests = set(claim) - set(KEYS), TESTS & set(claim)
             if unknown or not tests or not {'claim', 'cell'} <= set(claim):
                 what = f'unknown {sorted(unknown)}' if unknown else 'no cell, or nothing to test'
                 raise ValueError(f'{claim.get("claim", claim)!r}: {what}')
             for name, value in claim.items():
-                typed(value, KEYS[name], name)
+                convert(value, KEYS[name], name)
             if len(claim.get('between', 'ab')) != 2:
                 raise ValueError(f'{claim["claim"]!r}: between has two values')
             re.compile(claim.get('find', ''))

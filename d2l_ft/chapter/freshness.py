@@ -29,7 +29,7 @@ BOUND = ('d2l_ft.mxnet', 'd2l_ft.torch')
 NOT_USED_BY_CELLS = ('chapter', 'parity', 'probe', 'cli')
 """Packages and modules that no cell runs."""
 
-SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
+SEAM = frozenset(name for name in dir(Backend) if not name.startswith('_'))
 """Names of a backend's functions."""
 
 PLACES = '_NAMES'

@@ -29,7 +29,7 @@ from d2l_ft.chapter.safe import harmless
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError, StorageError
 from d2l_ft.storage.atomic import describe, write_atomic
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 
 HERE = Path(__file__).parent
 EPUB = 'book.epub'
@@ -73,7 +73,7 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
     """
     place = out / HTML
     languages = [name for name in book.settings.languages if book.in_language(name)]
-    with locked(place):
+    with hold_lock(place):
         recover(out)
         check_made_here(place)
         try:

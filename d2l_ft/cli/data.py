@@ -50,18 +50,18 @@ def data_check(directory: Path, every: bool) -> None:
     from d2l_ft.data.folder_layout import load_folders
     from d2l_ft.data.image_folder import remarks
     from d2l_ft.data.validation import ODD, inspect_images
-    from d2l_ft.data.validation_cache import remembered
-    from d2l_ft.system.console import SHOWN, unquoted
+    from d2l_ft.data.validation_cache import open_checked
+    from d2l_ft.system.console import SHOWN, quote_if_needed
 
     parts = load_folders(directory)
     bad: list[str] = []
     odd: dict[str, list[str]] = {}
-    with remembered(directory, anew=True) as checked:
+    with open_checked(directory, forget=True) as checked:
         for name, part in zip(('train', 'test'), parts, strict=True):
             say(f'{name}: {len(part.samples)} images')
             counts = Counter(sample.label for sample in part.samples)
             for label, each in enumerate(part.classes):
-                say(f'  {unquoted(each)}: {counts[label]}')
+                say(f'  {quote_if_needed(each)}: {counts[label]}')
             if part.note():
                 say(part.note())
             found = inspect_images(part.samples, checked=checked)

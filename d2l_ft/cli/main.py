@@ -18,7 +18,7 @@ from d2l_ft.cli.predict import predict
 from d2l_ft.cli.train import train
 from d2l_ft.errors import D2LFTError
 from d2l_ft.system.console import OutputFailed, safe_streams, warn
-from d2l_ft.system.signals import exit_code, handled, stop, stop_line
+from d2l_ft.system.signals import exit_code, handle_signals, stop, stop_line
 
 FEW_FILES = 'this process may not open more files: allow more with  ulimit -n 1024'
 
@@ -39,7 +39,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command line."""
-        with handled(stop), safe_streams():
+        with handle_signals(stop), safe_streams():
             code = self._main(standalone_mode, *args, **extra)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)

@@ -16,7 +16,7 @@ from d2l_ft.cli.options import (
 )
 from d2l_ft.errors import CheckpointError
 from d2l_ft.runs.settings import Settings, declared
-from d2l_ft.system.console import keep_going, say, warn
+from d2l_ft.system.console import ignore_output_errors, say, warn
 
 
 @click.command(cls=SectionCommand)
@@ -50,7 +50,7 @@ def train(
     from d2l_ft.report.text import text_curves
     from d2l_ft.runs.job import train as train_run
 
-    keep_going()
+    ignore_output_errors()
     settings = Settings.of(**options)
     if resume:
         out, settings, backend = _resumed(ctx, out, backend)

@@ -1,58 +1,40 @@
-"""Data sets by name: the built-in sample, the hot dogs of the book, or a folder of one's own."""
+"""Data sets by name: the built-in sample, the hot dogs of the book, or the user's folder."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
-from d2l_ft.data.folder_layout import load_folders, to_test
+from d2l_ft.data.folder_layout import find_test_images, load_folders
 from d2l_ft.data.hub import DATA_HUB, download_extract
 from d2l_ft.data.image_cache import ImageCache
-from d2l_ft.data.image_folder import ImageFolder, Sample, remarks
+from d2l_ft.data.image_folder import ImageFolder, remarks
+from d2l_ft.data.protocol import Loader, LoaderFactory
 from d2l_ft.data.synthetic import tasks as sample
 from d2l_ft.data.transforms import AREA, Pipeline
-from d2l_ft.data.validation import check_images, without_bad
-from d2l_ft.data.validation_cache import remembered
+from d2l_ft.data.validation import check_images, drop_bad_images
+from d2l_ft.data.validation_cache import open_checked
 from d2l_ft.errors import D2LFTError, DataError
 from d2l_ft.optim.recipe import FINE_TUNED
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.system.hardware import free_memory
 
 SAMPLE_SIZE, SAMPLE_BATCH, SAMPLE_LR, SAMPLE_AREA = 48, 64, 0.002, (0.4, 1.0)
-"""Side of the net's input in pixels, batch size, rate and crops for the sample: its pictures are
-small and few. At the chapter's batch size an epoch has five steps; at its rate the head
-oscillates."""
+"""Side of the net's input in pixels, batch size, learning rate and area of the crops for the
+sample. They are smaller than the chapter's, as its images are few and small: at the chapter's batch
+size an epoch would have five steps; at its rate the head oscillates."""
 
 PHOTO_SIZE, PHOTO_BATCH, PHOTO_LR = 224, 128, FINE_TUNED.learning_rate
-"""The same for photographs: the chapter's."""
+"""Side, batch size and learning rate for all other data sets: the chapter's."""
 
 DATA_VARIABLE = 'D2L_FT_DATA'
-"""Environment variable with the name of the data set, where the caller gives none."""
+"""Environment variable with the name of the data set, for a caller that gives none."""
 
 CACHE_SHARE, CACHE_LEAST = 0.25, 1 << 28
-"""Share of the free memory in which images are kept, and the bytes where that is not known."""
-
-
-class MakesLoaders(Protocol):
-    """What a data set needs of a backend."""
-
-    def loader(
-        self,
-        samples: Sequence[Sample],
-        pipeline: Any,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        workers: int = 0,
-        seed: int = 0,
-        cache: ImageCache | None = None,
-        device: Any = None,
-    ) -> Any:
-        """Return batches of the samples, as ``Backend.loader`` does."""
-        ...
+"""Share of the free memory that the image cache may use, and its bytes if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +42,16 @@ class DataSet:
     """A checked data set.
 
     Attributes:
-        name: What the user asked for: 'sample', a key of DATA_HUB, or a folder's full path.
-        train: The part to train on.
-        test: The part to test on.
-        image_size: Side of the net's input unless the user says otherwise, in pixels.
-        batch_size: Examples a step, likewise.
-        learning_rate: Of the body, likewise.
+        name: 'sample', a key of DATA_HUB, or a folder's full path.
+        train: The training part.
+        test: The test part.
+        image_size: Default side of the net's input, in pixels.
+        batch_size: Default number of examples a step.
+        learning_rate: Default rate of the body.
         area: Least and greatest share of an image that a random crop covers.
-        left_out: One line for each bad image that is not in the parts.
-        remarks: Lines on what the user should know of the images, as of ``folder.remarks``.
-        hashes: Path -> SHA-256 of the file, of the images that were checked.
+        left_out: One line for each bad image that was left out.
+        remarks: Lines on what the user should know about the images; see ``image_folder.remarks``.
+        hashes: Path -> SHA-256 of the file, for the images that were checked.
 
     Example:
         >>> data = d2l.load_data('sample')
@@ -107,7 +89,7 @@ class DataSet:
 
     def loaders(
         self,
-        backend: MakesLoaders,
+        backend: LoaderFactory,
         batch_size: int,
         *,
         image_size: int | None = None,
@@ -116,8 +98,8 @@ class DataSet:
         pipeline: Pipeline | None = None,
         cache: ImageCache | None = None,
         device: Any = None,
-    ) -> tuple[Any, Any]:
-        """Return the loaders of both parts: the first shuffled and augmented.
+    ) -> tuple[Loader, Loader]:
+        """Return the loaders of the training part, shuffled and augmented, and of the test part.
 
         Args:
             backend: The framework.
@@ -125,9 +107,9 @@ class DataSet:
             image_size: Side of the net's input, in pixels; None is the data set's own.
             workers: Loader processes.
             seed: Seed of the order, and of the crops.
-            pipeline: What is done to the training part; None is ``self.pipeline``.
+            pipeline: Transform of the training images; None is ``self.pipeline``.
             cache: Keeps images between epochs; None is ``default_cache()``.
-            device: Where the batches shall lie; None is the CPU.
+            device: The device of the batches; None is the CPU.
         """
         size = image_size or self.image_size
         cache = default_cache() if cache is None else cache
@@ -154,7 +136,7 @@ class DataSet:
     def pipeline(
         self, image_size: int, *, seed: int = 0, augment: bool = True, views: int = 0
     ) -> Pipeline:
-        """Return what is done to the training part: without augmentation what a test image gets."""
+        """Return the transform of the training images; without augmentation the test images'."""
         if not augment:
             return Pipeline(image_size)
         return Pipeline(image_size, train=True, seed=seed, area=self.area, views=views)
@@ -163,9 +145,9 @@ class DataSet:
 def load_data(
     name: str | None = None, *, seed: int = 0, bar: bool = True, skip_bad: bool = False
 ) -> DataSet:
-    """Find a data set, make or download it if need be, and check every image.
+    """Find a data set, draw or download it if necessary, and check every image.
 
-    Images that were found good before and have not changed are not decoded again.
+    Images that passed an earlier check and have not changed are not decoded again.
 
     Args:
         name: 'sample', a key of DATA_HUB such as 'hotdog', or a folder; None reads D2L_FT_DATA,
@@ -175,19 +157,22 @@ def load_data(
         skip_bad: Whether to leave out bad images instead of refusing them.
 
     Raises:
-        DataError: The data set cannot be had, or an image in it is bad.
+        DataError: The data set cannot be found or downloaded, or an image in it is bad.
 
     Example:
         >>> data = d2l.load_data('photos')
         >>> data.classes, len(data.train.samples), len(data.test.samples)
         (['dark', 'light'], 16, 4)
     """
+    # The sample
     if name is None:
         name = os.environ.get(DATA_VARIABLE, '').strip() or 'sample'
     if name == 'sample':
         train, test = load_folders(sample_folder(bar=bar))
-        # drawn by us, so not checked again
+        # we have drawn it, so its images are not checked
         return DataSet(name, train, test, SAMPLE_SIZE, SAMPLE_BATCH, SAMPLE_LR, SAMPLE_AREA)
+
+    # A named data set or a folder
     hub = name in DATA_HUB
     root = Path(download_extract(name)) if hub else Path(name).expanduser().resolve()
     if not root.is_dir():
@@ -197,62 +182,64 @@ def load_data(
         )
     train, test = load_folders(root, seed=seed)
     name = name if hub else str(root)
+
+    # Check its images
     left_out: list[str] = []
-    with remembered(root) as checked:
+    with open_checked(root) as checked:
         if skip_bad:
-            train, bad = without_bad(train, bar=bar, checked=checked)
-            test, bad_too = without_bad(test, bar=bar, checked=checked)
+            train, bad = drop_bad_images(train, bar=bar, checked=checked)
+            test, bad_too = drop_bad_images(test, bar=bar, checked=checked)
             left_out = bad + bad_too
         else:
             hint = ', or left out with `skip_bad=True`'
             check_images([*train.samples, *test.samples], bar=bar, hint=hint, checked=checked)
-    told = remarks(train, test, checked.hashes)
+    notes = remarks(train, test, checked.hashes)
     return DataSet(
-        name, train, test, PHOTO_SIZE, left_out=left_out, remarks=told, hashes=checked.hashes
+        name, train, test, PHOTO_SIZE, left_out=left_out, remarks=notes, hashes=checked.hashes
     )
 
 
-def images_to_test(
+def load_test_images(
     name: str, *, bar: bool = True, skip_bad: bool = False
 ) -> tuple[ImageFolder, str]:
-    """Return the checked images of a data set on which a trained net is tested.
+    """Return the checked images of a data set for testing a trained net.
 
     Args:
-        name: As for ``load_data``. Of a folder without a test part all images are taken: nothing
-            of it was trained on.
+        name: As for ``load_data``. A folder without a test part is taken whole, as the net was not
+            trained on it.
         bar: Whether to show progress; it needs a terminal too.
         skip_bad: Whether to leave out bad images instead of refusing them.
 
     Returns:
-        The images, and in words which they are.
+        (the images, a text that says which they are).
 
     Raises:
-        DataError: The data set cannot be had, or an image in it is bad.
+        DataError: The data set cannot be found or downloaded, or an image in it is bad.
     """
     root = Path(name).expanduser().resolve()
     if name == 'sample' or name in DATA_HUB or not root.is_dir():
         data = load_data(name, bar=bar, skip_bad=skip_bad)
         return data.test, f'the test part of {data.name}'
-    part, which = to_test(root)
-    with remembered(root) as checked:
+    part, which = find_test_images(root)
+    with open_checked(root) as checked:
         if skip_bad:
-            part, _ = without_bad(part, bar=bar, checked=checked)
+            part, _ = drop_bad_images(part, bar=bar, checked=checked)
         else:
             check_images(part.samples, bar=bar, checked=checked)
     return part, which
 
 
 def sample_folder(*, bar: bool = True) -> Path:
-    """Return the built-in sample's folder in the cache, drawn at first use."""
-    return _drawn('sample', sample.write_target, bar=bar)
+    """Return the built-in sample's folder in the cache; it is drawn at first use."""
+    return _draw_once('sample', sample.write_target, bar=bar)
 
 
 def sample_source_folder(*, bar: bool = True) -> Path:
-    """Return the folder of the sample's source task, drawn at first use."""
-    return _drawn('sample-source', sample.write_source, bar=bar)
+    """Return the folder of the sample's source task; it is drawn at first use."""
+    return _draw_once('sample-source', sample.write_source, bar=bar)
 
 
-def _drawn(name: str, write: Callable[..., object], *, bar: bool) -> Path:
+def _draw_once(name: str, write: Callable[..., object], *, bar: bool) -> Path:
     """Draw a data set into the cache unless it is there."""
     path = cache_dir() / 'data' / f'{name}-v{sample.VERSION}'
     if not path.is_dir():
@@ -260,15 +247,15 @@ def _drawn(name: str, write: Callable[..., object], *, bar: bool) -> Path:
             try:
                 write(path, progress=progress.update)
             except D2LFTError:
-                if not path.is_dir():  # otherwise another process was faster, with the same bytes
+                if not path.is_dir():  # else another process was faster and wrote the same bytes
                     raise
     return path
 
 
 def default_cache() -> ImageCache:
-    """Return a cache of images with room in a quarter of the memory that is free."""
+    """Return an image cache that may use ``CACHE_SHARE`` of the free memory."""
     free = free_memory()
     try:
         return ImageCache(CACHE_LEAST if free is None else int(free * CACHE_SHARE))
-    except DataError:  # without it only time is lost
+    except DataError:  # training without it is only slower
         return ImageCache(0)

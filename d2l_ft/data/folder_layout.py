@@ -1,4 +1,4 @@
-"""Where the parts of a data set lie in a folder: train/, test/, val/, or none of them."""
+"""Find the parts of a data set in a folder: train/, test/, val/, or none of them."""
 
 import os
 from dataclasses import replace
@@ -15,24 +15,24 @@ from d2l_ft.data.image_folder import (
     split,
 )
 from d2l_ft.errors import DataError
-from d2l_ft.system.console import SHOWN, listed, listed_only, quoted
+from d2l_ft.system.console import SHOWN, list_difference, list_names, quote
 
 TRAIN_NAMES = ('train', 'training')
 
 TEST_NAMES = ('test', 'testing', 'val', 'valid', 'validation')
-"""Names of the parts, in any case; the first that there is serves."""
+"""Names of the parts, in upper or lower case; the first name that exists counts."""
 
 DEEPEST = 4
-"""Levels at which a data set is looked for that is not in the folder itself."""
+"""How many levels below a folder are searched for a data set, to name it in the error."""
 
 
 class Parts(NamedTuple):
     """The folders of a data set.
 
     Attributes:
-        train: That of the training part, or None where the class folders are in the data set's.
-        test: That of the test part, or None.
-        remarks: What is used and what is not, where that is not plain.
+        train: The training part; None if the class folders are in the data set's folder itself.
+        test: The test part, or None.
+        remarks: Which folders are used and which are not, if that is not obvious.
     """
 
     train: Path | None
@@ -46,17 +46,18 @@ def find_parts(folder: Path) -> Parts:
     Raises:
         DataError: As ``part_folders``.
     """
-    named = part_folders(folder)
-    train = next((each for each in named if _part(each) in TRAIN_NAMES), None)
-    tests = [each for each in named if each != train and _part(each) in TEST_NAMES]
-    labelled = [each for each in tests if train and _has_labels(each, train)]
-    if train is None or not (labelled or _has_classes(train)):
+    parts = part_folders(folder)
+    train = next((each for each in parts if _part_name(each) in TRAIN_NAMES), None)
+    tests = [each for each in parts if each != train and _part_name(each) in TEST_NAMES]
+    # a test folder of a competition often has images without classes: it cannot be the test part
+    with_classes = [each for each in tests if train and _has_labels(each, train)]
+    if train is None or not (with_classes or _has_classes(train)):
         return Parts(None, None, [])
-    test = labelled[0] if labelled else None
+    test = with_classes[0] if with_classes else None
     others = [Path(each.path) for each in list_entries(folder, {}) if is_folder(each)]
     remarks = [
         f'{each.name}/ is not used'
-        + (': it has no folders of classes' if each in tests and each not in labelled else '')
+        + (': it has no folders of classes' if each in tests and each not in with_classes else '')
         for each in others
         if each not in (train, test)
     ]
@@ -68,7 +69,7 @@ def find_parts(folder: Path) -> Parts:
 
 
 def load_folders(root: str | os.PathLike[str], *, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
-    """Return the train and test part of a data set; images are not checked yet.
+    """Return the training and test part of a data set; the images are not checked.
 
     Args:
         root: A folder with ``train/`` and ``test/`` (or ``val/``, ...), or with the class folders.
@@ -96,19 +97,19 @@ def load_folders(root: str | os.PathLike[str], *, seed: int = 0) -> tuple[ImageF
     if here != there:
         raise DataError(
             f'{parts.train.name} and {parts.test.name} of {folder} must have the same classes; '
-            f'only in {parts.train.name}: {listed_only(here, there)}; only in {parts.test.name}: '
-            f'{listed_only(there, here)}'
+            f'only in {parts.train.name}: {list_difference(here, there)}; '
+            f'only in {parts.test.name}: {list_difference(there, here)}'
         )
     return train, test
 
 
-def to_test(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
-    """Return the images of a data set on which a net is tested that was trained on another one.
+def find_test_images(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
+    """Return the images of a data set for testing a net that was trained on another one.
 
     One class is enough.
 
     Returns:
-        The test part, or all images where there is none; and in words which they are.
+        (the test part, or all images if there is none; a text that says which they are).
 
     Raises:
         DataError: As ``scan``.
@@ -121,34 +122,36 @@ def to_test(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
     return part, f'all of {folder}'
 
 
-def _part(folder: Path) -> str:
-    """Return the name of a folder as that of a part is compared."""
+def _part_name(folder: Path) -> str:
+    """Return the name of a folder in the form in which names of parts are compared."""
     return folder.name.casefold()
 
 
 def part_folders(folder: Path) -> list[Path]:
-    """Return the folders that have the name of a part, the preferred ones first.
+    """Return the folders that have the name of a part, in order of preference.
 
     Raises:
-        DataError: Two have the same but for upper and lower case, and neither is in lower case.
+        DataError: The names of two differ only in case, and neither is in lower case.
     """
     order = [*TRAIN_NAMES, *TEST_NAMES]
     try:
         names = [name for name in os.listdir(folder) if name.casefold() in order]
-    except OSError:  # whoever lists it next will tell
+    except OSError:  # the caller lists the folder too, and reports the error
         return []
     found = [folder / name for name in names if os.path.isdir(folder / name)]
     for name in order:
-        same = sorted(each.name for each in found if _part(each) == name)
+        same = sorted(each.name for each in found if _part_name(each) == name)
         if len(same) > 1 and name not in same:
             raise DataError(
-                f'{folder} has {listed(same)}: rename the one that is meant to {quoted(name)}'
+                f'{folder} has {list_names(same)}: rename the one that is meant to {quote(name)}'
             )
-    return sorted(found, key=lambda each: (order.index(_part(each)), each.name != _part(each)))
+    return sorted(
+        found, key=lambda each: (order.index(_part_name(each)), each.name != _part_name(each))
+    )
 
 
 def _has_images(folder: Path) -> bool:
-    """Tell whether there is an image right in a folder."""
+    """Tell whether a folder directly contains an image."""
     try:
         with os.scandir(folder) as entries:
             return any(
@@ -160,33 +163,37 @@ def _has_images(folder: Path) -> bool:
 
 
 def _class_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder that have images right in them."""
+    """Return the names of the subfolders that directly contain images."""
     entries = [entry for entry in list_entries(folder, {}) if is_folder(entry)]
     return [entry.name for entry in entries if _has_images(Path(entry.path))]
 
 
 def _has_classes(folder: Path) -> bool:
-    """Tell whether a folder is a part rather than a class: it has folders of images, and none."""
+    """Tell whether a folder is a part, not a class: it has folders of images but no images."""
     return not _has_images(folder) and bool(_class_folders(folder))
 
 
 def _has_labels(test: Path, train: Path) -> bool:
-    """Tell whether a test folder has classes: more than one, or one of the training part."""
+    """Tell whether a test folder has classes: more than one, or one of the training part's."""
     found = _class_folders(test)
     return len(found) > 1 or bool(set(found) & set(_class_folders(train)))
 
 
 def _scan_whole(folder: Path, fewest: int = 2) -> ImageFolder:
-    """List the images of a folder without parts, or tell where a data set seems to be."""
-    named = part_folders(folder)
+    """List the images of a folder without parts.
+
+    Raises:
+        DataError: As ``scan``; its parts have no classes; or a data set lies deeper in the folder.
+    """
+    parts = part_folders(folder)
     entries = list_entries(folder, {}) if os.path.isdir(folder) else []
-    inner = [Path(each.path) for each in entries if is_folder(each)]
-    if len(named) > 1 and set(inner) == set(named):
+    subfolders = [Path(each.path) for each in entries if is_folder(each)]
+    if len(parts) > 1 and set(subfolders) == set(parts):
         raise DataError(
-            f'{listed(each.name for each in named)} of {folder} have no folders of classes: put '
-            'the images of each class into a folder of its own, in each of them'
+            f'{list_names(each.name for each in parts)} of {folder} have no folders of classes: '
+            'put the images of each class into a folder of its own, in each of them'
         )
-    if not any(map(_has_images, inner)) and (likely := _data_set_below(folder)):
+    if not any(map(_has_images, subfolders)) and (likely := _data_set_below(folder)):
         raise DataError(
             f'{folder} has no class folders with images, but {likely} has: give  {likely}  instead'
         )
@@ -194,7 +201,7 @@ def _scan_whole(folder: Path, fewest: int = 2) -> ImageFolder:
 
 
 def _data_set_below(folder: Path) -> Path | None:
-    """Return the only folder below that seems to be a data set, at the first level with any."""
+    """Return the folder further down that looks like a data set, if its level has only one."""
     level = [folder]
     for _ in range(DEEPEST):
         level = [each for parent in level for each in list_subfolders(parent)]
@@ -205,6 +212,6 @@ def _data_set_below(folder: Path) -> Path | None:
 
 
 def _is_data_set(folder: Path) -> bool:
-    """Tell whether a folder has class folders, or a training part that has."""
-    parts = [each for each in part_folders(folder) if _part(each) in TRAIN_NAMES]
+    """Tell whether a folder, or its training part, has class folders."""
+    parts = [each for each in part_folders(folder) if _part_name(each) in TRAIN_NAMES]
     return any(map(_has_classes, parts)) or len(_class_folders(folder)) > 1

@@ -1,4 +1,4 @@
-"""Named data sets: download, verify, extract, cache. Nothing is used before its hash fits."""
+"""Named data sets: download, verify, extract, cache. Nothing is used before its hash matches."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from d2l_ft.errors import DataError
 from d2l_ft.storage.archives import extract
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import fetch
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 
 DATA_URL = 'http://d2l-data.s3-accelerate.amazonaws.com/'
 """The bucket of Dive into Deep Learning.
@@ -19,8 +19,8 @@ Example:
 DATA_HUB: dict[str, tuple[str, str]] = {
     'hotdog': (DATA_URL + 'hotdog.zip', 'fba480ffa8aa7e0febbb511d181409f899b9baa5'),
 }
-"""Name -> (URL of a .zip, .tar or .tar.gz archive, its SHA-1 or SHA-256 in hexadecimal). What the
-chapters save in it stands here too, as ``d2l-ft chapter check`` makes sure; add your own.
+"""Name -> (URL of a .zip, .tar or .tar.gz archive, its SHA-1 or SHA-256 in hexadecimal). It has the
+entries that the chapters add, which ``d2l-ft chapter check`` compares; you can add more.
 
 Example:
     >>> d2l.DATA_HUB['mine'] = ('https://example.org/mine.zip', '0' * 40)
@@ -44,7 +44,7 @@ def hub_entry(name: str) -> tuple[str, str]:
 
 
 def download(name: str, *, cache: Path | None = None) -> Path:
-    """Return the verified archive of a named data set, downloaded if need be.
+    """Return the verified archive of a named data set; download it if necessary.
 
     Raises:
         DataError: Unknown name, no network, or another hash.
@@ -59,11 +59,11 @@ def download(name: str, *, cache: Path | None = None) -> Path:
 
 
 def download_extract(name: str, folder: str | None = None) -> str:
-    """Return the folder of a named data set, downloaded, verified and unpacked if need be.
+    """Return the folder of a named data set; download, verify and unpack it if necessary.
 
     Args:
         name: A key of DATA_HUB, such as 'hotdog'.
-        folder: Its folder inside the archive, if that is not named like the archive.
+        folder: The folder inside the archive, if it does not have the name of the archive.
 
     Raises:
         DataError: Unknown name, no network, another hash, or no such folder in the archive.
@@ -76,7 +76,7 @@ def download_extract(name: str, folder: str | None = None) -> str:
     unpacked = cache_dir() / 'data' / f'{name}-{expected[:12]}'  # another hash is another data set
     if not unpacked.is_dir():
         archive = download(name)
-        with locked(unpacked, lambda: None):
+        with hold_lock(unpacked, lambda: None):
             if not unpacked.is_dir():  # another process may have unpacked it
                 extract(archive, unpacked)
     inner = unpacked / (folder or url.rsplit('/', 1)[-1].partition('.')[0])

@@ -1,4 +1,4 @@
-"""Images kept in memory from one epoch to the next, by all processes that load them."""
+"""An image cache in memory, which all loader processes share, from one epoch to the next."""
 
 import mmap
 import multiprocessing
@@ -12,35 +12,35 @@ from numpy.typing import NDArray
 from d2l_ft.errors import DataError
 
 HEADER = struct.Struct('<QQ')
-"""Entries so far, and bytes of the images; the index begins with it."""
+"""Start of the index: number of entries and bytes of the images so far."""
 
 ENTRY = struct.Struct('<16sQII')
-"""Hash of the name, where the image begins, its height and width."""
+"""An entry of the index: hash of the name, offset of the image, its height and width."""
 
 LEAST = 1 << 10
-"""Bytes that an image takes at least, so that the index has room for all."""
+"""Bytes that each image takes at least; so the number of entries, and the index, are bounded."""
 
 
 class ImageCache:
-    """As many images as fit; the rest is made anew.
+    """Keeps as many images as fit; the others are made again each time.
 
     The memory is shared with processes that are forked from this one, as a loader's workers are:
-    what one of them keeps, all find. A process that is started otherwise does without. The system
-    gives the memory as it fills.
+    an image that one of them adds, all find. Processes that are started in another way have no
+    cache. The system provides the memory as it fills.
 
-    What comes first is kept, and nothing is put out for it: in the random order of an epoch any
-    exchange would lose as much as it gains. A file that changes meanwhile is not read again.
+    The first images stay and nothing is evicted: in the random order of an epoch an eviction loses
+    as much as it gains. A file that changes in the meantime is not read again.
 
     Args:
         room: Bytes for images.
 
     Raises:
-        DataError: The system does not grant so many.
+        DataError: The system refuses that much memory.
     """
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self._entries: dict[bytes, Sequence[int]] = {}  # what was read of the index
+        self._entries: dict[bytes, Sequence[int]] = {}  # the part of the index that was read
         self._count = 0
         if room:
             self._lock = multiprocessing.Lock()
@@ -49,12 +49,12 @@ class ImageCache:
                 self._images = mmap.mmap(-1, room)
             except (OSError, OverflowError) as error:
                 raise DataError(
-                    f'the system does not grant {room >> 20} MiB to keep images in: '
+                    f'the system refuses {room >> 20} MiB for the image cache: '
                     'ask for less (`image_cache`)'
                 ) from error
 
     def __reduce__(self) -> tuple[type['ImageCache'], tuple[int]]:
-        """Pickle as an empty cache without room: the memory can be inherited, not sent."""
+        """Pickle as a cache without room: the memory can be inherited by a fork, but not sent."""
         return ImageCache, (0,)
 
     def __len__(self) -> int:
@@ -62,19 +62,20 @@ class ImageCache:
         return self._header()[0]
 
     @property
-    def used(self) -> int:
+    def used_bytes(self) -> int:
         """Bytes that the images take."""
         return self._header()[1]
 
     def get(self, name: str, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return an image, made by the call unless it is kept; one that is kept is read-only.
+        """Return an image from the cache, which is read-only, or else make it and keep it.
 
         Args:
-            name: Names the image.
-            make: Gives (height, width, 3) RGB.
+            name: Identifies the image.
+            make: Returns (height, width, 3) RGB.
         """
         if not self.room:
             return make()
+        # a hash, as names vary in length; surrogateescape, as a path need not be UTF-8
         key = blake2b(name.encode(errors='surrogateescape'), digest_size=16).digest()
         if key not in self._entries:
             self._read_index()
@@ -88,7 +89,7 @@ class ImageCache:
         return count, used
 
     def _read_index(self) -> None:
-        """Read what came to the index, from any process."""
+        """Read the new entries of the index, of all processes."""
         with self._lock:
             count, _ = self._header()
             first, last = (HEADER.size + ENTRY.size * each for each in (self._count, count))
@@ -97,10 +98,10 @@ class ImageCache:
         self._count = count
 
     def _keep(self, key: bytes, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an image, from the memory if it fits there.
+        """Copy an image into the cache if it fits; return it from there.
 
-        Other processes may keep theirs while this one copies, so it gets its place before and its
-        entry after that.
+        The lock is not held during the copy, so that other processes can add theirs: the space is
+        reserved before it, and the entry is written after it.
         """
         size = max(image.nbytes, LEAST)
         with self._lock:

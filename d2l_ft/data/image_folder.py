@@ -1,14 +1,15 @@
-"""An image folder as a checked, ordered list of samples and classes, the same for any framework.
+"""An image folder as an ordered list of samples and classes, the same for every framework.
 
-One folder a class, the classes sorted by name, the files of a class sorted by name. What happens to
+Each class is a folder; classes are sorted by name, and so are the files of a class.
 
-* files in deeper folders, hidden files and folders, what systems and our runs leave, links that
-  lead back, other suffixes than .jpg .jpeg .png, and files beside the class folders: skipped, and
-  counted in one note, which also says what serves as the test part and what is not used;
-* a class without images, fewer than two classes, different classes in train and test: an error;
-* a file that is not whole, is no JPEG or PNG inside, is larger than ``LARGEST`` pixels, cannot be
-  opened, or is a dangling link: an error that names it, before training starts, or left out if
-  the user asks for that (``without_bad``).
+* Skipped, and counted in one note: files in deeper folders, hidden files and folders, files of the
+  operating system, run directories, links that lead back, other suffixes than .jpg .jpeg .png, and
+  files beside the class folders. The note also says which folder is the test part and which are
+  not used.
+* An error: a class without images, fewer than two classes, different classes in train and test.
+* An error that names the file before training starts, unless the user asks to leave such files out
+  (``drop_bad_images``): a file that is truncated, has another format than JPEG and PNG, has more
+  than ``LARGEST`` pixels, cannot be opened, or is a dangling link.
 """
 
 import errno
@@ -22,7 +23,7 @@ from pathlib import Path
 from d2l_ft.data.sampling import generator
 from d2l_ft.errors import DataError
 from d2l_ft.storage.locks import lock_file
-from d2l_ft.system.console import listed, look, quoted
+from d2l_ft.system.console import appearance, list_names, quote
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 """Compared in lower case; what Gluon's ImageFolderDataset takes."""
@@ -31,26 +32,27 @@ PICTURES = frozenset(
     ['.webp', '.bmp', '.tif', '.tiff', '.gif', '.heic', '.heif', '.avif', '.jfif', '.jpe', '.jp2',
      '.jxl', '.dng', '.cr2', '.nef', '.arw']
 )  # fmt: skip
-"""Suffixes of pictures that are not read."""
+"""Suffixes of image formats that are not read; a remark tells how many such files there are."""
 
 JUNK = frozenset(
     ['__macosx', '@eadir', '#recycle', '$recycle.bin', 'system volume information', 'lost+found',
      'thumbs.db', 'ehthumbs.db', 'desktop.ini', 'icon\r']
 )  # fmt: skip
-"""What systems leave in folders, in lower case."""
+"""Names of files and folders that operating systems and NAS devices leave, in lower case."""
 
 MOST_KINDS = 10
-"""Kinds of what was skipped that a note has."""
+"""How many kinds of skipped files a note lists."""
 
 UNEVEN = 10
-"""Times as many images as another class has, from which that is told."""
+"""A remark is made if a class has more than this many times the images of another one."""
 
 HELD_OUT = 0.2
-
-HELD_OUT_NOTE = 'no test part, so a fifth of each class is held out'
 """Share of each class that is held out for testing if a folder has no test part."""
 
+HELD_OUT_NOTE = 'no test part, so a fifth of each class is held out'
+
 STREAM_SPLIT = 2
+"""The random stream of the split; ``sampling`` has those of crops and order."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class ImageFolder:
         root: The folder.
         classes: Names of the classes, sorted; a label is an index into it.
         samples: Images, by class, then by name.
-        skipped: What was passed over: kind -> number of files or folders.
-        remarks: What else is to be told, such as what serves as the test part.
+        skipped: Kind -> number of files or folders that were skipped.
+        remarks: What else the user should know, such as which folder is the test part.
     """
 
     root: str
@@ -85,7 +87,7 @@ class ImageFolder:
     remarks: list[str] = field(default_factory=list)
 
     def note(self) -> str:
-        """Return one line on what was skipped and what is remarkable, or nothing."""
+        """Return one line with the remarks and what was skipped, or ''."""
         lines = list(self.remarks)
         if self.skipped:
             every = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -97,15 +99,16 @@ class ImageFolder:
 
 
 def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
-    """List the images of a folder with one folder a class.
+    """List the images of a folder that has a folder for each class.
 
     Args:
         root: The folder.
-        fewest: Classes that it must have.
+        fewest: Least number of classes.
 
     Raises:
         DataError: No such folder, fewer classes, or a class without images.
     """
+    # List the classes and their images
     folder = Path(root)
     if not folder.is_dir():
         raise DataError(f'{folder} is not a folder: give one with a folder of images per class')
@@ -118,7 +121,7 @@ def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
             continue
         images = _images(Path(entry.path), skipped)
         if not images:
-            raise DataError(_without_images(Path(entry.path)))
+            raise DataError(_no_images_message(Path(entry.path)))
         samples += [Sample(path, len(classes)) for path in images]
         classes.append(entry.name)
     if len(classes) < fewest:
@@ -126,35 +129,39 @@ def scan(root: str | os.PathLike[str], fewest: int = 2) -> ImageFolder:
             f'{folder} has {len(classes)} class folder(s) with images, and at least '
             f'{fewest} are needed: put the images of each class into a folder of its own'
         )
+
+    # Remark on what the user may not expect
     remarks = []
     lost = {kind: skipped.pop(kind) for kind in sorted(PICTURES & set(skipped))}
     if lost:
         count = sum(lost.values())
         remarks.append(
-            f'{count} of {count + len(samples)} pictures are not used, as only '
-            f'{" ".join(SUFFIXES)} are read: {_numbers(lost)}'
+            f'{count} of {count + len(samples)} images are not used, as only '
+            f'{" ".join(SUFFIXES)} are read: {_describe_counts(lost)}'
         )
-    looks = Counter(map(look, classes))
-    if alike := [name for name in classes if looks[look(name)] > 1]:
-        remarks.append(f'classes that look the same: {listed(alike)}')
+    looks = Counter(map(appearance, classes))
+    if alike := [name for name in classes if looks[appearance(name)] > 1]:
+        remarks.append(f'classes that look the same: {list_names(alike)}')
     return ImageFolder(str(folder), classes, samples, skipped, remarks)
 
 
-def _numbers(counts: Mapping[str, int]) -> str:
-    """Return counts of kinds in words, the largest first."""
+def _describe_counts(counts: Mapping[str, int]) -> str:
+    """Return the counts of kinds as a text, the largest first."""
     return ', '.join(
         f'{number} {kind}' for kind, number in sorted(counts.items(), key=lambda pair: -pair[1])
     )
 
 
-def _without_images(folder: Path) -> str:
-    """Return the message on a class folder without images: what is there, and what to do."""
+def _no_images_message(folder: Path) -> str:
+    """Return the error message for a class folder without images: what it has, and what to do."""
     skipped: dict[str, int] = {}
     _images(folder, skipped)
-    head = f'the class {quoted(folder.name)} of {folder.parent} has no image'
+    head = f'the class {quote(folder.name)} of {folder.parent} has no image'
     lost = {kind: skipped[kind] for kind in sorted(PICTURES & set(skipped))}
     if lost:
-        return f'{head} that can be read, but {_numbers(lost)}: convert them to .jpg or .png'
+        return (
+            f'{head} that can be read, but {_describe_counts(lost)}: convert them to .jpg or .png'
+        )
     if 'nested folders' in skipped:
         return (
             f'{head} in it, only folders: move the images of each class right into its folder, '
@@ -166,7 +173,16 @@ def _without_images(folder: Path) -> str:
 
 
 def list_entries(folder: Path, skipped: dict[str, int]) -> list[os.DirEntry[str]]:
-    """List a folder by name, without what is no data: hidden, of the system, or our runs."""
+    """List a folder, sorted by name.
+
+    Args:
+        folder: The folder.
+        skipped: Hidden entries, files of the system, links that lead back and run directories are
+            left out, and counted here.
+
+    Raises:
+        DataError: The folder cannot be listed.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -187,15 +203,15 @@ def list_entries(folder: Path, skipped: dict[str, int]) -> list[os.DirEntry[str]
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder or leads to one."""
+    """Tell whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to what cannot be looked at
+    except OSError:  # a link into a folder that may not be read
         return False
 
 
 def _leads_back(link: str) -> bool:
-    """Tell whether a link is a loop, or leads to a folder that it lies in."""
+    """Tell whether a link is a loop, or leads to a folder that contains it."""
     try:
         target = os.path.realpath(link, strict=True)
     except OSError as error:
@@ -205,19 +221,19 @@ def _leads_back(link: str) -> bool:
 
 
 def _has_runs(folder: Path) -> bool:
-    """Tell whether a folder is a run directory or has some, by their files."""
+    """Tell by the files whether a folder is a run directory or contains one."""
     return _is_run(folder) or any(map(_is_run, list_subfolders(folder)))
 
 
 def _is_run(folder: Path) -> bool:
-    """Tell whether a folder is a run directory, which may have just begun."""
+    """Tell whether a folder is a run directory, also one whose run has just started."""
     config = folder / 'config.json'
-    begun = any((folder / name).exists() for name in ('metrics.jsonl', 'checkpoints'))
-    return os.path.exists(lock_file(config)) or (begun and os.path.exists(config))
+    started = any((folder / name).exists() for name in ('metrics.jsonl', 'checkpoints'))
+    return os.path.exists(lock_file(config)) or (started and os.path.exists(config))
 
 
 def list_subfolders(folder: Path) -> list[Path]:
-    """List the folders in a folder, hidden ones and links aside; none if it cannot be listed."""
+    """List the subfolders without hidden ones and links; [] if the folder cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             found = [each for each in entries if each.is_dir(follow_symlinks=False)]
@@ -255,7 +271,7 @@ def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]
     """Hold out a fifth of each class, at least one image, for testing.
 
     Raises:
-        DataError: A class has one image only.
+        DataError: A class has only one image.
     """
     train: list[Sample] = []
     test: list[Sample] = []
@@ -268,6 +284,7 @@ def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]
                 f'the class {name!r} of {folder.root} has one image, which cannot be '
                 'split: add images, or make the folders train/ and test/'
             )
+        # a stream for each class: images that are added to one change no other class's split
         order = generator(seed, STREAM_SPLIT, 0, label).permutation(len(images))
         held = set(order[: max(1, round(len(images) * HELD_OUT))].tolist())
         for number, sample in enumerate(images):
@@ -279,13 +296,14 @@ def split(folder: ImageFolder, seed: int = 0) -> tuple[ImageFolder, ImageFolder]
 
 
 def remarks(train: ImageFolder, test: ImageFolder, hashes: Mapping[str, str]) -> list[str]:
-    """Return lines on what would make the numbers of a training say less than they seem to.
+    """Return lines on what would make the accuracies of a run misleading.
 
     Args:
         train: The training part.
         test: The test part.
-        hashes: Path -> hash of the content; images without are left out.
+        hashes: Path -> hash of the content; images without one are not compared.
     """
+    # Images in both parts make the accuracy too good; with two labels they contradict themselves
     lines = []
     same: dict[str, list[tuple[str, Sample]]] = {}
     for name, part in (('train', train), ('test', test)):
@@ -297,19 +315,21 @@ def remarks(train: ImageFolder, test: ImageFolder, hashes: Mapping[str, str]) ->
     differ = [group for group in groups if len({sample.label for _, sample in group}) > 1]
     for text, found in (('both in train and in test', across), ('in more than one class', differ)):
         if found:
-            (first, one), *rest = found[0]
+            (first, one), *rest = found[0]  # one pair of files is shown
             other = next(
                 sample.path
                 for name, sample in rest
                 if (name != first if found is across else sample.label != one.label)
             )
             more = ', ...' if len(found) > 1 else ''
-            lines.append(f'{len(found)} picture(s) {text}, to the byte: {one.path} = {other}{more}')
+            lines.append(f'{len(found)} image(s) {text}, to the byte: {one.path} = {other}{more}')
+
+    # Classes of very different sizes
     counts = Counter(sample.label for sample in train.samples)
     (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
     if largest > UNEVEN * smallest:
         lines.append(
-            f'the class {quoted(train.classes[most])} has {largest} images to train on and '
-            f'{quoted(train.classes[least])} {smallest}: the accuracy says little of the latter'
+            f'the class {quote(train.classes[most])} has {largest} images to train on and '
+            f'{quote(train.classes[least])} {smallest}: the accuracy says little of the latter'
         )
     return lines

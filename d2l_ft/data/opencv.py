@@ -1,16 +1,17 @@
 """Import OpenCV, which does all image arithmetic, with one thread per process.
 
-The loaders' workers are the parallelism; a thread pool in each of them would fight over the
+The loaders work in parallel by processes; a thread pool in each of these would compete for the
 cores, and does not survive a fork.
 """
 
 import os
 
 LARGEST = 178_956_970
-"""Pixels of the largest image that is decoded; twice the size at which PIL warns, where PIL itself
-refuses a picture."""
+"""Pixels of the largest image that is decoded: the size above which PIL refuses an image, which is
+twice the size at which it warns."""
 
-# OpenCV's own limit is six times as much; it reads this when it is loaded, as MXNet's does
+# OpenCV's own limit is six times as large; it reads this variable when it is loaded, and so does
+# the OpenCV in MXNet
 os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(LARGEST))
 
 try:

@@ -1,17 +1,18 @@
-"""Orders and random draws, which depend on seed, epoch and index alone."""
+"""The order of the samples and the random draws, which depend only on seed, epoch and index."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 STREAM_CROPS, STREAM_ORDER = 0, 1
+"""Random streams of a seed that do not overlap; ``image_folder`` has a third one."""
 
 Key = tuple[int, int]
-"""(epoch, index of the sample): all that a worker needs to make one example."""
+"""(epoch, index of the sample): all that a worker needs to know to make one example."""
 
 
 def generator(seed: int, stream: int, epoch: int, index: int = 0) -> np.random.Generator:
-    """Return the generator of one (seed, stream, epoch, index); they do not overlap."""
+    """Return the random generator of one (seed, stream, epoch, index); no two overlap."""
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, index, epoch]))
 
 
@@ -25,8 +26,8 @@ def epoch_order(count: int, seed: int, epoch: int, *, shuffle: bool) -> list[int
 class EpochSampler:
     """Batches of (epoch, index) keys for one epoch after another.
 
-    It is a batch sampler for the DataLoader of either framework. Because the keys carry the
-    epoch, workers that live longer than an epoch still draw the right crops.
+    It is a batch sampler for the DataLoader of either framework. As the keys contain the epoch,
+    workers that live longer than an epoch still draw the right crops.
 
     Args:
         count: Number of samples.
@@ -40,7 +41,7 @@ class EpochSampler:
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch and the first batch of it."""
+        """Choose the epoch and its first batch to yield."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
 """The image pipeline, written once: decode, crop, resize, flip, standardise.
 
-Both frameworks get the same bytes because nothing here belongs to either. Every random number
-comes from a Philox generator keyed by (seed, epoch, index of the sample), so a crop does not
-depend on the number of workers, on the order of the samples or on the framework.
+Both frameworks get the same bytes, as this code uses neither. Every random number comes from a
+Philox generator keyed by (seed, epoch, index of the sample), so a crop does not depend on the
+number of workers, on the order of the samples or on the framework.
 """
 
 import math
@@ -26,7 +26,7 @@ RATIO = (3 / 4, 4 / 3)
 the defaults of both frameworks' RandomResizedCrop."""
 
 TRIES = 10
-"""Draws of a box before the centre is taken, as in both frameworks."""
+"""Attempts to draw a box that fits before the centre is taken, as in both frameworks."""
 
 RESIZE_RATIO = 256 / 224
 """A test image is resized to this many times the side of its central crop."""
@@ -38,9 +38,9 @@ Box = tuple[int, int, int, int]
 def decode(path: str) -> NDArray[np.uint8]:
     """Read an image file as (height, width, 3) RGB.
 
-    One behaviour for every kind of file: EXIF orientation is applied, grey is repeated, alpha is
-    dropped, a palette is looked up, 16 bits keep their upper 8, CMYK becomes RGB. OpenCV decodes
-    damaged files in silence, so check a file first (``d2l_ft.data.image_folder``).
+    EXIF orientation is applied, grey is repeated for the three channels, alpha is dropped, a
+    palette is looked up, 16 bits keep their upper 8, CMYK becomes RGB. OpenCV may decode a damaged
+    file without an error, so check files first (``d2l_ft.data.validation``).
 
     Raises:
         DataError: The file cannot be read or decoded.
@@ -58,14 +58,14 @@ def decode(path: str) -> NDArray[np.uint8]:
 def pixels(data: NDArray[np.uint8], flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
     """Return the pixels of an image file's bytes, or None if they do not decode.
 
-    Training and the check of a folder both decode here, so that they cannot differ.
+    Training and the check of a folder both use this function, so they cannot disagree.
 
     Returns:
         (height, width, 3) BGR.
     """
     try:
         image = cv2.imdecode(still_image(data), flags) if data.size else None
-    except (cv2.error, MemoryError):  # among others, more pixels than its limit
+    except (cv2.error, MemoryError):  # such as more pixels than OpenCV's limit
         return None
     return None if image is None else np.asarray(image, dtype=np.uint8)
 
@@ -73,8 +73,9 @@ def pixels(data: NDArray[np.uint8], flags: int = cv2.IMREAD_COLOR) -> NDArray[np
 def still_image(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the bytes of an image file without the animation of a PNG.
 
-    With it OpenCV since 4.12 gives the first picture of the animation, which need not be the still
-    image that every other decoder shows. What is no whole animated PNG is returned as it is.
+    From 4.12 on OpenCV would return the first frame of the animation, which need not be the still
+    image that all other decoders show. Bytes that are not a complete animated PNG are returned
+    unchanged.
     """
     raw = data.tobytes() if data[: len(PNG)].tobytes() == PNG else b''
     if ANIMATION[0] not in raw:
@@ -97,7 +98,7 @@ def random_box(
     Args:
         height: Height of the image, in pixels.
         width: Its width.
-        draws: Four uniform numbers are taken a try.
+        draws: Generator; each attempt takes four uniform numbers.
         area_range: Least and greatest share of the area.
 
     Returns:
@@ -119,18 +120,18 @@ def random_box(
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize bilinearly without antialias, in OpenCV's integer arithmetic, as Gluon does."""
+    """Resize bilinearly without antialiasing, in OpenCV's integer arithmetic, as Gluon does."""
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """From an image file to the net's input.
+    """The transform from an image file to the net's input.
 
-    Training: a random crop scaled to a square, flipped left to right half of the time. Testing,
-    and training without augmentation: both sides resized to 256/224 of the square's side, then its
-    centre.
+    For training, a random crop resized to a square, flipped left to right half of the time. For
+    testing, and for training without augmentation, both sides resized to 256/224 of the square's
+    side, then the central square.
 
     Attributes:
         image_size: Side of the square, in pixels.
@@ -138,7 +139,7 @@ class Pipeline:
         seed: Seed of the draws.
         mean, std: Channel means and deviations for pixels in [0, 1], RGB.
         area: Least and greatest share of the image that a random crop covers.
-        views: The crops of the first so many epochs come again and again; 0 always draws new ones.
+        views: Number of epochs after which the crops repeat; 0 draws new ones in every epoch.
 
     Example:
         >>> pipeline = d2l.Pipeline(48, train=True, seed=1)
@@ -179,27 +180,27 @@ class Pipeline:
         box, flip = self.draw(image.shape[0], image.shape[1], epoch, index)
         top, left, height, width = box
         square = resize(image[top : top + height, left : left + width], size, size)
-        # NumPy takes eighty times as long to turn pixels of three bytes round
+        # NumPy takes eighty times as long to reverse pixels of three bytes
         return np.asarray(cv2.flip(square, 1), dtype=np.uint8) if flip else square
 
     def centre(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the crop of an image that is not augmented."""
+        """Return the central crop, for an image that is not augmented."""
         side = round(self.image_size * RESIZE_RATIO)
         edge = (side - self.image_size) // 2  # rounded down, like Gluon's CenterCrop
         inner = slice(edge, edge + self.image_size)
         return np.ascontiguousarray(resize(image, side, side)[inner, inner])
 
     def draw(self, height: int, width: int, epoch: int, index: int) -> tuple[Box, bool]:
-        """Draw the crop of an image of this size, and whether it is flipped left to right."""
+        """Draw (crop, whether to flip it left to right) for an image of this size."""
         draws = generator(self.seed, STREAM_CROPS, epoch, index)
         flip = bool(draws.random() < 0.5)
         return random_box(height, width, draws, self.area), flip
 
     def tables(self) -> NDArray[np.float32]:
-        """Return (3, 256): what ``to_float`` makes of each value of a channel.
+        """Return the standardised value of each byte in each channel, (3, 256).
 
-        It is computed once, as both frameworks compute it (divide by 255, subtract the mean,
-        divide by the deviation, in float32), then looked up.
+        They are computed as both frameworks do (divide by 255, subtract the mean, divide by the
+        deviation, in float32), so looking them up gives the same bits.
         """
         values = np.arange(256, dtype=np.float32) / np.float32(255)
         mean, std = (np.array(each, np.float32).reshape(3, 1) for each in (self.mean, self.std))
@@ -215,7 +216,7 @@ class Pipeline:
         return floats
 
     def to_uint8(self, floats: NDArray[Any]) -> NDArray[np.uint8]:
-        """Undo ``to_float``, for pictures of what the net sees: (b, 3, h, w) -> (b, h, w, 3)."""
+        """Undo ``to_float``, to show what the net sees: (b, 3, h, w) -> (b, h, w, 3)."""
         mean, std = (np.array(each).reshape(3, 1, 1) for each in (self.mean, self.std))
         pixels = np.clip(np.rint((np.asarray(floats) * std + mean) * 255), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))

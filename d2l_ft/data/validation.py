@@ -1,4 +1,4 @@
-"""Check image files: good is what the loader decodes, is whole and is not too large."""
+"""Check image files: a good one is complete, not too large, and the loader decodes it."""
 
 import errno
 import hashlib
@@ -20,21 +20,21 @@ from d2l_ft.data.image_folder import ImageFolder, Sample
 from d2l_ft.data.image_formats import Structure, structure
 from d2l_ft.data.opencv import LARGEST, cv2
 from d2l_ft.data.transforms import pixels
-from d2l_ft.data.validation_cache import Checked
+from d2l_ft.data.validation_cache import CheckedImages
 from d2l_ft.errors import DataError
 from d2l_ft.system.console import SHOWN
 from d2l_ft.system.hardware import usable_cores
 
 LARGEST_FILE = 1 << 29
-"""Bytes of the largest file that is read: three a pixel of the largest image."""
+"""Bytes of the largest file that is read: three for each pixel of the largest image."""
 
 BIG = 1 << 24
-"""Pixels, or bytes, from which files are read and decoded one after the other."""
+"""Pixels, or bytes, from which files are read and decoded one at a time, to save memory."""
 
 BIG_LOCK = threading.Lock()
 
 BATCH = 1000
-"""Images that wait for a thread at once: each takes 2 KiB, the path aside."""
+"""Images that are queued for the threads at a time: each takes 2 KiB, and the path."""
 
 ODD = {
     'other format': 'another format than the name says: the content counts',
@@ -42,18 +42,18 @@ ODD = {
     '16 bits': '16 bits: the upper 8 are kept',
     'palette': 'palette: looked up',
     'alpha': 'alpha: dropped',
-    'animated': 'several pictures in a file: the first counts',
-    'EXIF': 'turned as EXIF says',
+    'animated': 'several images in a file: the first counts',
+    'EXIF': 'rotated as EXIF says',
 }
-"""Kinds of good images of which ``data check`` tells what becomes of them."""
+"""Kinds of good images that ``data check`` reports, and how they are read."""
 
 
 class Verdict(NamedTuple):
-    """What was found of an image file.
+    """The result of the check of an image file.
 
     Attributes:
-        problem: What is wrong with it, or nothing.
-        odd: Which kinds of ODD it is.
+        problem: What is wrong with it, or ''.
+        odd: The kinds of ODD that it is.
         content: SHA-256 of a good file.
     """
 
@@ -65,12 +65,13 @@ class Verdict(NamedTuple):
 def inspect_image(path: str) -> Verdict:
     """Read and decode an image file.
 
-    Good is what the loader decodes, which is asked itself, if it is also whole and not too large.
-    OpenCV 4.11 and 5 refuse a truncated JPEG, but it is not left to them. The size is read before,
-    and large ones are decoded one after the other. Whoever changes what is good gives
-    ``checked.RULES`` another number.
+    An image is good if the loader's decoder decodes it and it is also complete and not too large.
+    OpenCV 4.11 and 5 refuse a truncated JPEG, but the check does not rely on that. The size is read
+    first, and large images are decoded one at a time. If you change what is good, change the number
+    in ``validation_cache.RULES``.
     """
     try:
+        # The file
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # a pipe or device would block the reader for ever
             return Verdict('is not a regular file')
@@ -78,6 +79,8 @@ def inspect_image(path: str) -> Verdict:
             return Verdict('is empty')
         if status.st_size > LARGEST_FILE:
             return Verdict(f'has {status.st_size >> 20} MiB, which is too large')
+
+        # Its structure and its pixels
         with BIG_LOCK if status.st_size > BIG else nullcontext():
             data = np.fromfile(path, dtype=np.uint8)
             found = structure(data.tobytes())
@@ -92,31 +95,34 @@ def inspect_image(path: str) -> Verdict:
                 if pixels(data) is None:
                     return Verdict('does not decode: it is damaged, or of a kind that OpenCV lacks')
                 content = hashlib.sha256(data.data).hexdigest()
-                if 'EXIF' in found.odd and not is_turned(data, found):
+                if 'EXIF' in found.odd and not is_reoriented(data, found):
                     found.odd.remove('EXIF')
     except FileNotFoundError:
         return Verdict('does not exist')
     except (OSError, MemoryError) as error:
         if getattr(error, 'errno', None) in (errno.EMFILE, errno.ENFILE):
-            raise  # the process is what lacks something, not the image
+            raise  # the process has too many open files: the image may be good
         return Verdict(
             f'cannot be read ({getattr(error, "strerror", None) or "too little memory"})'
         )
+
+    # A good image
     if found.format != ('PNG' if path.lower().endswith('.png') else 'JPEG'):
         found.odd.add('other format')
     return Verdict('', [kind for kind in ODD if kind in found.odd], content)
 
 
-def is_turned(data: NDArray[np.uint8], found: Structure) -> bool:
-    """Tell whether the loader's decoder turns or mirrors a picture, by its EXIF.
+def is_reoriented(data: NDArray[np.uint8], found: Structure) -> bool:
+    """Tell whether the loader's decoder rotates or mirrors an image because of its EXIF data.
 
-    The decoder is asked, as it does not read all EXIF that there is: where that can be, by a tiny
-    picture that has the metadata of the file.
+    The decoder does not understand all EXIF data, so it is tried with and without: if possible on
+    a tiny image with the metadata of the file, otherwise on the file itself.
     """
     files = [data]
     if found.metadata:
-        picture = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
-        tiny = cv2.imencode('.jpg', picture)[1].tobytes()
+        # not square and without symmetry, so that every orientation shows
+        pattern = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+        tiny = cv2.imencode('.jpg', pattern)[1].tobytes()
         files.insert(0, np.frombuffer(b''.join([tiny[:2], *found.metadata, tiny[2:]]), np.uint8))
     for each in files:
         plain = pixels(each, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -128,7 +134,7 @@ def is_turned(data: NDArray[np.uint8], found: Structure) -> bool:
 
 @dataclass
 class Inspection:
-    """What was found in a part of a data set.
+    """The results of the check of many images.
 
     Attributes:
         problems: One text per sample, empty for a good one.
@@ -140,49 +146,50 @@ class Inspection:
 
 
 @contextmanager
-def silent_decoders() -> Iterator[Any]:
-    """Keep the lines of libpng and libjpeg, which name no file, off the terminal.
+def silence_decoders() -> Iterator[Any]:
+    """Hide the messages of libpng and libjpeg, which do not name the file.
 
-    They write to the descriptor of stderr; yields a file in its place for all else.
+    They write to file descriptor 2, which leads to the null device meanwhile; yields a file that
+    still writes to the terminal.
     """
     try:
-        shown = os.fdopen(os.dup(2), 'w')
+        terminal = os.fdopen(os.dup(2), 'w')
     except OSError:  # there is no stderr
         yield sys.stderr
         return
-    with shown:
+    with terminal:
         try:
-            own = sys.stderr.fileno() == 2
-        except (AttributeError, OSError, ValueError):  # something else was put in its place
-            own = False
-        if own:
+            to_terminal = sys.stderr.fileno() == 2
+        except (AttributeError, OSError, ValueError):  # sys.stderr was replaced, as in a notebook
+            to_terminal = False
+        if to_terminal:
             sys.stderr.flush()
-        with open(os.devnull, 'w') as nothing:
-            os.dup2(nothing.fileno(), 2)
+        with open(os.devnull, 'w') as null:
+            os.dup2(null.fileno(), 2)
         try:
-            yield shown if own else sys.stderr
+            yield terminal if to_terminal else sys.stderr
         finally:
-            shown.flush()
-            os.dup2(shown.fileno(), 2)
+            terminal.flush()
+            os.dup2(terminal.fileno(), 2)
 
 
 def inspect_images(
-    samples: Iterable[Sample], *, bar: bool = True, checked: Checked | None = None
+    samples: Iterable[Sample], *, bar: bool = True, checked: CheckedImages | None = None
 ) -> Inspection:
-    """Decode the images of a part.
+    """Check images in parallel threads.
 
     Args:
         samples: The images.
         bar: Whether to show progress; it needs a terminal too.
-        checked: Images in it are good without being decoded, and none of their oddities is told;
-            what is found good is added.
+        checked: Images that are known to be good: they are not decoded, and their kinds of ODD are
+            not reported. New good images are added.
     """
     paths = [sample.path for sample in samples]
-    todo = paths if checked is None else checked.unknown(paths)
+    todo = paths if checked is None else checked.find_unchecked(paths)
     problems: dict[str, str] = {}
     odd: dict[str, list[str]] = {}
-    # OpenCV decodes outside Python's lock
-    with silent_decoders() as shown, ThreadPoolExecutor(usable_cores()) as pool:
+    # OpenCV releases Python's global lock while it decodes
+    with silence_decoders() as terminal, ThreadPoolExecutor(usable_cores()) as pool:
         starts = range(0, len(todo), BATCH)
         found = tqdm(
             (each for i in starts for each in pool.map(inspect_image, todo[i : i + BATCH])),
@@ -190,7 +197,7 @@ def inspect_images(
             desc='check images',
             unit='image',
             leave=False,
-            file=shown,
+            file=terminal,
             disable=None if bar else True,
         )
         for path, (problem, kinds, content) in zip(todo, found, strict=True):
@@ -203,8 +210,8 @@ def inspect_images(
     return Inspection([problems.get(path, '') for path in paths], odd)
 
 
-def bad_images(
-    samples: Iterable[Sample], *, bar: bool = True, checked: Checked | None = None
+def find_bad_images(
+    samples: Iterable[Sample], *, bar: bool = True, checked: CheckedImages | None = None
 ) -> list[str]:
     """Check every image and return one line for each bad one, in the samples' order."""
     listed = list(samples)
@@ -213,29 +220,32 @@ def bad_images(
 
 
 def check_images(
-    samples: Iterable[Sample], *, bar: bool = True, hint: str = '', checked: Checked | None = None
+    samples: Iterable[Sample],
+    *,
+    bar: bool = True,
+    hint: str = '',
+    checked: CheckedImages | None = None,
 ) -> None:
     """Check every image.
 
     Args:
         samples: The images.
         bar: Whether to show progress; it needs a terminal too.
-        hint: What the user can do besides mending them.
+        hint: What the user can do other than fix them; the end of the error's first part.
         checked: As for ``inspect_images``.
 
     Raises:
-        DataError: Names the first bad images and counts the rest.
+        DataError: An image is bad; the message names the first ones and counts the rest.
     """
-    if bad := bad_images(samples, bar=bar, checked=checked):
+    if bad := find_bad_images(samples, bar=bar, checked=checked):
         more = f' and {len(bad) - SHOWN} more' if len(bad) > SHOWN else ''
         raise DataError(
-            f'{len(bad)} bad image(s), to be mended or removed{hint}: '
-            f'{"; ".join(bad[:SHOWN])}{more}'
+            f'{len(bad)} bad image(s), to be fixed or removed{hint}: {"; ".join(bad[:SHOWN])}{more}'
         )
 
 
-def without_bad(
-    folder: ImageFolder, *, bar: bool = True, checked: Checked | None = None
+def drop_bad_images(
+    folder: ImageFolder, *, bar: bool = True, checked: CheckedImages | None = None
 ) -> tuple[ImageFolder, list[str]]:
     """Return a part without its bad images, and one line for each that was left out.
 

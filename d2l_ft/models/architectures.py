@@ -1,4 +1,4 @@
-"""The architectures as data: where the head lies, and the draw that initialises every net.
+"""The architectures as data: name, output layer, smallest image.
 
 The same name is the same function in both frameworks. Canonical parameter names are
 torchvision's; those of ``resnet18_v2``, which torchvision lacks, are Gluon's structural names
@@ -24,14 +24,15 @@ class Architecture:
         head: Prefix of the canonical names of the output layer's parameters.
         features: Inputs of the output layer.
         smallest: Smallest image side, in pixels, that the net takes.
-        alone: Smallest image side at which BatchNorm can train on one image, as it sees more than
-            one value of it; 0 without BatchNorm.
-        kernel: Of an output layer that is a convolution; () for a dense one.
+        alone: Smallest image side at which BatchNorm can train on a batch of one image, because
+            its last feature map has more than one pixel; 0 without BatchNorm.
+        kernel: Kernel size of an output layer that is a convolution; () for a dense one.
     """
 
     name: str
     head: str
     features: int
+    # five halvings: at 32 pixels the last feature map is 1 x 1, above that at least 2 x 2
     smallest: int = 32
     alone: int = 33
     kernel: tuple[int, ...] = ()

@@ -21,6 +21,7 @@ from d2l_ft.models.state import State
 from d2l_ft.storage.atomic import write_atomic
 
 FORMAT = 1
+"""Version of the format; a file with a higher one is refused."""
 
 DAMAGE = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What safetensors and json raise on damaged files."""
@@ -30,12 +31,12 @@ MODEL, TRAINER = 'model/', 'trainer/'
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         model: State of the net.
         trainer: State of the trainer; empty without momentum.
-        meta: Anything that JSON holds: architecture, classes, position in the training.
+        meta: JSON values: architecture, classes, position in the run.
     """
 
     model: State
@@ -49,7 +50,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    tensors = _prefixed(MODEL, checkpoint.model) | _prefixed(TRAINER, checkpoint.trainer)
+    tensors = _add_prefix(MODEL, checkpoint.model) | _add_prefix(TRAINER, checkpoint.trainer)
     meta = json.dumps(checkpoint.meta | {'format': FORMAT, 'sha256': tensors_digest(tensors)})
     write_atomic(path, to_bytes(tensors, metadata={'d2l_ft': meta}))
 
@@ -57,7 +58,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def tensors_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     """Return the SHA-256 of tensors with their names, types and shapes.
 
-    safetensors has no checksum: bytes that rotted would be taken for weights.
+    safetensors has no checksum: bytes that rotted on the disk would be loaded as weights.
     """
     digest = hashlib.sha256()
     for name, array in sorted(tensors.items()):
@@ -66,13 +67,13 @@ def tensors_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _prefixed(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _add_prefix(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Put a prefix before each name."""
     return {prefix + name: np.ascontiguousarray(array) for name, array in state.items()}
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, or a plain safetensors file of canonical names (then all is model).
+    """Read a checkpoint, or a plain safetensors file of canonical names (all of it is the model).
 
     Raises:
         CheckpointError: No such file, not readable, damaged, or of a newer format.
@@ -80,14 +81,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint {path}')
     try:
-        with path.open('rb'):  # safetensors says of every file that it cannot open that it is gone
+        with path.open('rb'):  # safetensors reports every file that it cannot open as missing
             pass
     except OSError as error:
         raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     try:
-        with safe_open(str(path), framework='numpy') as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            meta = json.loads((opened.metadata() or {}).get('d2l_ft', '{}'))
+        with safe_open(str(path), framework='numpy') as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            meta = json.loads((file.metadata() or {}).get('d2l_ft', '{}'))
         if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
             raise ValueError('its metadata is not ours')
     except DAMAGE as error:
@@ -96,12 +97,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f'{path} was written by a newer d2l_ft: update yours')
     if 'sha256' in meta and meta.pop('sha256') != tensors_digest(tensors):
         raise CheckpointError(f'{path} is damaged (its bytes are not those that were written)')
-    if not meta:
+    if not meta:  # not written by d2l_ft, so its names have no prefix
         return Checkpoint(tensors)
-    return Checkpoint(_under(MODEL, tensors), _under(TRAINER, tensors), meta)
+    return Checkpoint(_strip_prefix(MODEL, tensors), _strip_prefix(TRAINER, tensors), meta)
 
 
-def _under(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> State:
+def _strip_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> State:
     """Return the tensors of a prefix, without it."""
     size = len(prefix)
     return {name[size:]: array for name, array in tensors.items() if name.startswith(prefix)}

@@ -1,8 +1,8 @@
 """Canonical parameter names and those of Gluon's zoos, as tables.
 
-Canonical names are torchvision's. Gluon numbers some layers otherwise, and calls the scale and
-shift of a BatchNorm gamma and beta. The tables go by layer: a layer that is not in its
-architecture's table has one name in both.
+Canonical names are torchvision's. Gluon numbers some layers differently, and calls the scale and
+shift of a BatchNorm gamma and beta. The tables list layers: a layer that is not in the table of its
+architecture has the same name in both.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,16 @@ SUFFIXES = {'gamma': 'weight', 'beta': 'bias'}
 """Gluon's name of a BatchNorm's parameter -> canonical."""
 
 NOT_STATE = {'resnet18_v2': frozenset({'features.0.gamma', 'features.0.beta'})}
-"""Gluon's names of what is fixed: the scale 1 and shift 0 of a BatchNorm that does not learn."""
+"""Gluon's names of constants: the scale 1 and shift 0 of a BatchNorm that does not learn them."""
 
 
 def mobilenet_layers() -> dict[str, str]:
     """Return MobileNet v2's layers: GluonCV lists convolution, BatchNorm and ReLU6 one by one."""
     table = {'features.0': 'features.0.0', 'features.1': 'features.0.1'}
-    widened = {'0': '0.0', '1': '0.1', '3': '1.0', '4': '1.1', '6': '2', '7': '3'}
-    narrow = {'0': '0.0', '1': '0.1', '3': '1', '4': '2'}  # the first block has no expansion
+    expansion = {'0': '0.0', '1': '0.1', '3': '1.0', '4': '1.1', '6': '2', '7': '3'}
+    no_expansion = {'0': '0.0', '1': '0.1', '3': '1', '4': '2'}  # the first block has no expansion
     for block in range(1, 18):
-        parts = narrow if block == 1 else widened
+        parts = no_expansion if block == 1 else expansion
         for theirs, ours in parts.items():
             table[f'features.{block + 2}.out.{theirs}'] = f'features.{block}.conv.{ours}'
     last = {'features.20': 'features.18.0', 'features.21': 'features.18.1'}
@@ -43,7 +43,7 @@ def densenet_layers() -> dict[str, str]:
     table = {'features.0': 'features.conv0', 'features.1': 'features.norm0'}
     parts = {'0': 'norm1', '2': 'conv1', '3': 'norm2', '5': 'conv2'}
     for block, layers in enumerate((6, 12, 24, 16), start=1):
-        place = 2 * block + 2
+        place = 2 * block + 2  # Gluon's list has a transition after each dense block
         for layer in range(layers):
             for theirs, ours in parts.items():
                 table[f'features.{place}.{layer}.1.{theirs}'] = (
@@ -92,7 +92,7 @@ def canonical_names(names: Iterable[str], arch: str | None = None) -> dict[str, 
     """Return canonical name -> Gluon structural name for a net's parameters, in their order.
 
     Args:
-        names: The structural names; what is no state is left out.
+        names: The structural names; those of constants are left out.
         arch: Name of the architecture; None for a net that has no table.
 
     Raises:

@@ -2,8 +2,8 @@
 
 The layout is that of ``NDArray::Save`` in MXNet's src/ndarray/ndarray.cc: little-endian; a magic
 number and a reserved one of 64 bits; the number of arrays and the arrays; the number of names and
-the names. An array has a magic number that tells its version, a shape, the device it lay on, a type
-and its bytes. Every length is compared with the bytes that are left before anything is made of it.
+the names. An array has a magic number that tells its version, a shape, its device, a type and its
+bytes. Every length is compared with the bytes that are left before memory is allocated for it.
 """
 
 import struct
@@ -19,37 +19,40 @@ from d2l_ft.models.gluon_names import canonical_names
 from d2l_ft.models.state import State
 
 LIST_MAGIC = 0x112
+"""The magic number of a file."""
 
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 """Magic numbers of an array: 64-bit shapes; a storage type before the shape; shapes of NumPy."""
 
 DENSE = 0
+"""The storage type of an array that is not sparse."""
 
 TYPES = {0: '<f4', 1: '<f8', 2: '<f2', 3: '|u1', 4: '<i4', 5: '|i1', 6: '<i8'}
 """mshadow's numbers of types -> NumPy's."""
 
 MOST_DIMENSIONS = 32
+"""As many as NumPy 1 allows."""
 
 OTHER_HEADS = {'mobilenet_v2': 'output.0'}
-"""Architecture -> where a zoo has its output layer, if that is of another kind than ours: Gluon's
-MobileNet V2 ends in a convolution, ours, as torchvision's, in a dense layer behind a dropout."""
+"""Architecture -> Gluon's name of an output layer that is of another kind than ours: Gluon's
+MobileNet v2 ends in a convolution, ours, like torchvision's, in a dense layer after dropout."""
 
 
 class Damaged(Exception):
-    """What is wrong with a file."""
+    """A file is damaged; the text says how."""
 
 
 class Reader:
-    """Take numbers and pieces from the bytes of a file, never beyond its end."""
+    """Reads numbers and pieces of the bytes of a file, never beyond its end."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.place = memoryview(data), 0
 
     def take(self, size: int) -> memoryview:
-        """Return the next so many bytes.
+        """Return the next ``size`` bytes.
 
         Raises:
-            Damaged: There are not so many.
+            Damaged: Fewer are left.
         """
         if size > len(self.data) - self.place:
             raise Damaged('it ends too early')
@@ -57,15 +60,15 @@ class Reader:
         return self.data[self.place - size : self.place]
 
     def number(self, code: str) -> int:
-        """Return the next number; ``code`` is that of the struct module."""
+        """Return the next number; ``code`` is its format in the struct module."""
         value: int = struct.unpack(f'<{code}', self.take(struct.calcsize(f'<{code}')))[0]
         return value
 
     def count(self, least: int) -> int:
-        """Return the next 64-bit count of things that take at least so many bytes each.
+        """Return the next 64-bit count, of items that have at least ``least`` bytes each.
 
         Raises:
-            Damaged: The file has no room for so many.
+            Damaged: The file is too short for that many.
         """
         number = self.number('Q')
         if number * least > len(self.data) - self.place:
@@ -86,7 +89,7 @@ def read_params(path: str | Path) -> dict[str, NDArray[np.generic]]:
         reader = Reader(Path(path).read_bytes())
         if reader.number('Q') != LIST_MAGIC:
             raise Damaged('it does not begin like one')
-        reader.number('Q')
+        reader.number('Q')  # reserved
         arrays = [_array(reader) for _ in range(reader.count(8))]
         names = [str(reader.take(reader.count(1)), 'utf-8') for _ in range(reader.count(8))]
         if len(set(names)) != len(arrays) or len(names) != len(arrays):
@@ -109,7 +112,7 @@ def _array(reader: Reader) -> NDArray[np.generic]:
     if kind not in TYPES:
         raise Damaged(f'it has an array of an unknown type ({kind})')
     dtype = np.dtype(TYPES[kind])
-    values = 1
+    values = 1  # Python's integers: NumPy's product could overflow and pass the check
     for side in shape:
         values *= side
     flat = np.frombuffer(reader.take(values * dtype.itemsize), dtype)
@@ -118,7 +121,7 @@ def _array(reader: Reader) -> NDArray[np.generic]:
 
 
 def _shape(reader: Reader, magic: int) -> tuple[int, ...]:
-    """Return the next array's shape; before the first version the magic number is its length."""
+    """Return the next array's shape; in the oldest format its length replaces the magic number."""
     known = magic in (V1, V2, V3)
     count = reader.number('i' if magic == V3 else 'I') if known else magic
     if not 0 < count <= MOST_DIMENSIONS:
@@ -132,11 +135,10 @@ def _shape(reader: Reader, magic: int) -> tuple[int, ...]:
 def gluon_state(path: str | Path, arch: str) -> State:
     """Return the canonical state in a file of Gluon's ``save_parameters``.
 
-    An output layer that computes what no layer of ours does is left out: the rest is a source to
-    fine-tune from all the same.
+    An output layer that does not fit ours is left out: the body is enough to fine-tune from.
 
     Returns:
-        Canonical name -> array, float64 where it is stored so, float32 otherwise.
+        Canonical name -> array, float64 if it is stored in float64, float32 otherwise.
 
     Raises:
         ModelError: As ``read_params``; or the names are not Gluon's structural ones.
@@ -159,10 +161,10 @@ def gluon_state(path: str | Path, arch: str) -> State:
 
 
 def _head(state: State, arch: str) -> State:
-    """Return the output layer of a state as ours, or nothing where it is none of that kind.
+    """Return the output layer of a state in our form, or {} if it does not fit.
 
-    A 1 x 1 convolution of features that were averaged is a dense layer; a layer without a bias is
-    one whose bias is 0.
+    A 1 x 1 convolution of averaged features computes the same as a dense layer; a layer without a
+    bias has bias 0.
     """
     wanted = architecture(arch)
     for name in (wanted.head, OTHER_HEADS.get(arch, '')):

@@ -15,14 +15,14 @@ def draw_parameter(
     """Draw one parameter or running statistic of a fresh net.
 
     Weights of two or more axes are Xavier-uniform (Glorot and Bengio 2010, equation 16): the
-    bound is sqrt(6 / (fan_in + fan_out)), fans counted with the kernel's area; so do Gluon's
-    Xavier() and PyTorch's xavier_uniform_. Scales and running variances are 1, all else is 0.
+    bound is sqrt(6 / (fan_in + fan_out)), fans counted with the kernel's area, as in Gluon's
+    Xavier() and PyTorch's xavier_uniform_. Scales and running variances are 1, the rest is 0.
 
     Args:
         name: Canonical name; only its last part is looked at.
         shape: Shape of the parameter; (outputs, inputs, ...) for a weight.
-        number: Position in the net's state: each parameter has a stream of its own, so a head of
-            another size changes no other draw.
+        number: Position in the net's state: each parameter has its own random stream, so a head
+            of another size changes no other draw.
         seed: Seed of the net.
     """
     kind = name.rsplit('.', 1)[-1]
@@ -46,7 +46,7 @@ def initial_state(
     Args:
         arch: Name of the architecture, for the error.
         shapes: Canonical name -> shape of every parameter and running statistic. The streams go
-            by the sorted names, so the order in which a framework lists them is of no account.
+            by the sorted names, so the order in which a framework lists them does not matter.
         seed: Seed of the draw.
 
     Raises:

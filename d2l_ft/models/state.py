@@ -15,10 +15,10 @@ State = dict[str, NDArray[np.float32]]
 def check_state(
     state: Mapping[str, NDArray[np.float32]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Check that a state has just the names and shapes of a net.
+    """Check that a state has exactly the names and shapes of a net.
 
     Raises:
-        ModelError: The first name that is missing, unknown or of another shape.
+        ModelError: A name is missing, unknown or has another shape; it names the first.
     """
     for name in shapes:
         if name not in state:
@@ -30,13 +30,13 @@ def check_state(
             )
     for name in state:
         if name not in shapes:
-            raise ModelError(f'the state has {name!r}, which the net has not')
+            raise ModelError(f'the state has {name!r}, which the net does not have')
 
 
-def unusable(state: Mapping[str, NDArray[np.float32]]) -> str:
-    """Return what in a state no net can compute with, or nothing: one text, that names it.
+def find_problem(state: Mapping[str, NDArray[np.float32]]) -> str:
+    """Return why no net can compute with a state, as a text that names the first array, or ''.
 
-    That is what is not finite, and a running variance below 0, whose root is not a number.
+    Reasons are values that are not finite, and running variances below 0, which have no root.
     """
     for name, array in state.items():
         if not np.isfinite(array).all():

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from d2l_ft.errors import OptionError
 
 LARGEST = 3.4e38
-"""The largest rate or decay: what float32 holds."""
+"""The largest rate or decay: MXNet takes both as float32."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What SGD needs to know.
+    """The hyper-parameters of SGD.
 
     Attributes:
         learning_rate: Rate of the body, per step.
@@ -37,6 +37,7 @@ class Recipe:
     reduction: str = 'mean'
 
     def __post_init__(self) -> None:
+        # the rate of the head can overflow although both factors are in range
         most = f'at most {LARGEST:g}'
         checks = {
             f'`learning_rate` must be above 0 and {most}': 0 < self.learning_rate <= LARGEST,
@@ -47,7 +48,7 @@ class Recipe:
             "`reduction` must be 'mean' or 'sum'": self.reduction in ('mean', 'sum'),
         }
         for text, good in checks.items():
-            if not good:  # also for not-a-number, which fails each comparison
+            if not good:  # not-a-number is refused too, as it fails every comparison
                 raise OptionError(f'{text}: {self}')
 
     @property
@@ -75,11 +76,11 @@ class Recipe:
 
 
 REDUCTIONS = ('mean', 'sum', 'book')
-"""Of what a step takes the gradient; 'book' is what the tab of the book takes."""
+"""How a step reduces the loss over the batch; 'book' is as the tab of the book does."""
 
 
 def check_reduction(reduction: str) -> None:
-    """Refuse what no step knows.
+    """Check the name of a reduction.
 
     Raises:
         OptionError: It is none of ``REDUCTIONS``.
@@ -89,19 +90,19 @@ def check_reduction(reduction: str) -> None:
 
 
 FINE_TUNED = Recipe(learning_rate=0.01)
-"""The neutral recipe of the fine-tuned net: the chapter's MXNet tab, in both frameworks."""
+"""The default recipe of the fine-tuned net, in both frameworks: that of the chapter's MXNet tab."""
 
 SCRATCH = Recipe(learning_rate=0.1, head_lr_mult=1.0)
-"""The neutral recipe of the twin that is trained from scratch: the chapter's MXNet tab."""
+"""The default recipe of the from-scratch baseline: that of the chapter's MXNet tab."""
 
 SOURCE = Recipe(learning_rate=0.006, head_lr_mult=1.0, weight_decay=5e-4, momentum=0.9)
+"""The recipe of the source model of the built-in sample."""
 
 SOURCE_BATCH_SIZE, SOURCE_EPOCHS = 32, 10
-"""How the source model of the built-in sample is trained: chosen to finish within three minutes
-on two cores."""
+"""Likewise; chosen so that pre-training takes at most three minutes on two cores."""
 
 SCRATCH_LR_FACTOR = SCRATCH.learning_rate / FINE_TUNED.learning_rate
-"""The twin's rate is this many times the fine-tuned net's, if a user changes the latter."""
+"""If a user changes the fine-tuned net's rate, the baseline's rate is this many times as large."""
 
 AS_PRINTED = {
     'mxnet': {'fine-tuned': FINE_TUNED, 'scratch': SCRATCH},
@@ -110,7 +111,8 @@ AS_PRINTED = {
         'scratch': Recipe(learning_rate=5e-4, head_lr_mult=1.0, reduction='sum'),
     },
 }
-"""Each tab of the book to the letter; the PyTorch tab sums the loss over the batch."""
+"""The recipes exactly as each tab of the book prints them; the PyTorch tab sums the loss over the
+batch."""
 
 
 def as_printed(backend: str, net: str = 'fine-tuned') -> Recipe:

@@ -1,18 +1,18 @@
-"""How the learning rate goes on over a training."""
+"""Learning rate schedules: how the rate changes during a run."""
 
 import math
 
 from d2l_ft.errors import OptionError
 
 
-def scheduled(schedule: str, rate: float, done: float) -> float:
-    """Return the rate at a moment of a training.
+def scheduled_rate(schedule: str, rate: float, done: float) -> float:
+    """Return the learning rate at a point of a run.
 
     Args:
         schedule: 'constant', or 'cosine': half a cosine from the rate to 0 (Loshchilov and Hutter
             2017, equation 5 without restarts).
         rate: The rate at the beginning.
-        done: Share of the training that is done, in [0, 1].
+        done: Share of the steps that are done, in [0, 1].
 
     Raises:
         OptionError: There is no such schedule.

@@ -226,7 +226,7 @@ def epsilon_of_another_library(context: Context) -> Iterator[Context]:
     """Give BatchNorm the epsilon 1e-3."""
 
     def change(net: Any) -> None:
-        for norm in context.probe.norms(net):
+        for norm in context.probe.batch_norms(net):
             if hasattr(norm, 'eps'):
                 norm.eps = 1e-3
             else:
@@ -301,7 +301,7 @@ def statistics_of_the_other_meaning(context: Context) -> Iterator[Context]:
     """Take BatchNorm's momentum for the share of the new statistics, or the other way round."""
 
     def change(net: Any) -> None:
-        for norm in context.probe.norms(net):
+        for norm in context.probe.batch_norms(net):
             if hasattr(norm, 'momentum'):
                 norm.momentum = 1 - norm.momentum
             else:

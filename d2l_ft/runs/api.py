@@ -17,7 +17,7 @@ from d2l_ft.runs.directory import Run
 from d2l_ft.runs.job import train
 from d2l_ft.runs.results import classify, evaluate_run, load_net
 from d2l_ft.runs.settings import Settings
-from d2l_ft.system.console import listed, say, warn
+from d2l_ft.system.console import list_names, say, warn
 from d2l_ft.system.signals import Stopped
 from d2l_ft.training.evaluation import Evaluation
 from d2l_ft.training.metrics import EpochMetrics
@@ -73,7 +73,9 @@ class FineTuned:
 
     def __repr__(self) -> str:
         config = self._run.config
-        return f'<run {self.path}: {config.arch}, {config.data}, classes {listed(config.classes)}>'
+        return (
+            f'<run {self.path}: {config.arch}, {config.data}, classes {list_names(config.classes)}>'
+        )
 
     @property
     def path(self) -> Path:

@@ -18,11 +18,11 @@ from typing import Any
 from tqdm import tqdm
 
 from d2l_ft.data.datasets import DataSet
-from d2l_ft.data.validation_cache import YOUNG, mark
+from d2l_ft.data.validation_cache import YOUNG, fingerprint
 from d2l_ft.errors import CheckpointError, DataError
 from d2l_ft.runs.directory import CONTENTS
 from d2l_ft.storage.atomic import read_file, write_atomic
-from d2l_ft.storage.typed_json import typed
+from d2l_ft.storage.typed_json import convert
 from d2l_ft.system.hardware import usable_cores
 
 LARGEST = 1 << 32
@@ -37,7 +37,7 @@ class Kept:
         name: Path within the data set, with '/'.
         label: Index of the class.
         digest: SHA-256 of the file's bytes.
-        seen: ``mark`` of the file; empty where it could still have changed unnoticed.
+        seen: ``fingerprint`` of the file; empty where it could still have changed unnoticed.
     """
 
     name: str
@@ -71,7 +71,7 @@ def digest(path: str) -> str:
 def look(path: str) -> str:
     """Return what the system tells of a file; nothing of one that cannot be asked."""
     try:
-        return mark(os.stat(path))
+        return fingerprint(os.stat(path))
     except OSError:
         return ''
 
@@ -80,7 +80,7 @@ def settled(seen: str, now: int) -> bool:
     """Tell whether the next change of a file would show in its times.
 
     Args:
-        seen: Its ``mark``.
+        seen: Its ``fingerprint``.
         now: When it was looked at, in nanoseconds.
     """
     times = [int(each) for each in seen.split()[1:3]]
@@ -153,10 +153,10 @@ def _kept(values: Any) -> Kept:
         raise ValueError('no list of four')
     name, label, hashed, seen = values
     return Kept(
-        typed(name, str, 'name'),
-        typed(label, int, 'label'),
-        typed(hashed, str, 'digest'),
-        typed(seen, str, 'seen'),
+        convert(name, str, 'name'),
+        convert(label, int, 'label'),
+        convert(hashed, str, 'digest'),
+        convert(seen, str, 'seen'),
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from d2l_ft.errors import CheckpointError, D2LFTError, StorageError, TrainingDiverged
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from d2l_ft.models.state import unusable
+from d2l_ft.models.state import find_problem
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft.runs.fields import Option, check_classes, check_fields
 from d2l_ft.runs.settings import NETS, Settings, declared
@@ -34,7 +34,7 @@ from d2l_ft.storage.atomic import (
     remove_leftovers,
     write_atomic,
 )
-from d2l_ft.storage.locks import lock_file, locked
+from d2l_ft.storage.locks import hold_lock, lock_file
 from d2l_ft.storage.typed_json import from_json
 from d2l_ft.system.console import visible, warn
 from d2l_ft.training.metrics import EpochMetrics, Position
@@ -135,7 +135,7 @@ def claimed(path: Path, *, resume: bool) -> Iterator[None]:
         go_on = ', or go on with its run: `resume=True`' if config.exists() else ''
         raise CheckpointError(f'{path} is not empty: name another with `out`{go_on}')
     check_writable(path)
-    with locked(config):
+    with hold_lock(config):
         try:
             remove_leftovers(path)
             remove_leftovers(path / 'checkpoints')
@@ -274,7 +274,7 @@ class Run:
                 checkpoint = load_checkpoint(path)
                 position = from_json(Position, checkpoint.meta.get('position'))
                 check_position(position)
-                if problem := unusable(checkpoint.model) or unusable(checkpoint.trainer):
+                if problem := find_problem(checkpoint.model) or find_problem(checkpoint.trainer):
                     raise ValueError(problem)
                 return checkpoint, position
             except CheckpointError as error:

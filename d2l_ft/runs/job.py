@@ -22,7 +22,7 @@ from d2l_ft.errors import (
 )
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State
-from d2l_ft.optim.schedules import scheduled
+from d2l_ft.optim.schedules import scheduled_rate
 from d2l_ft.report.figures import save_curves
 from d2l_ft.report.live import LiveCurves
 from d2l_ft.report.page import write_report
@@ -188,7 +188,7 @@ class Job:
 
         def rate(epoch: int, step: int) -> float:
             done = (epoch * steps + step) / (optim.num_epochs * steps)
-            return scheduled(optim.schedule, recipe.learning_rate, done)
+            return scheduled_rate(optim.schedule, recipe.learning_rate, done)
 
         training = Trainer(
             backend,

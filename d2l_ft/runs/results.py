@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from d2l_ft.backend.protocol import Backend, Placed
-from d2l_ft.data.datasets import images_to_test, load_data
+from d2l_ft.data.datasets import load_data, load_test_images
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError
 from d2l_ft.runs.directory import Run
-from d2l_ft.system.console import listed, listed_only
+from d2l_ft.system.console import list_difference, list_names
 from d2l_ft.training.evaluation import Evaluation, evaluate_samples, predict
 
 
@@ -54,13 +54,13 @@ def evaluate_run(
         )
         part, which = dataset.test, f'the test part of {dataset.name}'
     else:
-        part, which = images_to_test(data, bar=bar, skip_bad=skip_bad)
+        part, which = load_test_images(data, bar=bar, skip_bad=skip_bad)
         if which == f'all of {settings.data.data}':
             which += ', also what the run was trained on'
     if set(part.classes) - set(classes):
         raise CheckpointError(
             f'{part.root} has classes that {run.path} does not know: '
-            f'{listed_only(part.classes, classes)}; it was trained for {listed(classes)}'
+            f'{list_difference(part.classes, classes)}; it was trained for {list_names(classes)}'
         )
     labels = [classes.index(name) for name in part.classes]
     samples = [Sample(each.path, labels[each.label]) for each in part.samples]

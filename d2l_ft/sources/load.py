@@ -1,4 +1,4 @@
-"""Source models: pre-trained by us on the sample's source task, from a zoo, or from a file."""
+"""Source models: pre-trained here on the sample's source task, from a zoo, or from a file."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from d2l_ft.backend.protocol import Backend
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.models.architectures import architecture
-from d2l_ft.models.state import State, unusable
+from d2l_ft.models.state import State, find_problem
 from d2l_ft.sources.pretrain import sample_source
 from d2l_ft.sources.weights import read_weights
 from d2l_ft.sources.zoo import imagenet_file
@@ -29,14 +29,14 @@ def load_source(
             weights), or a file: .safetensors with canonical names, .pth or .pt of torchvision's
             net, .params of Gluon's.
         arch: Architecture.
-        backend: The framework that pre-trains, if that is needed, as ``get_backend`` takes it.
-        devices: Where it pre-trains, as ``train_ch13`` takes them.
+        backend: The framework that pre-trains if necessary, as ``get_backend`` takes it.
+        devices: The devices for that, as ``train_ch13`` takes them.
         bar: Whether to show progress.
 
     Raises:
-        DataError: The download failed or is not what it should be.
+        DataError: The download failed or has the wrong hash.
         OptionError: There is no such source.
-        ModelError: It is of another net, or not finite.
+        ModelError: It is of another net, or has values that are not finite.
         CheckpointError: The file is damaged.
         BackendNotInstalled: The file needs a framework that is not installed.
 
@@ -57,7 +57,7 @@ def load_source(
     if not path.is_file():
         raise OptionError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     state = read_weights(path, arch)
-    if problem := unusable(state):
+    if problem := find_problem(state):
         raise ModelError(f'{problem} in {path}: give other weights')
     return state
 
@@ -89,6 +89,7 @@ def pretrained_net(arch: str, source: str = 'sample', backend: Backend | str | N
             f'{source} has no output layer of {arch}, which is needed here: '
             'd2l.load_source reads the rest, to fine-tune from'
         )
+    # with as many outputs as the source, so that set_state sets all of it
     net = chosen.build_net(arch, len(weight))
     chosen.set_state(chosen.place(net), state)
     return net

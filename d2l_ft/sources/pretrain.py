@@ -1,4 +1,4 @@
-"""Pre-train the source model of the built-in sample, in a process of its own."""
+"""Pre-train the source model of the built-in sample, in a separate process."""
 
 import signal
 import subprocess
@@ -14,24 +14,31 @@ from d2l_ft.data.synthetic import tasks as sample
 from d2l_ft.errors import D2LFTError, ModelError
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.optim.recipe import SOURCE, SOURCE_BATCH_SIZE, SOURCE_EPOCHS
-from d2l_ft.optim.schedules import scheduled
+from d2l_ft.optim.schedules import scheduled_rate
 from d2l_ft.storage.atomic import remove_leftovers
 from d2l_ft.storage.cache import cache_dir
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 from d2l_ft.system.console import safe_streams, say, tell, warn
-from d2l_ft.system.signals import ENDING, Stopped, end_with_parent, exit_code, handled, stop
+from d2l_ft.system.signals import (
+    TERMINATION_SIGNALS,
+    Stopped,
+    end_with_parent,
+    exit_code,
+    handle_signals,
+    stop,
+)
 from d2l_ft.training.callbacks import LogLines, ProgressBar
 from d2l_ft.training.metrics import accuracy
 from d2l_ft.training.trainer import Trainer
 
 FAILED = 'failed: '
-"""What begins the line in which the process that pre-trains tells its error."""
+"""Begins the line with which the pre-training process reports an error to its parent."""
 
 
 def source_path(arch: str) -> Path:
-    """Return where the sample's source model of an architecture is cached.
+    """Return the path of the sample's source model of an architecture in the cache.
 
-    One file serves both frameworks, whichever wrote it.
+    Both frameworks use the same file, whichever wrote it.
     """
     return cache_dir() / 'models' / f'sample-v{sample.VERSION}-{arch}-{SAMPLE_SIZE}px.safetensors'
 
@@ -39,32 +46,32 @@ def source_path(arch: str) -> Path:
 def sample_source(
     arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = True
 ) -> Checkpoint:
-    """Return the model that was pre-trained on the sample's source task; train it at first use.
+    """Return the model that is pre-trained on the sample's source task; train it at first use.
 
     Raises:
-        ModelError: The training failed; the line of its error.
+        ModelError: Pre-training failed; with the message of that error.
     """
     path = source_path(arch)
     if not path.is_file():
-        with locked(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
-            if not path.is_file():
+        with hold_lock(path, lambda: warn(f'another process pre-trains {arch}; waiting for it')):
+            if not path.is_file():  # another process may have written it meanwhile
                 remove_leftovers(path.parent, f'.{path.name}.*')
-                pretrain_apart(arch, backend.NAME, devices, bar=bar)
+                pretrain_in_subprocess(arch, backend.NAME, devices, bar=bar)
     return load_checkpoint(path)
 
 
-def pretrain_apart(arch: str, backend: str, devices: str, *, bar: bool) -> None:
-    """Pre-train in a process of its own and write the model into the cache.
+def pretrain_in_subprocess(arch: str, backend: str, devices: str, *, bar: bool) -> None:
+    """Pre-train in a separate process and write the model into the cache.
 
-    In this process it would leave the framework's generators elsewhere (MXNet's state cannot be
-    kept), and what the caller draws next would depend on whether the cache was warm.
+    In this process it would change the state of the framework's random generators (MXNet's cannot
+    be saved), and the caller's next draws would depend on whether the model was in the cache.
 
     Raises:
-        ModelError: The training failed; the line of its error.
+        ModelError: Pre-training failed; with the message of that error.
     """
     words = [arch, backend, devices, '' if bar else 'quiet']
     command = [sys.executable, '-m', 'd2l_ft.sources.pretrain', *words]
-    # its input is a pipe, whose end tells it that this process has died
+    # Run it; its input is a pipe, which ends when this process dies
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors='replace'
     ) as child:
@@ -74,8 +81,10 @@ def pretrain_apart(arch: str, backend: str, devices: str, *, bar: bool) -> None:
                     raise ModelError(line.removeprefix(FAILED).strip())
                 tell(line.rstrip())
         except BaseException:
-            child.terminate()  # the signal may have met this process alone
+            child.terminate()  # a signal may have been sent to this process only
             raise
+
+    # Report how it ended
     if child.returncode < 0:
         raise ModelError(
             f'the process that pre-trains {arch} was killed by signal {-child.returncode} '
@@ -84,18 +93,19 @@ def pretrain_apart(arch: str, backend: str, devices: str, *, bar: bool) -> None:
     if child.returncode:
         raise ModelError(
             f'the process that pre-trains {arch} ended with code {child.returncode}: '
-            'what it printed tells why'
+            'its output above tells why'
         )
 
 
 def pretrain(arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = True) -> Checkpoint:
     """Train an architecture from scratch on the sample's source task.
 
-    The rate falls along half a cosine, epoch by epoch.
+    The learning rate follows half a cosine, epoch by epoch.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; nothing is kept.
     """
+    # Data, net and trainer
     tell(f'pre-training {arch} on the source task of the sample (once; it is cached)')
     train, test = load_folders(sample_source_folder(bar=bar))
     data = DataSet('sample-source', train, test, SAMPLE_SIZE, area=SAMPLE_AREA)
@@ -103,6 +113,8 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = 
     net = backend.build_net(arch, len(data.classes))
     placed = backend.place(net, backend.devices(devices))
     trainer = backend.build_trainer(placed, SOURCE)
+
+    # Train
     training = Trainer(
         backend,
         placed,
@@ -112,40 +124,42 @@ def pretrain(arch: str, backend: Backend, devices: str = 'auto', *, bar: bool = 
         SOURCE_EPOCHS,
         name=f'source {arch}',
         seed=0,
-        rate=lambda epoch, _: scheduled('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
+        rate=lambda epoch, _: scheduled_rate('cosine', SOURCE.learning_rate, epoch / SOURCE_EPOCHS),
         callbacks=[ProgressBar(), LogLines(tell)] if bar else [],
     )
     training.fit()
     if training.interrupted:
         raise Stopped(training.interrupted)
-    reached = accuracy(backend.evaluate(placed, test_iter))
-    tell(f'source model: accuracy {reached:.3f} on {len(data.classes)} classes')
+
+    # Test, and return the model
+    test_accuracy = accuracy(backend.evaluate(placed, test_iter))
+    tell(f'source model: accuracy {test_accuracy:.3f} on {len(data.classes)} classes')
     meta = {
         'arch': arch,
         'classes': data.classes,
         'image_size': SAMPLE_SIZE,
         'trained_with': backend.NAME,
-        'test_acc': reached,
+        'test_acc': test_accuracy,
     }
     return Checkpoint(backend.get_state(placed), meta=meta)
 
 
 def stop_once(number: int, frame: FrameType | None) -> None:
-    """Stop on the first signal, and leave the others aside until all is tidied up.
+    """Stop on the first signal and ignore further ones, so that cleaning up is not interrupted.
 
-    The parent's word, the end of its pipe and Ctrl-C in a terminal may come together.
+    The parent's SIGTERM, the end of its pipe and Ctrl-C in a terminal may come together.
     """
-    for each in ENDING:
+    for each in TERMINATION_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     stop(number, frame)
 
 
 def main() -> None:
-    """Be the process of ``pretrain_apart``."""
+    """Run as the process of ``pretrain_in_subprocess``."""
     arch, backend, devices, quiet = sys.argv[1:]
     end_with_parent()
     try:
-        with handled(stop_once), safe_streams():
+        with handle_signals(stop_once), safe_streams():
             checkpoint = pretrain(arch, get_backend(backend), devices, bar=not quiet)
             save_checkpoint(source_path(arch), checkpoint)
     except D2LFTError as error:

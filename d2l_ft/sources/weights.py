@@ -11,13 +11,13 @@ from d2l_ft.models.state import State
 
 
 def read_weights(path: Path, arch: str, *, verified: bool = False) -> State:
-    """Return the canonical state in a weights file; no code in it is run.
+    """Return the canonical state in a weights file; code in it is never run.
 
     Args:
         path: .safetensors with canonical names, .params of Gluon's net, .pth or .pt of
             torchvision's.
         arch: Architecture.
-        verified: Whether the file's hash was found to be its publisher's.
+        verified: Whether the file has the hash that its publisher lists.
 
     Raises:
         ModelError: The file is damaged, of another net, or of an unknown kind.

@@ -30,9 +30,9 @@ IMAGENET: dict[str, dict[str, Any]] = {
         'squeezenet1_1': ('squeezenet1.1', '33ba0f93753c83d86e1eb397f38a667eaf2e9376'),
     },
 }
-"""ImageNet weights as torchvision 0.27 and GluonCV 0.10 list them. torchvision's file names hold
-the first digits of the SHA-256, which is whole here where several projects have published it;
-Gluon's hash is the SHA-1 of the .params file in the archive."""
+"""ImageNet weights as torchvision 0.27 and GluonCV 0.10 list them. torchvision's file names have
+the first digits of the SHA-256; it is complete here if several projects have published it. Gluon's
+hash is the SHA-1 of the .params file in the archive."""
 
 INSTEAD = 'give your weights,  `source=FILE` , or train from scratch,  `source=none`'
 

@@ -1,8 +1,9 @@
-"""Unpack zip and tar archives that nobody vouches for: nothing is written outside the target.
+"""Unpack untrusted zip and tar archives: nothing is written outside the target folder.
 
-Refused: links, devices and other special entries, paths that are absolute, climb, have a drive
-letter or differ in letter case alone, names that occur twice, a file where another entry needs a
-folder, passwords, and archives that grow without measure. Of a refused archive nothing is kept.
+Refused are: links, devices and other special entries; paths that are absolute, leave the target
+with ``..``, have a drive letter or differ only in letter case; names that occur twice; a file where
+another entry needs a folder; passwords; and decompression bombs. Nothing of a refused archive is
+kept.
 """
 
 import gzip
@@ -25,34 +26,37 @@ from d2l_ft.storage.atomic import new_directory
 from d2l_ft.system.console import visible
 
 LARGEST = 20 * 2**30
-"""Bytes an archive may unpack to."""
+"""Most bytes that an archive may unpack to; as many as a download may have."""
 
 GROWTH, GRACE = 100, 64 * 2**20
-"""An archive may unpack to so many times its size and so many bytes more. Pictures hardly shrink;
-what grows more is a bomb (deflate reaches 1000)."""
+"""An archive may unpack to GROWTH times its size plus GRACE bytes. Images hardly compress, so one
+that grows more is a decompression bomb (deflate reaches 1000 times)."""
 
 MOST_ENTRIES = 2_000_000
+"""ImageNet has 1.3 million files; each entry takes memory for ``Rules``, however small the file."""
 
 CHUNK = 1 << 20
+"""Bytes that are copied at a time."""
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The compression methods of ordinary zip files."""
 
 
 class Refused(Exception):
-    """Why an archive is not unpacked."""
+    """The archive is not unpacked; the text says why."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in an archive: its parts of a path, its size in bytes, what opens it."""
+    """A file in an archive: the parts of its path, its size in bytes, the library's own entry."""
 
     parts: tuple[str, ...]
     size: int
-    own: Any
+    info: Any
 
 
 class Rules:
-    """What is known of an archive's entries so far; ``admit`` refuses what does not go with it."""
+    """The entries of an archive so far; ``admit`` refuses one that conflicts with them."""
 
     def __init__(self, archive: Path) -> None:
         self.limit = min(LARGEST, archive.stat().st_size * GROWTH + GRACE)
@@ -64,8 +68,9 @@ class Rules:
         """Return the parts of an entry's path.
 
         Raises:
-            Refused: The entry is not to be unpacked.
+            Refused: The entry must not be unpacked.
         """
+        # how much there is
         self.entries += 1
         self.total += size
         if size < 0 or self.total > self.limit or self.entries > MOST_ENTRIES:
@@ -73,23 +78,29 @@ class Rules:
         parts = _parts(name)
         if not (parts or folder):
             raise Refused('an entry has no name')
+
+        # where it goes: macOS and Windows take names that differ in case or accents for one file
         key = tuple(unicodedata.normalize('NFC', part).casefold() for part in parts)
         for depth in range(1, len(parts) + folder):
             before = self.folders.setdefault(key[:depth], parts[:depth])
             if key[:depth] in self.files:
                 raise Refused(f'{name!r} needs a folder where there is a file')
             if before != parts[:depth]:
-                raise Refused(f'{name!r} and {"/".join(before)!r} differ in letter case alone')
+                raise Refused(f'{name!r} and {"/".join(before)!r} differ only in letter case')
         if not folder:
             if key in self.files or key in self.folders:
-                raise Refused(f'{name!r} occurs twice, or differs in letter case alone')
+                raise Refused(f'{name!r} occurs twice, or differs only in letter case')
             self.files.add(key)
         return parts
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a path that stays below where it is put."""
-    path = PurePosixPath(name.replace('\\', '/'))
+    """Return the parts of a relative path.
+
+    Raises:
+        Refused: It could leave the folder into which it is unpacked.
+    """
+    path = PurePosixPath(name.replace('\\', '/'))  # Windows takes both as separators
     parts = path.parts
     if path.is_absolute() or '..' in parts or ':' in name:
         raise Refused(f'{name!r} points outside of the folder')
@@ -102,10 +113,14 @@ def extract(archive: Path, target: Path) -> Path:
     """Unpack a .zip, .tar or .tar.gz archive into a new folder, all or nothing.
 
     Raises:
-        DataError: The archive is damaged, of another kind, or not to be trusted.
+        DataError: The archive is damaged, of another format, or refused.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    with explained(archive), opened(archive) as (entries, opener), new_directory(target) as folder:
+    with (
+        explain_errors(archive),
+        open_archive(archive) as (entries, opener),
+        new_directory(target) as folder,
+    ):
         for entry in tqdm(
             entries, desc=visible(f'unpack {archive.name}'), unit='file', disable=None
         ):
@@ -117,13 +132,13 @@ def extract(archive: Path, target: Path) -> Path:
 
 
 def extract_only_member(archive: Path, target: Path) -> None:
-    """Write the only file of a zip archive to a path where there is nothing yet.
+    """Write the only file of an archive to a path that does not exist yet.
 
     Raises:
-        DataError: It is damaged, not to be trusted, or has another number of files.
+        DataError: It is damaged or refused, or does not have exactly one file.
     """
-    with explained(archive), opened(archive) as (listed, opener):
-        entries = list(listed)
+    with explain_errors(archive), open_archive(archive) as (files, opener):
+        entries = list(files)
         if len(entries) != 1:
             raise Refused(f'it has {len(entries)} files instead of one')
         with opener(entries[0]) as source, target.open('xb') as stream:
@@ -131,8 +146,8 @@ def extract_only_member(archive: Path, target: Path) -> None:
 
 
 @contextmanager
-def explained(archive: Path) -> Iterator[None]:
-    """Turn what readers raise on an archive into one line about it."""
+def explain_errors(archive: Path) -> Iterator[None]:
+    """Turn the exceptions of the archive readers into one DataError that names the archive."""
     try:
         yield
     except Refused as error:
@@ -153,13 +168,13 @@ DAMAGE = (
     ValueError,
     OverflowError,
 )
-"""What the readers of the standard library raise on damaged archives and on passwords."""
+"""What the standard library's readers raise on damaged archives and on passwords."""
 
 
 def _copy(source: IO[bytes], stream: IO[bytes], size: int) -> None:
-    """Copy a file of this size, and not a byte more."""
+    """Copy a file, which must have exactly this size."""
     left = size
-    while chunk := source.read(min(CHUNK, left + 1)):
+    while chunk := source.read(min(CHUNK, left + 1)):  # one more byte shows that it is longer
         left -= len(chunk)
         if left < 0:
             raise Refused('a file is longer than the archive says')
@@ -169,22 +184,25 @@ def _copy(source: IO[bytes], stream: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def opened(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
-    """Yield an archive's files, each checked when it is reached, and what opens one."""
+def open_archive(archive: Path) -> Iterator[tuple[Iterator[Entry], Any]]:
+    """Yield (entries, opener): the files of an archive, and a function that opens one of them.
+
+    The entries of a zip archive are all checked first; those of a tar archive as they come.
+    """
     with archive.open('rb') as stream:
-        start = stream.read(4)
+        start = stream.read(4)  # its first bytes tell the format, whatever its name is
         stream.seek(0)
         if start[:2] == b'PK':
             with zipfile.ZipFile(stream) as zipped:
                 entries = list(_zip_entries(archive, zipped))
-                yield iter(entries), lambda entry: zipped.open(entry.own)
+                yield iter(entries), lambda entry: zipped.open(entry.info)
             return
-        packed = start[:2] == b'\x1f\x8b'
+        compressed = start[:2] == b'\x1f\x8b'
         with (
-            gzip.GzipFile(fileobj=stream) if packed else nullcontext(stream) as plain,
+            gzip.GzipFile(fileobj=stream) if compressed else nullcontext(stream) as plain,
             tarfile.open(fileobj=Portions(plain), mode='r:') as tape,
         ):
-            yield _tar_entries(archive, tape), lambda entry: tape.extractfile(entry.own)
+            yield _tar_entries(archive, tape), lambda entry: tape.extractfile(entry.info)
 
 
 def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
@@ -195,7 +213,7 @@ def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise Refused(f'{info.filename!r} is a link or a device')
         if info.compress_type not in METHODS:
-            raise Refused(f'{info.filename!r} is packed in a way that is not supported')
+            raise Refused(f'{info.filename!r} is compressed in a way that is not supported')
         if info.flag_bits & 1:
             raise Refused(f'{info.filename!r} needs a password')
         folder = info.filename.endswith('/')  # is_dir fails on an empty name
@@ -205,10 +223,10 @@ def _zip_entries(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Entry]:
 
 
 def _tar_entries(archive: Path, tape: tarfile.TarFile) -> Iterator[Entry]:
-    """Yield the files of a tar archive as they come; to look ahead would be to unpack it twice."""
+    """Yield the files of a tar archive as they come: to list them first is to unpack it twice."""
     rules = Rules(archive)
     while (info := tape.next()) is not None:
-        # or it would keep every header; typeshed does not know the attribute
+        # else it keeps every header in memory; typeshed does not know the attribute
         tape.members.clear()  # type: ignore[attr-defined]
         if not (info.isreg() or info.isdir()) or info.issparse():
             raise Refused(f'{info.name!r} is a link or a device')
@@ -218,7 +236,7 @@ def _tar_entries(archive: Path, tape: tarfile.TarFile) -> Iterator[Entry]:
 
 
 class Portions(io.RawIOBase):
-    """A stream that is never read in one large piece, as tarfile does with a header's text."""
+    """A stream that refuses large reads: tarfile reads a header's text at the size it claims."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -227,13 +245,13 @@ class Portions(io.RawIOBase):
         """Return bytes.
 
         Raises:
-            Refused: Very many are asked for.
+            Refused: The header of an entry asks for too many, or the gzip data are damaged.
         """
         if size < 0 or size > 2 * CHUNK:
-            raise Refused('it has a header without measure')
+            raise Refused('it has a header of excessive size')
         try:
             data: bytes = self.stream.read(size)
-        except OSError as error:  # also gzip's own
+        except OSError as error:  # gzip's BadGzipFile is one too
             raise Refused(f'it is damaged ({error})') from error
         return data
 

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and find the cache."""
+"""Write files and folders atomically: whole or not at all."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ from pathlib import Path
 from d2l_ft.errors import StorageError
 
 LEFTOVER = re.compile(r'\..+\.(jsonl?|png|html|safetensors)\.[a-z0-9_]{8}')
-"""Names of temporary files: a hidden one for the file that it was to become."""
+"""Names of temporary files: a dot, the name of the file to write, and mkstemp's eight letters."""
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # asked for below
+    fcntl = None  # type: ignore[assignment]  # the callers check for None
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a power cut, meets the old content or the new.
+    """Write a file so that after any interruption it has the old content or the new, never a mix.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
@@ -34,7 +34,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         with os.fdopen(handle, 'wb') as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fsync(stream.fileno())  # before the rename, or a power cut leaves an empty file
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets only the owner read
         os.replace(temporary, path)
         temporary = ''
@@ -47,24 +47,29 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_file(path: Path, most: int) -> str:
-    """Return the text of a regular file of so many bytes at most, without waiting.
+    """Return the text of a regular file.
+
+    Args:
+        path: The file. A pipe or a device is an error, it is not waited for.
+        most: Most bytes that it may have.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is a pipe or device, is larger, or is no UTF-8.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))  # a pipe would wait
+    # without O_NONBLOCK, opening a pipe waits for a writer
+    handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
     with open(handle, 'rb') as stream:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError('it is no regular file')
         if status.st_size > most:
             raise ValueError(f'it has {status.st_size} bytes')
-        return stream.read(status.st_size).decode()  # a buffer of that size is made at once
+        return stream.read(status.st_size).decode()  # no more, if the file grows meanwhile
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable, where the system can."""
+    """Make a rename in a folder durable, where the system supports it."""
     if hasattr(os, 'O_DIRECTORY'):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -74,11 +79,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, pattern: str = '.*') -> None:
-    """Remove what writers that were killed have left in a folder of ``write_atomic``'s files.
+    """Remove the temporary files that killed processes left in a folder.
 
     Args:
-        folder: Nobody else writes there now, at least not what the pattern names.
-        pattern: Of the names, as ``glob`` takes it.
+        folder: A folder in which no other process is writing a file that matches the pattern.
+        pattern: Glob pattern of the names.
     """
     for path in folder.glob(pattern):
         if is_leftover(path):
@@ -86,12 +91,12 @@ def remove_leftovers(folder: Path, pattern: str = '.*') -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Tell whether a file is what ``write_atomic`` would have renamed."""
+    """Tell whether a file has the name of a temporary file of ``write_atomic``."""
     return LEFTOVER.fullmatch(path.name) is not None
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and find out now whether files can be written there.
+    """Create a folder and check that files can be written there.
 
     Raises:
         StorageError: They cannot.
@@ -105,10 +110,10 @@ def check_writable(folder: Path) -> None:
 
 
 def describe(error: OSError, path: Path) -> str:
-    """Return one line for an operating system's error, with the next step."""
+    """Return one line about an error of the operating system, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f'no space left to write {path}: free some, then run the command again'
-    if isinstance(error, FileExistsError | NotADirectoryError):  # which name a part of the path
+    if isinstance(error, FileExistsError | NotADirectoryError):  # name the part that is a file
         for each in (path, *path.parents):
             if each.exists() and not each.is_dir():
                 return f'cannot write {path}: {each} is not a folder'
@@ -116,7 +121,7 @@ def describe(error: OSError, path: Path) -> str:
 
 
 def _umask() -> int:
-    """Return the process's mask for new files, which can only be read by setting it."""
+    """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -126,20 +131,20 @@ def _umask() -> int:
 def new_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling that becomes ``path`` if the block succeeds.
 
-    An existing ``path`` must be empty. On an error or Ctrl-C nothing is left behind; what a
-    process left that was killed is removed by the next one.
+    An existing ``path`` must be empty. On an error or Ctrl-C nothing is left behind; the leftover
+    of a process that was killed is removed by the next one.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
     temporary: Path | None = None
-    held = -1
+    handle = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_dead(path)
-        while held < 0:
+        while handle < 0:  # again if another process removed it before it was locked
             temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
-            held = hold(temporary)
+            handle = lock_temporary(temporary)
         assert temporary is not None
         os.chmod(temporary, 0o777 & ~_umask())
         yield temporary
@@ -151,16 +156,16 @@ def new_directory(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-        if held > 0:
-            os.close(held)
+        if handle > 0:
+            os.close(handle)
 
 
-def hold(folder: Path) -> int:
-    """Lock a new temporary folder as long as this process lives.
+def lock_temporary(folder: Path) -> int:
+    """Lock a new temporary folder, until the handle is closed or this process ends.
 
     Returns:
         A handle to close; 0 where the system has no such locks; -1 if ``remove_dead`` of another
-        process was faster and took the folder away.
+        process removed the folder before it was locked.
     """
     if fcntl is None:
         return 0
@@ -177,14 +182,14 @@ def hold(folder: Path) -> int:
 
 
 def remove_dead(path: Path) -> None:
-    """Remove the temporary folders of a folder whose processes have died: nobody holds them."""
+    """Remove the temporary folders of ``path`` whose processes have died: those without a lock."""
     if fcntl is None:
         return
     pattern = re.compile(rf'\.{re.escape(path.name)}\.[a-z0-9_]{{8}}')
     for each in path.parent.iterdir():
         if not pattern.fullmatch(each.name) or each.is_symlink() or not each.is_dir():
             continue
-        with suppress(OSError):  # it is held, or gone, or somebody else's
+        with suppress(OSError):  # it is locked, or gone, or belongs to another user
             handle = os.open(each, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

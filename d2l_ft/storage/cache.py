@@ -1,4 +1,4 @@
-"""The cache folder: where downloads, source models and features lie, and that it is private."""
+"""The cache folder for downloads, source models and features; it must be private."""
 
 import os
 import stat
@@ -13,22 +13,22 @@ HOME_VARIABLE = 'D2L_FT_HOME'
 
 
 def cache_dir() -> Path:
-    """Return the folder of downloads and source models, made if need be, for the user alone.
+    """Return the cache folder; it is created for the user alone if there is none.
 
-    What lies there is used again, so nobody else may be able to put something there.
+    Most of its files are used again without a check, so no other user may be able to write there.
 
     Raises:
         StorageError: Other users could write into it.
     """
     cache = cache_path()
-    with suppress(OSError):  # what is to be written there will tell
+    with suppress(OSError):  # the first write there reports it
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_private((cache, *_folders(cache)))
     return cache
 
 
 def cache_path() -> Path:
-    """Return where the cache is or would be: D2L_FT_HOME, or ~/.cache/d2l_ft."""
+    """Return the path of the cache, which need not exist: D2L_FT_HOME, or ~/.cache/d2l_ft."""
     if home := os.environ.get(HOME_VARIABLE, '').strip():
         return Path(home).expanduser()
     base = os.environ.get('XDG_CACHE_HOME', '').strip() or '~/.cache'
@@ -45,7 +45,7 @@ def check_private(folders: Iterable[Path]) -> None:
         return
     writable = []
     for folder in folders:
-        with suppress(OSError):  # there is none
+        with suppress(OSError):  # the folder does not exist
             status = folder.stat()
             if status.st_uid not in (0, os.getuid()):
                 raise StorageError(
@@ -70,12 +70,12 @@ def _folders(cache: Path) -> list[Path]:
 
 
 def cache_sizes() -> dict[str, int]:
-    """Return the bytes of each folder of the cache, by name; {} where there is none so far."""
+    """Return the bytes of each folder of the cache, by name; {} if there is no cache yet."""
     sizes: dict[str, int] = {}
     for folder in _folders(cache_path()):
         sizes[folder.name] = 0
         for place, _, names in os.walk(folder):
             for name in names:
-                with suppress(FileNotFoundError):  # a download that ends meanwhile renames it
+                with suppress(FileNotFoundError):  # a download that has just finished is renamed
                     sizes[folder.name] += os.lstat(os.path.join(place, name)).st_size
     return sizes

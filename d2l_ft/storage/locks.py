@@ -11,20 +11,21 @@ from d2l_ft.storage.atomic import describe
 
 
 def lock_file(path: Path) -> Path:
-    """Return the hidden file beside a file whose lock is that file's."""
+    """Return the lock file of a file: a hidden one beside it."""
     return path.with_name(f'.{path.name}.lock')
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock of a file; another process waits for it, and a killed one gives it up.
+def hold_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock of a file; other processes wait for it, and a killed one releases it.
 
     Args:
-        path: The file that is to be written; its lock is a hidden file beside it.
-        waiting: Called once if another process holds the lock. None raises instead.
+        path: The file to write; its lock is a hidden file beside it.
+        on_wait: Called once before waiting for another process. None does not wait, but raises.
 
     Raises:
-        StorageError: The folder cannot be written; or it is locked and is not to be waited for.
+        StorageError: The folder cannot be written; or another process holds the lock and
+            ``on_wait`` is None.
     """
     lock = FileLock(lock_file(path))
     try:
@@ -32,11 +33,11 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if waiting is None:
+            if on_wait is None:
                 raise StorageError(
                     f'another process is writing {path}: wait for it, or stop it'
                 ) from None
-            waiting()
+            on_wait()
             lock.acquire()
     except OSError as error:
         raise StorageError(describe(error, path)) from error

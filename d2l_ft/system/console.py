@@ -1,8 +1,8 @@
 """Lines for the user: above a progress bar instead of inside it, without control characters.
 
-Names of files and classes come from anywhere. One may hold a line break, or what gives a terminal
-orders, and need not be text at all; ``visible`` makes each of these a readable escape. ``quoted``
-and its like tell names apart.
+Names of files and classes can hold anything: a line break, a control sequence of a terminal, bytes
+that are no text. ``visible`` turns each of these into a readable escape; ``quote`` and
+``list_names`` show names so that two different ones never look the same.
 """
 
 import errno
@@ -19,10 +19,10 @@ from typing import Any
 from tqdm import tqdm
 
 SHOWN = 5
-"""Names of many that a line has."""
+"""How many names of a long list a line shows."""
 
 PLAIN = re.compile(r'[\w.+-]+( [\w.+-]+)*')
-"""Names that nothing else in a line can be taken for."""
+"""Names that need no quotes: nothing in them could be read as part of the sentence."""
 
 JOINERS = '\u200c\u200d'
 """Characters of the category Cf that words and emoji need."""
@@ -52,21 +52,22 @@ def say(*lines: object) -> None:
 
 
 def tell(text: str) -> None:
-    """Print what goes on; nothing in a notebook, whose output would vary by it."""
+    """Print progress; nothing in a notebook, whose stored output would then vary."""
     if 'ipykernel' not in sys.modules:
         say(text)
 
 
 def warn(text: str) -> None:
-    """Print to the error stream what the user should know."""
+    """Print a warning to the error stream."""
     tqdm.write(f'd2l-ft: {visible(text)}', file=sys.stderr)
 
 
 class OutputFailed(Exception):
-    """The standard output takes no more.
+    """The standard output cannot be written any more.
 
     Attributes:
-        code: Exit code: that of a process which SIGPIPE ended if the reader has gone, otherwise 1.
+        code: Exit code: 128 + SIGPIPE if the reader of a pipe is gone, as a shell reports it;
+            otherwise 1.
     """
 
     def __init__(self, number: int) -> None:
@@ -76,18 +77,18 @@ class OutputFailed(Exception):
 
 
 class Output:
-    """A text stream of the process whose troubles are known, and end the process or do not.
+    """A standard stream whose write errors end the process, or are ignored.
 
-    After the first trouble what is written is lost.
+    After the first error whatever is written is lost.
 
     Args:
         stream: The stream.
-        kept: Whether the process goes on.
-        trouble: Number of the error that each write has; 0 for none.
+        ignore_errors: Whether the process goes on after an error.
+        error_number: errno with which each write fails, for a stream that was closed; 0 if none.
     """
 
-    def __init__(self, stream: Any, *, kept: bool, trouble: int = 0) -> None:
-        self.stream, self.kept, self.trouble = stream, kept, trouble
+    def __init__(self, stream: Any, *, ignore_errors: bool, error_number: int = 0) -> None:
+        self.stream, self.ignore_errors, self.error_number = stream, ignore_errors, error_number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -96,14 +97,14 @@ class Output:
         """Write a text.
 
         Raises:
-            OutputFailed: It cannot be written, and the process is to end.
+            OutputFailed: It cannot be written, and errors are not ignored.
         """
-        if text != '':  # which click writes to find out what it has before it
+        if text != '':  # click writes '' to find out whether the stream takes text or bytes
             self._try(self.stream.write, text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what waits.
+        """Flush the stream.
 
         Raises:
             OutputFailed: As ``write``.
@@ -112,28 +113,29 @@ class Output:
 
     def _try(self, action: Any, *arguments: str) -> None:
         """Do something with the stream."""
-        number = self.trouble if arguments else 0
+        number = self.error_number if arguments else 0
         try:
             action(*arguments)
         except OSError as error:
             number = error.errno or errno.EIO
-            null = os.open(os.devnull, os.O_RDWR)  # where what waits in buffers goes at the exit
+            # the buffer is still full: without this Python would fail again when it exits
+            null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, self.stream.fileno())
             os.close(null)
-        if number and not self.kept:
-            self.kept = True
+        if number and not self.ignore_errors:
+            self.ignore_errors = True
             raise OutputFailed(number)
 
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Have a command write to its streams whatever they are: closed, full, or of few characters."""
+    """Make the standard streams safe to write: closed, full, or with an encoding like ASCII."""
     former = sys.stdin, sys.stdout, sys.stderr
     closed = []
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # else the next file that is opened would be the stream
+        except OSError:  # closed: the next file that is opened would get its number
             os.open(os.devnull, os.O_RDWR)
             closed.append(number)
     if sys.stdin is None:
@@ -142,53 +144,56 @@ def safe_streams() -> Iterator[None]:
         stream = getattr(sys, name)
         if stream is None:
             stream = open(number, 'w', closefd=False)  # noqa: SIM115
-        if isinstance(stream, Output):  # of a command around this one
+        if isinstance(stream, Output):  # already safe: a command calls another one
             continue
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')
-        trouble = errno.EBADF if number in closed else 0
-        setattr(sys, name, Output(stream, kept=name == 'stderr', trouble=trouble))
+        failure = errno.EBADF if number in closed else 0
+        setattr(sys, name, Output(stream, ignore_errors=name == 'stderr', error_number=failure))
     try:
         yield
     finally:
         sys.stdin, sys.stdout, sys.stderr = former
 
 
-def keep_going() -> None:
-    """Have no trouble with the standard output end this process."""
+def ignore_output_errors() -> None:
+    """Let the process go on when the standard output cannot be written any more."""
     if isinstance(sys.stdout, Output):
-        sys.stdout.kept = True
+        sys.stdout.ignore_errors = True
 
 
-def look(name: str) -> str:
-    """Return what names that look the same have in common: accents composed, one kind of space."""
+def appearance(name: str) -> str:
+    """Return a name as a reader sees it: accents composed, one kind of space."""
     return ' '.join(unicodedata.normalize('NFC', name).split())
 
 
-def quoted(name: str) -> str:
-    """Return a name in quotes, with escapes where it does not show what it is."""
-    return repr(name) if name == look(name) and name.isprintable() else ascii(name)
+def quote(name: str) -> str:
+    """Return a name in quotes, with escapes if its look would hide a character."""
+    return repr(name) if name == appearance(name) and name.isprintable() else ascii(name)
 
 
-def unquoted(name: str) -> str:
-    """Return a name as it is if nothing in it can be taken for something else, else ``quoted``."""
-    return name if PLAIN.fullmatch(name) and name == look(name) else quoted(name)
+def quote_if_needed(name: str) -> str:
+    """Return a name without quotes if it is ``PLAIN``, otherwise ``quote`` it."""
+    return name if PLAIN.fullmatch(name) and name == appearance(name) else quote(name)
 
 
-def listed(names: Iterable[str], others: Iterable[str] = ()) -> str:
-    """Return the first few of some names, quoted, and how many more there are; or 'none'.
+def list_names(names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return the first ``SHOWN`` names, quoted, and how many more there are; or 'none'.
 
-    Names that look the same as another, of these or the others, are told apart by escapes.
+    Args:
+        names: The names.
+        others: Names that the same message shows. A name that looks like another one, of these or
+            of those, is shown with escapes.
     """
     every = list(names)
     if not every:
         return 'none'
-    alike = Counter(map(look, {*every, *others}))
-    text = ', '.join(ascii(n) if alike[look(n)] > 1 else quoted(n) for n in every[:SHOWN])
+    alike = Counter(map(appearance, {*every, *others}))
+    text = ', '.join(ascii(n) if alike[appearance(n)] > 1 else quote(n) for n in every[:SHOWN])
     return text + (f' and {len(every) - SHOWN} more' if len(every) > SHOWN else '')
 
 
-def listed_only(names: Iterable[str], others: Iterable[str]) -> str:
-    """Return ``listed`` of the names that are not among the others."""
+def list_difference(names: Iterable[str], others: Iterable[str]) -> str:
+    """Return ``list_names`` of those names that are not in ``others``."""
     these, those = set(names), set(others)
-    return listed(sorted(these - those), those)
+    return list_names(sorted(these - those), those)

@@ -1,6 +1,6 @@
 """The signals that ask a process to end: Ctrl-C, docker stop, a batch system, a closed terminal.
 
-One that the process was started to ignore, as nohup does with SIGHUP, stays ignored.
+A signal that the process was started to ignore, as nohup does with SIGHUP, stays ignored.
 """
 
 import os
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-ENDING = tuple(
+TERMINATION_SIGNALS = tuple(
     getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)
 )
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the process to end; whatever stops on Ctrl-C stops on it.
+    """A signal asks the process to end; code that handles Ctrl-C handles it too.
 
     Attributes:
-        number: Of the signal.
+        number: The number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -34,17 +34,17 @@ def exit_code(error: BaseException | None) -> int:
 
 
 def stop_line(error: BaseException | None) -> str:
-    """Return what is said of a ``KeyboardInterrupt``."""
+    """Return the line that reports a ``KeyboardInterrupt``."""
     number = getattr(error, 'number', signal.SIGINT)
     return 'interrupted' if number == signal.SIGINT else f'ended by {signal.Signals(number).name}'
 
 
 @contextmanager
-def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Give ``ENDING``'s signals to a handler; outside the main thread they stay as they are."""
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give the ``TERMINATION_SIGNALS`` to a handler; only in the main thread, as Python demands."""
     former = {}
     if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
+        for number in TERMINATION_SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 former[number] = signal.signal(number, handler)
     try:
@@ -55,36 +55,39 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Raise ``Stopped``; within an import, end the process.
+    """Raise ``Stopped``; during an import, end the process instead.
 
-    What is imported may take the exception for a fault of its own: NumPy and OpenCV report an
-    installation that is broken.
+    A package that is being imported may catch the exception and blame itself: NumPy and OpenCV
+    would report a broken installation.
     """
     error = Stopped(number)
     while frame is not None:
         if frame.f_code.co_filename.startswith('<frozen importlib'):
             with suppress(OSError):
+                # directly, as _exit flushes no stream
                 os.write(2, f'd2l-ft: {stop_line(error)}\n'.encode())
             os._exit(exit_code(error))
         frame = frame.f_back
     raise error
 
 
-def be_worker() -> None:
-    """Have a worker process leave Ctrl-C, which a terminal sends to it too, to its parent.
+def set_worker_signals() -> None:
+    """Let a worker process ignore Ctrl-C, and end on the other signals.
 
-    What the parent does on the other signals is not for the worker: it ends.
+    A terminal sends Ctrl-C to all processes; the parent decides what it means. A forked worker has
+    the parent's handlers of the other signals, which are not meant for it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in ENDING[1:]:
+    for number in TERMINATION_SIGNALS[1:]:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:
-    """End this process, as by SIGTERM, when its parent has: then its standard input is at its end.
+    """End this process, as by SIGTERM, when its parent has ended.
 
-    The parent gives it a pipe there, and holds the other end.
+    The parent gives it a pipe as its standard input and holds the other end, so the input ends
+    when the parent does, however it died.
     """
 
     def wait() -> None:

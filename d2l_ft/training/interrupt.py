@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from d2l_ft.system.signals import Stopped, handled
+from d2l_ft.system.signals import Stopped, handle_signals
 
 
 class Interrupt:
@@ -22,7 +22,7 @@ class Interrupt:
         self.asked = 0
 
     def __enter__(self) -> 'Interrupt':
-        self._handled = handled(self._on_signal)
+        self._handled = handle_signals(self._on_signal)
         self._handled.__enter__()
         return self
 

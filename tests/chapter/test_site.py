@@ -15,7 +15,7 @@ from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.site import build_site
 from d2l_ft.cli.main import main
 from d2l_ft.errors import ChapterError, StorageError
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +224,7 @@ def test_pages_are_replaced_again_and_again_and_old_ones_go(tmp_path):
 
 def test_two_builds_into_one_folder_do_not_meet(tmp_path):
     write_book(tmp_path)
-    with locked(tmp_path / 'out/html'), pytest.raises(StorageError, match='another process'):
+    with hold_lock(tmp_path / 'out/html'), pytest.raises(StorageError, match='another process'):
         build_site(Book(tmp_path), tmp_path / 'out', {})
     build_site(Book(tmp_path), tmp_path / 'out', {})
 

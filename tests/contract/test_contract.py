@@ -24,7 +24,7 @@ RECIPE = Recipe(0.01, momentum=0.9)
 def functions():
     """Return the functions of the Protocol."""
     return {
-        name: each for name, each in vars(Backend).items()
+        name: each for name, each in inspect.getmembers(Backend)
         if inspect.isfunction(each) and not name.startswith('_')
     }  # fmt: skip
 

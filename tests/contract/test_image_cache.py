@@ -56,7 +56,7 @@ def test_batches_do_not_depend_on_the_cache(backend, folder, pipeline, room, mon
     if room == 40_000:
         assert 0 < kept < 20
     assert len(decoded) == 3 * 20 - 2 * kept
-    assert cache.used <= room
+    assert cache.used_bytes <= room
 
 
 def test_a_kept_image_cannot_be_changed(folder):
@@ -102,7 +102,7 @@ def test_workers_keep_what_fits(framework, folder):
     for found, wanted in zip(arrays(loader, 0), first, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert 0 < len(cache) < 20
-    assert cache.used <= 40_000
+    assert cache.used_bytes <= 40_000
 
 
 def image(number):
@@ -142,12 +142,12 @@ def test_a_tiny_image_and_a_full_cache():
     tiny = np.full((1, 1, 3), 7, np.uint8)
     for number in range(5):
         np.testing.assert_array_equal(cache.get(f'{number}', lambda: tiny), tiny)
-    assert (len(cache), cache.used) == (2, 2048)
+    assert (len(cache), cache.used_bytes) == (2, 2048)
 
 
 def test_a_cache_that_is_sent_has_no_room(folder):
     cache = pickle.loads(pickle.dumps(ImageCache(1 << 20)))
-    assert cache.room == len(cache) == cache.used == 0
+    assert cache.room == len(cache) == cache.used_bytes == 0
     path = load_folders(folder)[0].samples[0].path
     assert Pipeline(SIZE).crop(path, cache=cache).shape == (SIZE, SIZE, 3)
 
@@ -173,7 +173,7 @@ def test_standardised_on_a_device_is_bit_equal(framework, pipeline):
     crops = np.stack([ramp, ramp[::-1], np.roll(ramp, 7)], axis=-1).reshape(2, 8, 16, 3)
     batch, _ = framework.to_batch(crops, np.zeros(2, np.int32))
     (device,) = framework.devices('cpu')
-    found = array(sys.modules[f'{framework.__name__}.data'].look_up(pipeline, device)(batch))
+    found = array(sys.modules[f'{framework.__name__}.data'].make_lookup(pipeline, device)(batch))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found.view(np.uint32), pipeline.to_float(crops).view(np.uint32))
 

@@ -57,12 +57,12 @@ def test_own_transforms_of_any_picture_are_within_the_limits(probe, file):
     @given(pictures, st.integers(0, 5))
     def run(image, index):
         Image.fromarray(image).save(file)
-        assert np.array_equal(probe.decoded(str(file)), image)
+        assert np.array_equal(probe.decode(str(file)), image)
         pipeline = Pipeline(SIZE, train=True)
         box, flip = pipeline.draw(*image.shape[:2], 0, index)
         for stack in probe.STACKS:
-            train = probe.transformed(str(file), box, flip=flip, size=SIZE, stack=stack)
-            test = probe.tested(str(file), SIDE, SIZE, stack)
+            train = probe.train_transform(str(file), box, flip=flip, size=SIZE, stack=stack)
+            test = probe.eval_transform(str(file), SIDE, SIZE, stack)
             for part, own in (('train', train), ('test', test)):
                 found, _ = pixels.distances(own['crop'], image, pipeline, index, part, stack)
                 assert pixels.check('pixels', 'own', f'{part}-{stack}', found).ok

@@ -76,7 +76,7 @@ def log_draws(path):
     from d2l_ft.runs import job
 
     log = open(path, 'a', buffering=1)  # noqa: SIM115  (lives as long as the process)
-    draw, scheduled = Pipeline.draw, job.scheduled
+    draw, scheduled = Pipeline.draw, job.scheduled_rate
 
     def draw_logged(self, height, width, epoch, index):
         drawn = draw(self, height, width, epoch, index)
@@ -88,7 +88,7 @@ def log_draws(path):
         log.write(f'rate {rate!r}\n')
         return rate
 
-    Pipeline.draw, job.scheduled = draw_logged, scheduled_logged
+    Pipeline.draw, job.scheduled_rate = draw_logged, scheduled_logged
 
 
 def main():
@@ -98,7 +98,7 @@ def main():
     from d2l_ft.data import validation_cache
 
     # written only once the images are old enough, which would shift the numbers of what follows
-    validation_cache.Checked.save = lambda *_, **options: None
+    validation_cache.CheckedImages.save = lambda *_, **options: None
     if log != '-':
         log_draws(log)
     with Faults('' if operation == 'none' else operation, kind, int(number)):

@@ -208,7 +208,7 @@ def test_a_loss_that_is_no_number(framework, tmp_path, figure):
     out = tmp_path / 'leaps'
     leap = (
         'from d2l_ft.runs import job\n'
-        'job.scheduled = lambda name, rate, done: rate if done < 0.5 else 1e30\n'
+        'job.scheduled_rate = lambda name, rate, done: rate if done < 0.5 else 1e30\n'
     )
     line = fails(*options, '--lr', 1e-5, '--epochs', 2, '--schedule', 'cosine', '--out', out,
                  before=leap)  # fmt: skip

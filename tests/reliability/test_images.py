@@ -23,7 +23,13 @@ from d2l_ft.data.folder_layout import load_folders
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.opencv import cv2
 from d2l_ft.data.transforms import decode, pixels
-from d2l_ft.data.validation import ODD, bad_images, inspect_image, inspect_images, without_bad
+from d2l_ft.data.validation import (
+    ODD,
+    drop_bad_images,
+    find_bad_images,
+    inspect_image,
+    inspect_images,
+)
 from d2l_ft.errors import DataError
 from d2l_ft.runs.directory import LEFT_OUT, Run
 
@@ -150,7 +156,7 @@ def zoo(tmp_path):
 
 def test_every_bad_image_is_found(zoo, figure):
     train, _ = load_folders(zoo)
-    lines = bad_images(train.samples, bar=False)
+    lines = find_bad_images(train.samples, bar=False)
     found = {Path(line.split()[0]).name for line in lines}
     assert found == set(BAD)
     (line,) = [each for each in lines if 'bomb.png' in each]
@@ -280,7 +286,7 @@ def test_a_class_without_a_good_image_is_refused(tmp_path):
         path.write_bytes(b'')
     _, test = load_folders(root)
     with pytest.raises(DataError, match="class 'dark'"):
-        without_bad(test, bar=False)
+        drop_bad_images(test, bar=False)
 
 
 @pytest.mark.parametrize('side', [60_000, 30_000, 13_000])
@@ -292,7 +298,7 @@ def test_a_bomb_does_not_exhaust_memory(side, tmp_path, figure):
         'import resource, sys\n'
         'from d2l_ft.data.transforms import decode\n'
         'from d2l_ft.errors import DataError\n'
-        'from d2l_ft.data.validation import bad_images\n'
+        'from d2l_ft.data.validation import find_bad_images\n'
         'from d2l_ft.data.image_folder import Sample\n'
         'from d2l_ft.data import validation\n'
         'validation.usable_cores = lambda: 8\n'
@@ -300,7 +306,7 @@ def test_a_bomb_does_not_exhaust_memory(side, tmp_path, figure):
         'limit = pages * resource.getpagesize() + (3 << 29)\n'
         'resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n'
         'paths = [f"{sys.argv[1]}/{number}.png" for number in range(8)]\n'
-        'bad = bad_images([Sample(path, 0) for path in paths], bar=False)\n'
+        'bad = find_bad_images([Sample(path, 0) for path in paths], bar=False)\n'
         'assert len(bad) == 8 and not any("Memory" in line for line in bad), bad\n'
         'try:\n'
         '    decode(paths[0])\n'

@@ -248,8 +248,8 @@ def test_a_schedule_fixes_the_epochs_of_a_resume(scene_of):
 
 
 def test_the_cosine_ends_at_nothing():
-    from d2l_ft.optim.schedules import scheduled
+    from d2l_ft.optim.schedules import scheduled_rate
 
-    rates = [scheduled('cosine', 2.0, done) for done in (0, 0.5, 1)]
+    rates = [scheduled_rate('cosine', 2.0, done) for done in (0, 0.5, 1)]
     assert np.allclose(rates, [2, 1, 0], atol=1e-15)
-    assert scheduled('constant', 2.0, 0.7) == 2
+    assert scheduled_rate('constant', 2.0, 0.7) == 2

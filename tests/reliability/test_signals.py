@@ -138,13 +138,13 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
     if moment == 'import':  # as soon as the command hears signals
         before = (
             'from contextlib import contextmanager\nfrom pathlib import Path\n'
-            'from d2l_ft.system import signals\nkept = signals.handled\n'
+            'from d2l_ft.system import signals\nkept = signals.handle_signals\n'
             '@contextmanager\n'
             'def handled(handler):\n'
             '    with kept(handler):\n'
             f'        Path({str(out) + ".here"!r}).touch()\n'
             '        yield\n'
-            'signals.handled = handled\n'
+            'signals.handle_signals = handled\n'
         )
     if moment in ('data check', 'test', 'writing'):  # it tells where it is, and takes its time
         place = {

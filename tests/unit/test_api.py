@@ -17,7 +17,7 @@ from conftest import make_folder
 from safetensors.numpy import save_file
 
 import d2l_ft as d2l
-from d2l_ft.backend.devices import chosen_devices
+from d2l_ft.backend.devices import resolve_devices
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.data.hub import DATA_HUB
 from d2l_ft.data.synthetic import tasks
@@ -273,7 +273,7 @@ def test_what_cannot_be_done_is_told_by_the_name_of_the_argument(place):
 @pytest.mark.slow
 def test_devices_may_be_text_or_a_sequence_everywhere(framework, folder):
     two = framework.devices('cpu:2')
-    assert chosen_devices(framework, 'cpu:2') == chosen_devices(framework, tuple(two)) == two
+    assert resolve_devices(framework, 'cpu:2') == resolve_devices(framework, tuple(two)) == two
     options = {'num_epochs': 1, 'data': str(folder), 'image_size': 48, 'quiet': True}
     losses = []
     for devices in ('cpu:2', two):

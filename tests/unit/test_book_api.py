@@ -5,7 +5,7 @@ import pytest
 
 import d2l_ft as d2l
 from d2l_ft.backend.registry import get_backend
-from d2l_ft.book_api import MEAN, SUM, reduction_of, step_of
+from d2l_ft.book_api import MEAN, SUM, describe_step, reduction_of
 from d2l_ft.errors import OptionError
 from d2l_ft.optim.recipe import Recipe, as_printed
 
@@ -107,12 +107,12 @@ def test_the_printed_recipe_is_the_readers_trainer(framework):
 
 
 def test_what_is_said_of_a_step(framework):
-    book = step_of(framework, users_loss(framework), 'book')
+    book = describe_step(framework, users_loss(framework), 'book')
     assert book.startswith(MEAN if framework.NAME == 'mxnet' else SUM)
-    assert step_of(framework, None, 'mean') == MEAN
-    assert step_of(framework, None, 'sum') == SUM
+    assert describe_step(framework, None, 'mean') == MEAN
+    assert describe_step(framework, None, 'sum') == SUM
     if framework.NAME == 'pytorch':
-        assert step_of(framework, users_loss(framework, 'mean'), 'book').startswith(MEAN)
+        assert describe_step(framework, users_loss(framework, 'mean'), 'book').startswith(MEAN)
 
 
 def test_an_unknown_reduction_is_refused(framework):

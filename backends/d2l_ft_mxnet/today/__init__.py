@@ -4,15 +4,15 @@
 
 or, without a change to a script,  ``python -m d2l_ft_mxnet.today script.py [args]``.
 
-What stops MXNet is names: NumPy has removed some twenty that it uses, and CPython 3.12 the module
-``distutils``. They are given to the modules of MXNet and GluonCV alone: in these, ``import numpy``
-gives a view of NumPy that has the names too. NumPy itself is not touched, so no other package
-sees them. In a few of these modules a line is read in today's words (``SOURCES``). GluonCV also
-takes PyTorch 2 for an error; it is told that there is no PyTorch, as its MXNet side does not need
-it.
+MXNet fails because names are missing: NumPy has removed about twenty that it uses, and CPython 3.12
+the module ``distutils``. Only the modules of MXNet and GluonCV get them: there, ``import numpy``
+returns a view of NumPy that has these names too. NumPy itself is not changed, so no other package
+sees them. In a few of these modules some code is replaced (``SOURCES``). GluonCV also raises an
+error if PyTorch 2 is installed; it is told that there is no PyTorch, which its MXNet side does not
+need.
 
-Where nothing is missing, nothing is done. This file needs the standard library alone, so it may be
-copied beside a script. docs/mxnet-today.md has what was tried.
+If nothing is missing, nothing is changed. This file needs only the standard library, so it may be
+copied to the folder of a script. docs/mxnet-today.md lists what was tested.
 """
 
 import builtins
@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from typing import Any
 
 PACKAGES = ('mxnet', 'gluoncv')
-"""The packages that get the names."""
+"""The packages whose modules get the missing names."""
 
 GLUONCV_CHECK = 'gluoncv.check'
-"""Where GluonCV looks at the versions of the frameworks."""
+"""The module in which GluonCV checks the versions of the frameworks."""
 
 CONSTANTS: dict[str, Any] = {
     'Inf': float('inf'),
@@ -52,7 +52,7 @@ CONSTANTS: dict[str, Any] = {
 """Removed by NumPy 1.24 (the types) and 2.0 (the numbers)."""
 
 TYPES = {'complex_': 'complex128', 'float_': 'float64', 'string_': 'bytes_', 'unicode_': 'str_'}
-"""Removed by NumPy 2.0: name -> the name that is left."""
+"""Removed by NumPy 2.0: name -> its name today."""
 
 FUNCTIONS = {
     'alltrue': 'all',
@@ -63,7 +63,7 @@ FUNCTIONS = {
     'sometrue': 'any',
     'trapz': 'trapezoid',
 }
-"""Removed by NumPy 2.0 and later: name -> the function that is left."""
+"""Removed by NumPy 2.0 and later: name -> the function of today."""
 
 SOURCES = {
     # operators get their arguments as text; NumPy 2 writes (np.int64(3),) where 1 wrote (3,)
@@ -77,29 +77,30 @@ SOURCES = {
         "['__shape__'] = str(shape)": "['__shape__'] = plain_text(shape)",
         'attr[k] = str(v)': 'attr[k] = plain_text(v)',
     },
-    # the method was another name of tobytes until NumPy 2.3
+    # tostring was an alias of tobytes until NumPy 2.3
     'mxnet.recordio': {'.tostring()': '.tobytes()'},
-    # before NumPy 2, Python's 0.0 and a float32 made a float64: so MXNet adds up its metrics
+    # before NumPy 2, Python's 0.0 plus a float32 was a float64, which MXNet's metrics rely on
     'mxnet.metric': {
         'self.sum_metric = 0.0': 'self.sum_metric = numpy.float64(0)',
         'self.global_sum_metric = 0.0': 'self.global_sum_metric = numpy.float64(0)',
         'loss = 0.': 'loss = numpy.float64(0)',
     },
 }
-"""Module -> what its source says -> what it says in today's NumPy."""
+"""Module -> text of its source -> the text that replaces it."""
 
 FINANCIAL = ('fv', 'ipmt', 'irr', 'mirr', 'nper', 'npv', 'pmt', 'ppmt', 'pv', 'rate')
 """Removed by NumPy 1.20, which kept functions that raise an error until 2.0."""
 
 
 def removed_functions(numpy: Any) -> dict[str, Any]:
-    """Return name -> a function that does what NumPy's did.
+    """Return name -> a function that does what the one of NumPy did.
 
-    Each is a function of its own, as MXNet keeps a table by function: an alias would replace the
-    entry of the function that it stands for. As NumPy's own do, they let an array of another kind
-    answer itself.
+    Each is a new function, not an alias: MXNet has a table with functions as keys, in which an
+    alias would replace the entry of today's function. Like NumPy's functions they call
+    ``__array_function__`` of an array of another class.
     """
 
+    # How a function is made of one of today's
     def of_numpy(name: str, today: Any) -> Any:
         def function(*args: Any, **options: Any) -> Any:
             for each in (*args, *options.values()):
@@ -111,6 +112,7 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         function.__name__ = function.__qualname__ = name
         return function
 
+    # Functions that NumPy no longer has: MXNet only needs the names
     def financial(name: str) -> Any:
         def function(*_: Any, **__: Any) -> Any:
             raise RuntimeError(f'NumPy has no {name}() any more: use the package numpy-financial')
@@ -118,6 +120,7 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         function.__name__ = function.__qualname__ = name
         return function
 
+    # Functions that today's NumPy has under no name
     def asfarray(a: Any, dtype: Any = numpy.float64) -> Any:
         kind = numpy.dtype(dtype)
         return numpy.asarray(a, kind if numpy.issubdtype(kind, numpy.inexact) else numpy.float64)
@@ -137,7 +140,7 @@ def removed_functions(numpy: Any) -> dict[str, Any]:
         **{
             name: of_numpy(name, getattr(numpy, now))
             for name, now in FUNCTIONS.items()
-            if hasattr(numpy, now)  # trapezoid is of NumPy 2, which is where trapz is wanted
+            if hasattr(numpy, now)  # only NumPy 2 has trapezoid, and only there trapz is missing
         },
         **{name: financial(name) for name in FINANCIAL},
         **{each.__name__: of_numpy(each.__name__, each) for each in (asfarray, in1d, msort)},
@@ -166,7 +169,7 @@ def wrapping_array(numpy: Any) -> Any:
 
 
 class NumpyView(types.ModuleType):
-    """NumPy as MXNet knows it: whatever NumPy has, and the names that it has no more."""
+    """NumPy as MXNet expects it: all that NumPy has, and the names that were removed."""
 
     def __init__(self, numpy: Any, given: dict[str, Any]) -> None:
         super().__init__('numpy', numpy.__doc__)
@@ -181,7 +184,7 @@ class NumpyView(types.ModuleType):
 
 
 def missing_names(numpy: Any) -> dict[str, Any]:
-    """Return what NumPy lacks, or has in another meaning: name -> what MXNet shall find there."""
+    """Return name -> value for the names that NumPy lacks, or has with another meaning."""
     wanted = {
         **CONSTANTS,
         **{name: getattr(numpy, now) for name, now in TYPES.items()},
@@ -189,7 +192,7 @@ def missing_names(numpy: Any) -> dict[str, Any]:
         'compat': types.SimpleNamespace(basestring=str),
     }
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # a name that is only deprecated is there
+        warnings.simplefilter('ignore')  # looking up a deprecated name warns
         lacks = {name: each for name, each in wanted.items() if not hasattr(numpy, name)}
         if getattr(numpy, 'bool', bool) is not bool:
             lacks['bool'] = bool
@@ -198,13 +201,13 @@ def missing_names(numpy: Any) -> dict[str, Any]:
         tuples = types.SimpleNamespace(
             normalize_axis_tuple=numpy.lib.array_utils.normalize_axis_tuple
         )
-        lacks['core'] = types.SimpleNamespace(numeric=tuples)  # NumPy 2 warns of the name
+        lacks['core'] = types.SimpleNamespace(numeric=tuples)  # NumPy 2 warns when it is used
     return lacks
 
 
 @functools.total_ordering
 class Version:
-    """A version as ``distutils.version`` compared it, for versions that are numbers."""
+    """A version that compares as in ``distutils.version``, by its numbers."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -228,22 +231,22 @@ class Version:
 
 
 def distutils_version() -> types.ModuleType:
-    """Return the two classes of ``distutils.version`` that MXNet and GluonCV compare with."""
+    """Return a ``distutils.version`` with the two classes that MXNet and GluonCV use."""
     module = types.ModuleType('distutils.version')
     vars(module).update(LooseVersion=Version, StrictVersion=Version)
     return module
 
 
 def has_distutils() -> bool:
-    """Tell whether the module is there; setuptools may provide it."""
+    """Tell whether ``distutils`` can be imported; setuptools may provide it."""
     return importlib.util.find_spec('distutils') is not None
 
 
 def refuse_pytorch_2(theirs: Any) -> Any:
-    """Return GluonCV's check of PyTorch's version, with the error that GluonCV expects of it.
+    """Return GluonCV's check of PyTorch's version, but with the error that its callers expect.
 
-    Its callers do without PyTorch after an ImportError; its check raises RuntimeError. PyTorch is
-    not imported to know its version.
+    The check raises RuntimeError; its callers continue without PyTorch only after an ImportError.
+    The version is read without importing PyTorch.
     """
 
     def check(*args: Any, **options: Any) -> Any:
@@ -259,7 +262,7 @@ def refuse_pytorch_2(theirs: Any) -> Any:
 
 
 def plain_text(value: Any) -> str:
-    """Return ``str(value)`` as it was before NumPy 2, which writes its numbers with their type."""
+    """Return ``str(value)`` as before NumPy 2, which shows numbers in a tuple with their type."""
     text = str(value)
     if isinstance(value, str) or 'np.' not in text:
         return text
@@ -267,12 +270,12 @@ def plain_text(value: Any) -> str:
 
 
 class Loader(importlib.machinery.SourceFileLoader):
-    """Run a module of MXNet or GluonCV with an ``import`` of its own.
+    """Loads a module of MXNet or GluonCV with a special ``__import__``.
 
     Args:
-        name: Of the module.
-        path: Of its file.
-        names: The built-in names for it; None leaves them as they are.
+        name: Name of the module.
+        path: Path of its file.
+        names: Built-in names for it; None leaves Python's.
     """
 
     def __init__(self, name: str, path: str, names: dict[str, Any] | None) -> None:
@@ -280,11 +283,11 @@ class Loader(importlib.machinery.SourceFileLoader):
         self.names = names
 
     def get_code(self, fullname: str) -> types.CodeType | None:
-        """Return the module's code; what is changed is compiled anew and stored nowhere."""
+        """Return the module's code; changed code is compiled each time and never stored."""
         changes = SOURCES.get(fullname)
         if self.names is None or not changes:
             return super().get_code(fullname)
-        source = self.get_source(fullname) or ''  # a loader of files returns no None
+        source = self.get_source(fullname) or ''  # it is never None for a file
         for theirs, ours in changes.items():
             source = source.replace(theirs, ours)
         return compile(source, self.path, 'exec', dont_inherit=True)
@@ -292,7 +295,7 @@ class Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: types.ModuleType) -> None:
         """Run the module."""
         if self.names is not None:
-            vars(module)['__builtins__'] = self.names  # Python takes __import__ from there
+            vars(module)['__builtins__'] = self.names  # import statements get __import__ from it
         super().exec_module(module)
         if module.__name__ == GLUONCV_CHECK:
             check = vars(module)['_require_pytorch_version']
@@ -300,17 +303,17 @@ class Loader(importlib.machinery.SourceFileLoader):
 
 
 class Finder:
-    """Find the modules of MXNet and GluonCV, so that ``Loader`` runs those that need it."""
+    """Finds the modules of MXNet and GluonCV and lets ``Loader`` load those that need it."""
 
     @functools.cached_property
     def names(self) -> dict[str, Any] | None:
-        """The built-in names for these modules; None where nothing is missing."""
+        """The built-in names for these modules; None if nothing is missing."""
         return special_builtins() if what_is_missing() else None
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the spec of a module that needs it; None leaves it to the other finders."""
+        """Return the spec of a module that needs ``Loader``; None for all others."""
         if name.partition('.')[0] not in PACKAGES:
             return None
         if name != GLUONCV_CHECK and self.names is None:
@@ -322,7 +325,7 @@ class Finder:
 
 
 def special_builtins() -> dict[str, Any]:
-    """Return Python's built-in names, with the ``__import__`` that ``Loader`` gives to a module."""
+    """Return Python's built-in names, with an ``__import__`` that provides the missing names."""
     import numpy
 
     view = NumpyView(numpy, missing_names(numpy))
@@ -340,7 +343,7 @@ def special_builtins() -> dict[str, Any]:
 
 
 def what_is_missing() -> list[str]:
-    """Return what MXNet and GluonCV would look for here in vain, as dotted names."""
+    """Return the dotted names that MXNet and GluonCV need and this installation lacks."""
     import numpy
 
     lines = [] if has_distutils() else ['distutils.version']
@@ -348,10 +351,10 @@ def what_is_missing() -> list[str]:
 
 
 def prepare() -> None:
-    """Make the coming imports of MXNet and GluonCV find what they need; again does nothing.
+    """Make later imports of MXNet and GluonCV work; a second call does nothing.
 
-    An import that failed before, in a notebook say, leaves some of its modules behind: they are
-    forgotten, so that they get the names too.
+    If an earlier import has failed, in a notebook for example, some of its modules remain in
+    ``sys.modules``. They are removed, so that they are loaded again with the names.
     """
     if not any(isinstance(each, Finder) for each in sys.meta_path):
         sys.meta_path.insert(0, Finder())

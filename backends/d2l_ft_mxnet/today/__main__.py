@@ -2,7 +2,7 @@
 
 python -m d2l_ft_mxnet.today script.py [args]     run a script
 python -m d2l_ft_mxnet.today -m module [args]     run a module
-python -m d2l_ft_mxnet.today                      tell what MXNet would miss here
+python -m d2l_ft_mxnet.today                      show what MXNet lacks here
 """
 
 import builtins
@@ -20,11 +20,11 @@ from typing import Any
 from d2l_ft_mxnet.today import what_is_missing
 
 PACKAGE, RUN = 'd2l_ft_mxnet.today', 'D2L_FT_TODAY_RUN'
-"""This, and the variable that tells worker processes what was run."""
+"""This package, and the variable that tells worker processes which script is run."""
 
 
 def describe() -> str:
-    """Return what is installed here, and what MXNet would miss without this."""
+    """Return what is installed, and the names that MXNet would lack without this."""
     lines = [__doc__.strip(), '', f'here: Python {platform.python_version()}']
     for name in ('numpy', 'mxnet', 'gluoncv'):
         try:
@@ -37,10 +37,10 @@ def describe() -> str:
 
 
 def run(words: list[str], name: str) -> dict[str, Any]:
-    """Run a script or ``-m module`` under a name; return what it defines."""
+    """Run a script or ``-m module`` with a given ``__name__``; return its global names."""
     if words[0] == '-m':
         return runpy.run_module(words[1], run_name=name, alter_sys=name == '__main__')
-    # runpy.run_path would put the whole path into sys.argv
+    # not runpy.run_path, which changes sys.argv[0]
     module = types.ModuleType(name)
     vars(module).update(__file__=words[0], __builtins__=builtins)
     if name == '__main__':
@@ -50,9 +50,10 @@ def run(words: list[str], name: str) -> dict[str, Any]:
 
 
 def follow_to_workers(words: list[str]) -> None:
-    """Make processes that multiprocessing spawns come here first, as they import the script anew.
+    """Make processes that multiprocessing spawns import this package before the script.
 
-    They would import MXNet before anything of ours; forked ones have it already.
+    A spawned process imports the script again, which would import MXNet first; a forked one has
+    everything already.
     """
     os.environ[RUN] = json.dumps(words)
     theirs = multiprocessing.spawn.get_preparation_data
@@ -68,7 +69,7 @@ def follow_to_workers(words: list[str]) -> None:
 
 
 def main() -> None:
-    """Run what the command line names, as Python itself would."""
+    """Run the script or module of the command line, as Python itself would."""
     words = sys.argv[1:]
     if not words or words[0] in ('-h', '--help'):
         print(describe())

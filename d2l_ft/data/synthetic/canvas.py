@@ -14,7 +14,7 @@ Colour = tuple[float, float, float]
 
 
 def capsule(length: float, width: float, bend: float = 0.0) -> Points:
-    """Return a rod with round ends; ``bend`` lifts its ends by so much."""
+    """Return a rod with round ends, which ``bend`` lifts."""
     x = length / 2 - width / 2
     ends = np.linspace(-math.pi / 2, math.pi / 2, 9)
     right = np.stack([x + width / 2 * np.cos(ends), width / 2 * np.sin(ends)], axis=1)
@@ -41,7 +41,7 @@ def zigzag(length: float, height: float, turns: int) -> Points:
 
 
 class Canvas:
-    """A picture being drawn.
+    """An image that is being drawn.
 
     Args:
         height: Pixels.
@@ -60,13 +60,13 @@ class Canvas:
         height, width = self.image.shape[:2]
         self.scale = scale * min(height, width)
         cosine, sine = math.cos(angle), math.sin(angle)
-        squash = self.rng.uniform(0.75, 1.0)  # seen from aside
+        squash = self.rng.uniform(0.75, 1.0)  # seen at an angle
         self.turn = np.array([[cosine, -sine * squash], [sine, cosine * squash]])
         shift = self.rng.uniform(-spread, spread, 2)
         self.centre = np.array([width * (0.5 + shift[0]), height * (0.5 + shift[1])])
 
     def pixels(self, points: Points) -> NDArray[np.int32]:
-        """Return points in sixteenths of a pixel, as OpenCV draws without jagged edges."""
+        """Return points in sixteenths of a pixel, for OpenCV to draw smooth edges (shift=4)."""
         moved = points @ self.turn.T * self.scale + self.centre
         return np.asarray(np.rint(moved * 16), dtype=np.int32)
 

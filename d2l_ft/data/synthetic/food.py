@@ -1,7 +1,7 @@
-"""Draw food: shapes with shading and texture, backgrounds, light. One picture a call.
+"""Draw food: shapes with shading and texture, backgrounds, light. Each function draws one thing.
 
-Shapes live in coordinates where the thing is about one unit long and lies along the x axis, y
-downwards; a ``Canvas`` turns, scales and shifts them into pixels.
+Its shapes have coordinates in which it is about one unit long and lies along the x axis, with y
+downwards; a ``Canvas`` rotates, scales and shifts them into pixels.
 """
 
 import math

@@ -1,9 +1,9 @@
 """The built-in data set: drawn hot dogs and other food, and a source task to pre-train on.
 
-The target task has two classes: hot dogs, and food of other kinds, many of which are easily taken
-for one: sausages without bread, bread without sausage, filled rolls, iced buns. The source task
-tells these other kinds apart, in other pictures. It has no hot dog, yet needs the same features:
-rods, bread, layers, wavy lines of sauce.
+The target task has two classes: hot dogs, and other food, much of which looks similar: sausages
+without bread, bread without sausage, filled rolls, iced buns. The source task is to distinguish
+these other kinds, in other images. It has no hot dog, but needs the same features: rods, bread,
+layers, wavy lines of sauce.
 """
 
 import zlib
@@ -20,7 +20,7 @@ from d2l_ft.errors import DataError
 from d2l_ft.storage.atomic import new_directory
 
 VERSION = 2
-"""Part of the names of what is cached; raise it whenever a drawing changes."""
+"""Part of the names of cached files; increase it whenever a drawing changes."""
 
 TARGET_CLASSES = ('hotdog', 'not-hotdog')
 
@@ -36,13 +36,14 @@ Example:
 """
 
 CLUTTER = ('leaf', 'egg', 'apple', 'cucumber', 'donut', 'carrot')
+"""Kinds of the small things that are drawn behind the food, in every class."""
 
 SIDES = (80, 180)
-"""Range of a picture's longer side, in pixels."""
+"""Range of an image's longer side, in pixels."""
 
 
 def draw(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one picture.
+    """Draw one image.
 
     Args:
         kind: A key of DRAWINGS, or 'not-hotdog' for one of SOURCE_CLASSES.
@@ -57,7 +58,7 @@ def draw(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     if kind == 'not-hotdog':
         kind = SOURCE_CLASSES[rng.integers(len(SOURCE_CLASSES))]
     if kind not in DRAWINGS:
-        raise DataError(f'nothing is named {kind!r}: choose one of {", ".join(DRAWINGS)}')
+        raise DataError(f'no drawing is named {kind!r}: choose one of {", ".join(DRAWINGS)}')
     side, ratio = rng.integers(SIDES[0], SIDES[1] + 1), rng.uniform(0.62, 1.0)
     height, width = (round(side * ratio), int(side))[:: rng.choice([-1, 1])]
     canvas = Canvas(height, width, rng)
@@ -82,10 +83,10 @@ def write_target(
 
     Args:
         directory: A new or empty folder; it appears when all is written.
-        seed: Seed of every picture; picture i does not depend on how many are written.
-        train: Pictures per class in train.
-        test: Pictures per class in test.
-        progress: Called with 1 after each picture.
+        seed: Seed of every image; image i does not depend on how many are written.
+        train: Images per class in train.
+        test: Images per class in test.
+        progress: Called with 1 after each image.
 
     Raises:
         DataError: The folder is not empty.
@@ -131,13 +132,13 @@ def _write(
 
 
 def picture_generator(seed: int, group: str, index: int) -> np.random.Generator:
-    """Return the generator of one picture."""
+    """Return the random generator of one image."""
     key = zlib.crc32(group.encode())
     return np.random.Generator(np.random.Philox(key=[seed, key], counter=[0, 0, 0, index]))
 
 
 def encode(image: NDArray[np.uint8], rng: np.random.Generator) -> bytes:
-    """Return an RGB picture as JPEG of a random quality."""
+    """Return an RGB image as a JPEG of a random quality."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))]
     good, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     assert good, 'OpenCV encodes every three-channel image'

@@ -35,7 +35,7 @@ def trace(context: Context) -> None:
     placed = context.net(arch, 2, 'float64', strict=False)
     trainer = backend.build_trainer(placed, recipe)
     with contextlib.redirect_stdout(io.StringIO()):
-        after = context.probe.book(start, arrays, recipe, EPOCHS)
+        after = context.probe.train_as_book(start, arrays, recipe, EPOCHS)
         train_ch13(
             placed.net,
             batches,

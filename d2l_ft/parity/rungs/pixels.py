@@ -42,7 +42,7 @@ def trace(context: Context) -> None:
     crops, floats = epochs(context, 0)
     context.save('pixels/epochs', {'crops': crops, 'floats': floats})
     context.save('pixels/workers', {'crops': epochs(context, WORKERS)[0]})
-    images = {f'{i:02d}': context.probe.decoded(each.path) for i, each in oracles(plan)}
+    images = {f'{i:02d}': context.probe.decode(each.path) for i, each in oracles(plan)}
     context.save('pixels/decoded', images)
     pipeline = Pipeline(plan.image_size, train=True, seed=plan.seed)
     side = round(plan.image_size * RESIZE_RATIO)
@@ -51,16 +51,16 @@ def trace(context: Context) -> None:
         for index, sample in oracles(plan):
             height, width = images[f'{index:02d}'].shape[:2]
             box, flip = pipeline.draw(height, width, 0, index)
-            own = context.probe.transformed(
+            own = context.probe.train_transform(
                 sample.path, box, flip=flip, size=plan.image_size, stack=stack
             )
-            test = context.probe.tested(sample.path, side, plan.image_size, stack)
+            test = context.probe.eval_transform(sample.path, side, plan.image_size, stack)
             found |= {f'train/{name}/{index:02d}': array for name, array in own.items()}
             found |= {f'test/{name}/{index:02d}': array for name, array in test.items()}
         context.save(f'pixels/own-{stack}', found)
     context.note('pixels/stacks', list(context.probe.STACKS))
     context.note('pixels/edges', context.probe.center_edges(SIDES, SIDES[0]))
-    boxes, flips = context.probe.own_draws(HEIGHT, WIDTH, DRAWS, plan.seed + 1)
+    boxes, flips = context.probe.draw_crops_and_flips(HEIGHT, WIDTH, DRAWS, plan.seed + 1)
     context.save('pixels/draws', {'boxes': boxes, 'flips': np.array(flips)})
 
 

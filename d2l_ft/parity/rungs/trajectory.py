@@ -41,7 +41,7 @@ def trace(context: Context) -> None:
             case = f'trajectory/{arch}-{classes}/{run}'
             dtype = 'float32' if run in ROUNDED else 'float64'
             placed = context.net(arch, classes, dtype, strict=run != 'stock')
-            other = context.probe.other_rounding() if run == 'float32-other' else nullcontext()
+            other = context.probe.round_differently() if run == 'float32-other' else nullcontext()
             with other:
                 follow(context, placed, arch, classes, run == 'short', case)
 

@@ -18,9 +18,9 @@ def test_two_processes_may_draw_the_same_data_set():
     def unwritable(path, progress):
         atomic.write_atomic(Path('/dev/null/disk'), b'')
 
-    assert datasets._drawn('x', slower, bar=False).is_dir()
+    assert datasets._draw_once('x', slower, bar=False).is_dir()
     with pytest.raises(D2LFTError, match='disk'):
-        datasets._drawn('y', unwritable, bar=False)
+        datasets._draw_once('y', unwritable, bar=False)
 
 
 def test_the_data_set_of_the_environment(folder, monkeypatch):

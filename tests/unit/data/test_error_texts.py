@@ -42,14 +42,13 @@ def test_a_folder_that_the_archive_has_not(tmp_path, monkeypatch):
 
 def test_more_memory_for_images_than_there_is():
     assert says(DataError, ImageCache, 1 << 62) == (
-        'the system does not grant 4398046511104 MiB to keep images in: ask for less '
-        '(`image_cache`)'
+        'the system refuses 4398046511104 MiB for the image cache: ask for less (`image_cache`)'
     )
 
 
 def test_a_picture_that_cannot_be_drawn():
     text = says(DataError, draw, 'bicycle', np.random.default_rng(0))
-    assert text.startswith("nothing is named 'bicycle': choose one of ")
+    assert text.startswith("no drawing is named 'bicycle': choose one of ")
 
 
 def test_pictures_are_drawn_into_no_folder_that_is_used(tmp_path):

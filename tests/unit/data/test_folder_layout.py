@@ -192,7 +192,7 @@ def test_pictures_with_another_suffix_are_counted(root):
     for suffix, count in (('.webp', 4), ('.BMP', 2), ('.heic', 1), ('.txt', 5)):
         pictures(root / 'cat', count, suffix)
     out = checked(root)
-    assert '7 of 13 pictures are not used' in out
+    assert '7 of 13 images are not used' in out
     for text in ('4 .webp', '2 .bmp', '1 .heic', '5 .txt'):
         assert text in out
     assert out.index('.heic') < out.index('skipped') < out.index('.txt'), 'text is no picture'
@@ -277,9 +277,9 @@ def test_the_same_picture_in_both_parts_or_in_two_classes_is_told(root):
     shutil.copy(root / 'train/dog/1.png', root / 'train/cat/same.png')
     for remembered in (False, True):
         first, second = datasets.load_data(str(root), bar=False).remarks
-        assert first.startswith(f'2 picture(s) {said[0]}'), remembered
+        assert first.startswith(f'2 image(s) {said[0]}'), remembered
         assert first.endswith('train/cat/0.png = ' + str(root / 'test/cat/copy.png, ...'))
-        assert second.startswith(f'1 picture(s) {said[1]}')
+        assert second.startswith(f'1 image(s) {said[1]}')
         assert first in checked(root)
         assert second in checked(root)
 

@@ -116,13 +116,19 @@ def test_a_changed_image_is_decoded_again(old, decoded, change):
 def test_each_mark_counts():
     """Also where the change of one of them cannot be brought about alone."""
     status = [0o100644, 7, 1, 1, 0, 0, 99, 1, 2, 3]
-    first = validation_cache.mark(os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 30}))
-    inode = validation_cache.mark(os.stat_result([0o100644, 8, *status[2:]],
+    first = validation_cache.fingerprint(
+        os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 30})
+    )
+    inode = validation_cache.fingerprint(os.stat_result([0o100644, 8, *status[2:]],
                                         {'st_mtime_ns': 20, 'st_ctime_ns': 30}))  # fmt: skip
-    size = validation_cache.mark(os.stat_result([*status[:6], 98, 1, 2, 3],
+    size = validation_cache.fingerprint(os.stat_result([*status[:6], 98, 1, 2, 3],
                                        {'st_mtime_ns': 20, 'st_ctime_ns': 30}))  # fmt: skip
-    modified = validation_cache.mark(os.stat_result(status, {'st_mtime_ns': 21, 'st_ctime_ns': 30}))
-    changed = validation_cache.mark(os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 31}))
+    modified = validation_cache.fingerprint(
+        os.stat_result(status, {'st_mtime_ns': 21, 'st_ctime_ns': 30})
+    )
+    changed = validation_cache.fingerprint(
+        os.stat_result(status, {'st_mtime_ns': 20, 'st_ctime_ns': 31})
+    )
     assert len({first, inode, size, modified, changed}) == 5
 
 
@@ -290,7 +296,7 @@ def test_two_processes_at_once(old, decoded):
         'from d2l_ft.data.datasets import load_data\n'
         'validation_cache.YOUNG = 0\n'
         'for _ in range(20):\n'
-        '    with validation_cache.remembered(sys.argv[1], anew=True):\n'
+        '    with validation_cache.open_checked(sys.argv[1], forget=True):\n'
         '        pass\n'  # forgets all
         '    load_data(sys.argv[1], bar=False)\n'
     )
@@ -323,7 +329,7 @@ def test_data_check_decodes_all_and_forgets(old, decoded):
     path = old / 'train/dark/03.jpg'
     path.write_bytes(path.read_bytes()[:300])
     held = json.loads(memory().read_bytes())
-    held['images']['train/dark/03.jpg'] = f'{validation_cache.mark(path.stat())} 0'
+    held['images']['train/dark/03.jpg'] = f'{validation_cache.fingerprint(path.stat())} 0'
     memory().write_text(json.dumps(held))
     load(old)  # as it must be, or the test proves nothing
     done = CliRunner().invoke(data_check, [str(old)])

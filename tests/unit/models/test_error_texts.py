@@ -68,7 +68,7 @@ def test_a_state_that_does_not_fit():
         "'a' is (1,) in the state, (2,) in the net"
     )
     assert says(ModelError, check_state, {'a': one}, {}) == (
-        "the state has 'a', which the net has not"
+        "the state has 'a', which the net does not have"
     )
     assert says(ModelError, merge_source, 'resnet18', {'conv1.weight': one}, {}) == (
         "the source is no resnet18: the state has no 'conv1.weight', which the net needs"

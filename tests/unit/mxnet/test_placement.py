@@ -139,7 +139,7 @@ def test_what_cannot_compute_in_bfloat16_is_told(monkeypatch):
     plain.initialize()
     for has, net, places, words in (
         (False, tiny(dtype='float32'), TWO, 'no instructions'),
-        (True, tiny(dtype='float32'), [mx.gpu(0)], 'CPUs alone'),
+        (True, tiny(dtype='float32'), [mx.gpu(0)], 'only on CPUs'),
         (True, tiny(dtype='float64'), TWO, 'float32 parameters'),
         (True, plain, TWO, 'HybridBlock'),
     ):

@@ -15,7 +15,7 @@ from d2l_ft_mxnet import probe
 from d2l_ft_mxnet.semantics import (
     convert,
     legacy_parameters,
-    made_in,
+    made_in_numpy,
     make_neutral,
     numpy_semantics,
     semantics,
@@ -181,7 +181,7 @@ def test_a_net_of_ours_runs_in_both_hybridized_or_not(arch, made):
         assert isinstance(outputs, mx.np.ndarray) is numpy
         assert np.abs(slope).max() > 0
         found.append((outputs.asnumpy(), loss.asnumpy(), slope))
-        assert made_in(net) is made
+        assert made_in_numpy(net) is made
         if made == numpy and not hybridized and arch.startswith('resnet'):
             part = net.features if hasattr(net, 'features') else net.layer1
             width = 3 if hasattr(net, 'features') else 64
@@ -246,7 +246,7 @@ def test_a_users_net_computes_in_the_semantics_that_it_was_made_in(numpy, caller
             results.append(float(backend.evaluate(placed, [batch]).loss))
         backend.freeze(net)
         results += [backend.get_state(placed), backend.get_trainer_state(placed, trainer)]
-    assert made_in(net) is numpy
+    assert made_in_numpy(net) is numpy
     wanted = CACHE.setdefault(places, results)
     for one, other in zip(flat(results), flat(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -328,9 +328,9 @@ def test_parameters_are_given_back_after_an_error():
         net.initialize()
         make_neutral(net)
         with contextlib.suppress(ZeroDivisionError), legacy_parameters(net):
-            assert made_in(net) is False
+            assert made_in_numpy(net) is False
             raise ZeroDivisionError
-    assert made_in(net) is True
+    assert made_in_numpy(net) is True
 
 
 def test_set_np_before_the_first_import_of_d2l_ft():

@@ -7,7 +7,7 @@ from conftest import says
 
 from d2l_ft.errors import OptionError
 from d2l_ft.optim.recipe import Recipe, as_printed, check_reduction
-from d2l_ft.optim.schedules import scheduled
+from d2l_ft.optim.schedules import scheduled_rate
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,6 @@ def test_a_reduction_and_a_schedule_that_are_unknown():
     assert says(OptionError, check_reduction, 'max') == (
         "`reduction` must be 'mean', 'sum' or 'book', not 'max'"
     )
-    assert says(OptionError, scheduled, 'linear', 0.1, 0.5) == (
+    assert says(OptionError, scheduled_rate, 'linear', 0.1, 0.5) == (
         "unknown schedule 'linear': choose one of constant, cosine"
     )

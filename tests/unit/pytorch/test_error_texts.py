@@ -26,8 +26,8 @@ def test_a_gpu_whose_memory_is_full():
     trainer = torch.optim.SGD(placed.net.parameters(), 0.1)
     batch = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
     assert says(DeviceError, backend.train_step, placed, trainer, batch, full) == (
-        'the memory of the GPU is full: use a smaller batch size or image size, or end what else '
-        'computes there'
+        'the memory of the GPU is full: use a smaller batch size or image size, or stop other '
+        'programs on it'
     )
 
 
@@ -37,7 +37,7 @@ def test_an_old_pytorch_and_a_file_that_nobody_has_verified(tmp_path, monkeypatc
     text = says(
         ModelError, get_backend('pytorch').read_weights, str(tmp_path / 'a.pth'), 'resnet18'
     )
-    assert text.startswith('a .pth file can make PyTorch 2.5.1 run what its author wants (CVE-')
+    assert text.startswith('a .pth file can make PyTorch 2.5.1 run arbitrary code (CVE-')
     assert text.endswith(': update to 2.10, or convert it to .safetensors')
 
 

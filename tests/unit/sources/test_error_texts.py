@@ -11,7 +11,7 @@ from conftest import says
 from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.sources.load import load_source, pretrained_net
-from d2l_ft.sources.pretrain import pretrain_apart
+from d2l_ft.sources.pretrain import pretrain_in_subprocess
 from d2l_ft.sources.weights import read_weights
 from d2l_ft.sources.zoo import imagenet_file
 
@@ -57,11 +57,11 @@ def test_imagenet_weights_that_a_zoo_has_not():
 
 
 def test_pre_training_that_fails(tmp_path, monkeypatch):
-    pretrain = functools.partial(pretrain_apart, 'resnet18', 'none', 'cpu', bar=False)
+    pretrain = functools.partial(pretrain_in_subprocess, 'resnet18', 'none', 'cpu', bar=False)
     assert says(ModelError, pretrain).startswith("unknown backend 'none': choose one of ")
     for last, text in (
         ('kill -9 $$', 'was killed by signal 9 (out of memory?): free some memory, then run '),
-        ('exit 3', 'ended with code 3: what it printed tells why'),
+        ('exit 3', 'ended with code 3: its output above tells why'),
     ):
         python = tmp_path / 'python'
         python.write_text(f'#!/bin/sh\n{last}\n')

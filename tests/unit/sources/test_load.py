@@ -5,7 +5,7 @@ import pytest
 
 from d2l_ft.errors import ModelError
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
-from d2l_ft.models.state import unusable
+from d2l_ft.models.state import find_problem
 from d2l_ft.sources.load import load_source
 
 BAD = {
@@ -19,7 +19,7 @@ BAD = {
 def test_a_state_that_no_net_can_use_is_named(framework, kind, tmp_path):
     value, end = BAD[kind]
     state = framework.get_state(framework.place(framework.build_net('resnet18', 2)))
-    assert unusable(state) == ''
+    assert find_problem(state) == ''
     name = [each for each in state if each.endswith(end)][3 if end != 'bias' else 0]
     state[name] = state[name].copy()
     state[name].flat[0] = value

@@ -14,7 +14,7 @@ from d2l_ft.storage.archives import extract, extract_only_member
 from d2l_ft.storage.atomic import check_writable, new_directory, write_atomic
 from d2l_ft.storage.cache import cache_dir
 from d2l_ft.storage.downloads import fetch
-from d2l_ft.storage.locks import locked
+from d2l_ft.storage.locks import hold_lock
 
 HASH = 'a' * 40
 
@@ -25,7 +25,7 @@ def test_a_file_or_folder_that_cannot_be_written(blocked):
             pass
 
     def lock():
-        with locked(blocked):
+        with hold_lock(blocked):
             pass
 
     for call in (lambda: write_atomic(blocked, b''), lambda: check_writable(blocked), fill, lock):
@@ -36,10 +36,10 @@ def test_a_file_or_folder_that_cannot_be_written(blocked):
 
 def test_a_file_that_another_process_writes(tmp_path):
     def lock():
-        with locked(tmp_path / 'a'):
+        with hold_lock(tmp_path / 'a'):
             pass
 
-    with locked(tmp_path / 'a'):
+    with hold_lock(tmp_path / 'a'):
         assert says(StorageError, lock) == (
             f'another process is writing {tmp_path / "a"}: wait for it, or stop it'
         )
@@ -177,8 +177,8 @@ def test_a_server_that_sends_on_to_what_is_not_followed(tmp_path, address, what)
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f'http://127.0.0.1:{server.server_address[1]}/a.zip'
         assert says(DataError, get, url, tmp_path / 'a.zip') == (
-            f'{url} sends on to an address {what}, which is not followed: ask whoever runs that '
-            'server'
+            f'{url} redirects to an address {what}, which is not followed: '
+            'ask the administrator of that server'
         )
 
 
