@@ -45,13 +45,13 @@ def processor() -> str:
     return f'{name} (family {told["cpu family"]}, model {told["model"]})'
 
 
-def described(where: Mapping[str, Any]) -> str:
+def describe(where: Mapping[str, Any]) -> str:
     """Return one line for what ``machine`` gave."""
     listed = ', '.join(f'{name} {version}' for name, version in where['versions'].items())
     return f'{where["date"]}, {where["cores"]} cores of {where["cpu"]}; {listed}'
 
 
-def in_turn(
+def run_in_turn(
     commands: Mapping[str, Sequence[str]],
     rounds: int,
     environment: Mapping[str, Mapping[str, str]] | None = None,

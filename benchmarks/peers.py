@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import in_turn, photos, ratio, spread
+from bench import photos, ratio, run_in_turn, spread
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
@@ -82,7 +82,7 @@ def measure(quick: bool) -> dict[str, Any]:
     files, epochs, batch, rounds = (20, 2, 8, 1) if quick else (80, 3, 32, 3)
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', files)
-        runs = in_turn(
+        runs = run_in_turn(
             {
                 name: [
                     str(WORKERS / each.script),

@@ -23,7 +23,7 @@ CLAIMS = ('steps', 'accuracy', 'peers', 'loading', 'frozen', 'start', 'growth', 
 
 def render() -> str:
     """Return the page."""
-    from bench import described
+    from bench import describe
 
     lines = ['<!-- written by benchmarks/performance.py; do not edit -->', '# Performance', '']
     lines += [
@@ -35,7 +35,7 @@ def render() -> str:
         if (file := NUMBERS / f'{claim}.json').is_file():
             result = json.loads(file.read_text())
             lines += ['', *importlib.import_module(claim).section(result), '']
-            lines.append(f'Measured on {described(result["machine"])}.')
+            lines.append(f'Measured on {describe(result["machine"])}.')
             if (other := NUMBERS / f'{claim}-beside.json').is_file():
                 lines += ['', *importlib.import_module(claim).beside(json.loads(other.read_text()))]
         else:

@@ -17,7 +17,7 @@ from d2l_ft.chapter.reader import (
     Table,
     read_chapter,
 )
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.typed_json import from_json
@@ -76,7 +76,7 @@ class Settings:
         Raises:
             ChapterError: The file can't be read, or has a setting that is unknown or not possible.
         """
-        if not inside(path.parent, path).is_file():
+        if not check_inside(path.parent, path).is_file():
             return cls()
         try:
             found = from_json(cls, json.loads(path.read_text(encoding='utf-8')))
@@ -124,7 +124,7 @@ class Page:
         return self.path.stem
 
     @cached_property
-    def numbered(self) -> list[tuple[Block, Target]]:
+    def numbered_blocks(self) -> list[tuple[Block, Target]]:
         """Every block that has a number, with it."""
         return list(number_blocks(self.chapter, self.number, self.stem))
 
@@ -148,7 +148,7 @@ class Book:
             raise ChapterError(f'{root} has no chapter: name some in {root / SETTINGS}')
 
     @cached_property
-    def known(self) -> list[Page]:
+    def known_pages(self) -> list[Page]:
         """The pages, and those of the same book that were not asked for: references lead there."""
         chosen = {page.path.resolve() for page in self.pages}
         named = self.files() if (self.root / SETTINGS).is_file() else []
@@ -169,7 +169,7 @@ class Book:
 
     def page(self, path: Path) -> Page:
         """Read a file, and find out of what it is a translation."""
-        chapter = read_chapter(inside(self.root, path), self.tabs, self.settings.default_tab)
+        chapter = read_chapter(check_inside(self.root, path), self.tabs, self.settings.default_tab)
         if not NAME.fullmatch(path.stem):
             raise ChapterError(f'{path} is no name of a chapter: use letters, digits, _ and -')
         origin, language = self.identify(path.stem)
@@ -202,10 +202,10 @@ class Book:
             ChapterError: A label is used twice, or a page that is known can't be read.
         """
         found: dict[str, Target] = {}
-        for page in self.known:
+        for page in self.known_pages:
             if page.language != language:
                 continue
-            for block, target in page.numbered:
+            for block, target in page.numbered_blocks:
                 name = getattr(block, 'label', '')
                 if name in found:
                     raise ChapterError(f'{page.path}:{block.line}: the label {name} is used twice')

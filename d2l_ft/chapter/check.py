@@ -22,7 +22,7 @@ from d2l_ft.chapter.reader import (
     without_magics,
 )
 from d2l_ft.chapter.render import CITATIONS
-from d2l_ft.chapter.saved import other_than_the_package
+from d2l_ft.chapter.saved import hub_differences
 from d2l_ft.chapter.translation import stale_paragraphs
 
 WIDTH = 78
@@ -59,7 +59,7 @@ def problems(book: Book) -> Iterator[str]:
         if page.stem != page.origin:
             yield from translation(book, page)
             yield from stale_paragraphs(book, page)
-    yield from other_than_the_package(book)
+    yield from hub_differences(book)
     for page in book.origins():
         for tab in book.tabs:
             run = load_run(book.root, page.origin, tab)
@@ -135,7 +135,7 @@ def syntax_error(source: str) -> str:
 
 def translation(book: Book, page: Page) -> Iterator[str]:
     """Yield the first place where a translation parts from its origin, of each kind."""
-    origin = next((each for each in book.known if each.stem == page.origin), None)
+    origin = next((each for each in book.known_pages if each.stem == page.origin), None)
     if origin is None:
         yield f'{page.path}: its origin {page.origin}.md is not there'
         return
@@ -144,7 +144,7 @@ def translation(book: Book, page: Page) -> Iterator[str]:
         for mine, its in zip_longest(ours, theirs):
             if mine is None or its is None or mine[1] != its[1]:
                 line = (mine or ours[-1] if ours else (1, ''))[0]
-                here, there = shown(mine, its), shown(its, mine)
+                here, there = first_difference(mine, its), first_difference(its, mine)
                 yield (
                     f'{page.path}:{line}: the {kind} part from {origin.path.name}'
                     f'{f":{its[0]}" if its else ""}: {here}, there {there}'
@@ -186,7 +186,7 @@ def label_of(block: Block) -> str:
     return block.label if isinstance(block, Heading | Figure | Table | Equation) else ''
 
 
-def shown(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
+def first_difference(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
     """Return of a feature, as a person reads it, the first line that the other has not."""
     if feature is None:
         return 'nothing more'

@@ -21,7 +21,7 @@ from typing import Any
 
 from d2l_ft.chapter.book import CLAIMS, Book, Page
 from d2l_ft.chapter.outputs import Run, load_run
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.storage.typed_json import typed
@@ -36,7 +36,7 @@ TESTS = {'equals', 'at_least', 'at_most', 'between', 'exceeds', 'same'}
 
 def claims_file(book: Book, page: Page) -> Path:
     """Return the file of a chapter's claims."""
-    return inside(book.root, book.root / f'{page.origin}{CLAIMS}')
+    return check_inside(book.root, book.root / f'{page.origin}{CLAIMS}')
 
 
 def load_claims(path: Path) -> list[dict[str, Any]]:
@@ -75,14 +75,14 @@ def broken_claims(book: Book, page: Page) -> Iterator[str]:
 def judge(claim: dict[str, Any], runs: dict[str, Run]) -> Iterator[str]:
     """Yield a line for each tab in which a claim fails, with the old and the new value."""
     values = {}
-    for tab, run in concerned(claim, runs).items():
+    for tab, run in runs_of_claim(claim, runs).items():
         value = value_of(claim, run)
         if value is None:
             cell, find = claim['cell'], claim.get('find', '')
             yield f'{claim["claim"]}: {tab}: the cell {cell} has no output with {find!r}'
             continue
         values[tab] = value
-        if wrong := failing(claim, value, run):
+        if wrong := unmet_condition(claim, value, run):
             was = claim.get('was', {}).get(tab)
             before = f' (it was {was})' if was is not None else ''
             yield f'{claim["claim"]}: {tab}: {value}{before} is not {wrong}'
@@ -93,7 +93,7 @@ def judge(claim: dict[str, Any], runs: dict[str, Run]) -> Iterator[str]:
         yield f'{claim["claim"]}: the tabs differ: {shown}{before if was else ""}'
 
 
-def concerned(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
+def runs_of_claim(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
     """Return the runs of which a claim speaks."""
     return {
         tab: run
@@ -119,7 +119,7 @@ def value_of(claim: dict[str, Any], run: Run) -> Any:
         return text.strip()
 
 
-def failing(claim: dict[str, Any], value: Any, run: Run) -> str:
+def unmet_condition(claim: dict[str, Any], value: Any, run: Run) -> str:
     """Return what a value had to be, or '' if it is."""
     number = value if isinstance(value, float) else float('nan')  # no comparison holds for it
     if 'equals' in claim:
@@ -150,7 +150,7 @@ def accept(book: Book, page: Page) -> int:
     claims = load_claims(path)
     runs = {tab: run for tab in book.tabs if (run := load_run(book.root, page.origin, tab))}
     for claim in claims:
-        found = {tab: value_of(claim, run) for tab, run in concerned(claim, runs).items()}
+        found = {tab: value_of(claim, run) for tab, run in runs_of_claim(claim, runs).items()}
         claim['was'] = {**claim.get('was', {}), **found}
     if claims:
         write_atomic(path, (json.dumps(claims, indent=1, ensure_ascii=False) + '\n').encode())

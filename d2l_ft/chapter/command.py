@@ -11,7 +11,7 @@ from d2l_ft.chapter.claims import accept
 from d2l_ft.chapter.freshness import CellState, cell_states
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
-from d2l_ft.chapter.translation import never_read, note_read, stale_paragraphs
+from d2l_ft.chapter.translation import note_read, stale_paragraphs, unread_translations
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 
@@ -53,7 +53,7 @@ def open_book(files: Sequence[Path]) -> Book:
     return Book(paths[0].parent, paths)
 
 
-def chosen_tabs(book: Book, tab: str) -> list[str]:
+def select_tabs(book: Book, tab: str) -> list[str]:
     """Return the tabs of an option: one, or 'all'.
 
     Raises:
@@ -98,7 +98,7 @@ def build(
 
     book = open_book(files)
     check_made_here(out / HTML)  # before minutes go into the cells
-    failed = run and not execute(book, chosen_tabs(book, tab), data, overwrite, say)
+    failed = run and not execute(book, select_tabs(book, tab), data, overwrite, say)
     for line in notes(book):
         say(f'note: {line}')
     pages = build_site(book, out, read_pins(book.root.resolve().parent / LOCK))
@@ -173,7 +173,7 @@ def check(files: Sequence[Path], accepted: bool, translated: bool, say: Say) -> 
         say(f'noted the values of {count} claims')
     if translated:
         say(f'noted that {note_read(book)} translation(s) were read')
-    for line in (*notes(book), *never_read(book)):
+    for line in (*notes(book), *unread_translations(book)):
         say(f'note: {line}')
     found = list(problems(book))
     for line in found:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from d2l_ft.backend.registry import BACKENDS, VARIABLE, check_installed
 from d2l_ft.chapter.book import Book, Page, cell_ids
-from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests, together
+from d2l_ft.chapter.freshness import cell_states, code_digests, combine, library_digests
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
 from d2l_ft.chapter.reader import lines_in_file
@@ -69,7 +69,7 @@ class Kernel(AsyncKernelManager):
         return KernelSpec(argv=[*command, *options], language='python')
 
 
-class Failed(Exception):
+class CellFailed(Exception):
     """A cell failed.
 
     Args:
@@ -105,42 +105,42 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
     """
     stored = load_run(book.root, page.origin, tab)
     before = stored.made.get('data', DEFAULT_DATA) if stored else DEFAULT_DATA
-    wanted = data or before
+    data_set = data or before
     states = cell_states(page, tab, stored)
     stale = [each for each in states if each.state != 'fresh']
-    if stored and not stale and rank(wanted, '')[0] <= stored.rank[0] and not overwrite:
+    if stored and not stale and rank(data_set, '')[0] <= stored.rank[0] and not overwrite:
         if stored.failure:  # of code that is no longer there
             save_run(book.root, page.origin, tab, replace(stored, failure=None), {})
         return Outcome(page.stem, tab, 'fresh', f'all {len(states)} cells are fresh')
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     try:
         if tab in BACKENDS:
             check_installed(tab)
-        run, pictures, trace = execute(book, page, tab, wanted)
+        run, pictures, trace = execute(book, page, tab, data_set)
     except BackendNotInstalled as error:
         return Outcome(page.stem, tab, 'failed', str(error))
-    except Failed as failed:
+    except CellFailed as failed:
         return Outcome(page.stem, tab, 'failed', f'cell {failed.cell}: {failed.error}')
     if run.failure:
-        save_failed(book, page, tab, stored, run, pictures)
+        save_failure(book, page, tab, stored, run, pictures)
         text = f'cell {run.failure["cell"]}, {run.failure["error"]}'
         return Outcome(page.stem, tab, 'failed', text, trace)
     if stored and any(a < b for a, b in zip(run.rank, stored.rank, strict=True)) and not overwrite:
         text = (
             f'the stored outputs ({stored.made.get("data")}, {stored.made.get("device")}) are '
-            f'worth more than these ({wanted}, {run.made["device"]}): replace them with  '
+            f'worth more than these ({data_set}, {run.made["device"]}): replace them with  '
             'd2l-ft chapter build --overwrite'
         )
         return Outcome(page.stem, tab, 'kept', text)
     place = folder(book.root, page.origin, tab)
     changed = ', '.join(changed_outputs(place, stored, run, pictures)) or 'none'
     save_run(book.root, page.origin, tab, run, pictures)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     text = f'{len(states)} cells in {seconds:.0f} s; outputs that changed: {changed}'
     return Outcome(page.stem, tab, 'run', text)
 
 
-def save_failed(
+def save_failure(
     book: Book, page: Page, tab: str, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
 ) -> None:
     """Store what a run left that failed: new outputs before the failure, the old ones from it on.
@@ -189,16 +189,16 @@ def execute(
     """
     notebook = make_notebook(book, page, tab, book.labels(page.language))
     notebook.cells.insert(0, new_code_cell(FACTS, id=FACTS_ID))
-    failed: Failed | None = None
+    failed: CellFailed | None = None
     try:
         seconds = run_notebook(notebook, tab, data, book.root, f'{page.stem} {tab}')
-    except Failed as error:
+    except CellFailed as error:
         if error.cell == FACTS_ID:
             raise
         failed, seconds = error, error.seconds
     made = json.loads(notebook.cells.pop(0).outputs[0]['text'])
     made = {'date': datetime.date.today().isoformat(), 'data': data, **made}
-    left = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == 'code'}
+    cell_outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == 'code'}
     cells: dict[str, CellRun] = {}
     pictures: dict[str, bytes] = {}
     failure: dict[str, str] | None = None
@@ -210,9 +210,9 @@ def execute(
             where = trace[-1].partition(': ')[0]
             failure = {'cell': name, 'code': code, 'error': f'{where}: {failed.error}'}
             break
-        outputs, drawn = collect(cell_id(name), left[cell_id(name)])
+        outputs, drawn = collect(cell_id(name), cell_outputs[cell_id(name)])
         took = round(seconds.get(cell_id(name), 0.0), 1)
-        cells[name] = CellRun(code, outputs, took, together(uses[name]))
+        cells[name] = CellRun(code, outputs, took, combine(uses[name]))
         pictures |= drawn
     library = {
         value: full.rpartition('.')[2] for name in cells for value, full in uses[name].items()
@@ -221,7 +221,7 @@ def execute(
     return Run(made, cells, by_name, failure), pictures, trace
 
 
-def trace_of(page: Page, tab: str, failed: Failed) -> tuple[str, ...]:
+def trace_of(page: Page, tab: str, failed: CellFailed) -> tuple[str, ...]:
     """Return the lines of a chapter that led to a failure: 'file:line: code', the last at fault."""
     cells, ids = page.chapter.cells(tab), cell_ids(page.chapter)
     found = []
@@ -252,7 +252,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
     manager = Kernel()
     manager.tab = tab
     seconds: dict[str, float] = {}
-    begun: dict[str, float] = {}
+    starts: dict[str, float] = {}
     count = sum(cell.cell_type == 'code' for cell in notebook.cells)
     with (
         tqdm(total=count, desc=title, unit='cell', disable=None) as bar,
@@ -261,11 +261,11 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
     ):
 
         def on_start(cell: Any, cell_index: int) -> None:
-            begun[cell.id] = time.perf_counter()
+            starts[cell.id] = time.perf_counter()
 
         def on_end(cell: Any, cell_index: int, **_: Any) -> None:
             if cell.cell_type == 'code':
-                seconds[cell.id] = time.perf_counter() - begun[cell.id]
+                seconds[cell.id] = time.perf_counter() - starts[cell.id]
                 bar.update()
 
         client = NotebookClient(
@@ -282,12 +282,14 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
             run_client(client, manager, environment, errors)
         except CellExecutionError as error:
             text = f'{error.ename}: {first_line(error.evalue)}'
-            raise Failed(last(begun), text, seconds, frames_in(error.traceback)) from error
+            raise CellFailed(
+                last_started(starts), text, seconds, frames_in(error.traceback)
+            ) from error
         except (DeadKernelError, RuntimeError) as error:  # the latter if it never answered
             errors.seek(0)
             lines = errors.read().decode(errors='replace').strip().splitlines()
             text = lines[-1] if lines else first_line(str(error))
-            raise Failed(last(begun), f'the kernel died: {text}', seconds) from error
+            raise CellFailed(last_started(starts), f'the kernel died: {text}', seconds) from error
     return seconds
 
 
@@ -308,15 +310,15 @@ def run_client(
         KeyboardInterrupt: After Ctrl-C, when the kernel is ended.
     """
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(
+        future = pool.submit(
             lambda: asyncio.run(
                 client.async_execute(env=environment, stderr=errors, cleanup_kc=True)
             )
         )
         try:
-            running.result()
+            future.result()
         except KeyboardInterrupt:
-            while not running.done():  # the kernel may be about to start
+            while not future.done():  # the kernel may be about to start
                 if process := getattr(manager.provisioner, 'process', None):
                     process.kill()
                 time.sleep(POLL)
@@ -331,9 +333,9 @@ def frames_in(traceback: str) -> list[tuple[int, int]]:
     return [(int(cell), int(line)) for cell, line in FRAME.findall(plain)]
 
 
-def last(begun: dict[str, float]) -> str:
+def last_started(starts: dict[str, float]) -> str:
     """Return the id of the cell that was begun last."""
-    return next(reversed(begun), FACTS_ID)
+    return next(reversed(starts), FACTS_ID)
 
 
 def first_line(text: str) -> str:

@@ -87,9 +87,9 @@ def dump(node: object) -> str:
     if isinstance(node, ast.JoinedStr):
         return f'JoinedStr({dump(pieces(node))})'
     if isinstance(node, ast.AST):
-        filled = [(name, each) for name, each in ast.iter_fields(node) if each not in (None, [])]
+        fields = [(name, each) for name, each in ast.iter_fields(node) if each not in (None, [])]
         return (
-            f'{type(node).__name__}({", ".join(f"{name}={dump(each)}" for name, each in filled)})'
+            f'{type(node).__name__}({", ".join(f"{name}={dump(each)}" for name, each in fields)})'
         )
     if isinstance(node, list):
         return f'[{", ".join(map(dump, node))}]'
@@ -183,14 +183,14 @@ def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition
     A name that a package only hands on is a definition too, which uses what it stands for.
     """
     body = list(statements(tree.body))
-    known = {name: f'{module}.{name}' for node in body for name in defined(node)}
-    imports = imported(tree)
+    known = {name: f'{module}.{name}' for node in body for name in defined_names(node)}
+    imports = import_targets(tree)
     names = imports | known
     found = {
         f'{module}.{name}': Definition('', frozenset({target})) for name, target in imports.items()
     }
     for node in body:
-        for name in defined(node) - {PLACES}:
+        for name in defined_names(node) - {PLACES}:
             plain = digest(dump(without_modules(without_docstrings(node))))
             uses = frozenset(targets(node, names, tab))
             found[f'{module}.{name}'] = Definition(plain, uses - {f'{module}.{name}'})
@@ -203,17 +203,17 @@ def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
         yield from statements([*node.body, *node.orelse]) if isinstance(node, ast.If) else [node]
 
 
-def defined(node: ast.stmt) -> set[str]:
+def defined_names(node: ast.stmt) -> set[str]:
     """Return the names that a statement of a module defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         places = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return {name for place in places for name in stored(place)}
+        return {name for place in places for name in bound_names(place)}
     return set()
 
 
-def imported(tree: ast.AST) -> dict[str, str]:
+def import_targets(tree: ast.AST) -> dict[str, str]:
     """Return name -> what it stands for, of everything that is imported anywhere in a tree."""
     found = {}
     for node in ast.walk(tree):
@@ -242,13 +242,13 @@ def targets(node: ast.AST, names: Mapping[str, str], tab: str) -> set[str]:
                 found.add(names[each.id])
         elif isinstance(each, ast.Attribute):
             if isinstance(each.value, ast.Name) and each.value.id in names:
-                found |= public(f'{names[each.value.id]}.{each.attr}')
+                found |= resolve_public(f'{names[each.value.id]}.{each.attr}')
             if each.attr in SEAM and tab in BACKENDS:
                 found.add(f'{BACKENDS[tab].module}.{each.attr}')
     return found
 
 
-def public(name: str) -> set[str]:
+def resolve_public(name: str) -> set[str]:
     """Return where a name of the package lies, which imports it when it is first used.
 
     A module that binds the names to a framework is used as well, by what looks them up.
@@ -286,7 +286,7 @@ def is_docstring(node: ast.AST) -> bool:
     )
 
 
-def stored(node: ast.AST) -> set[str]:
+def bound_names(node: ast.AST) -> set[str]:
     """Return the names that a tree binds."""
     found = set()
     for each in ast.walk(node):
@@ -297,13 +297,13 @@ def stored(node: ast.AST) -> set[str]:
     return found
 
 
-def changed_by(tree: ast.Module) -> set[str]:
+def changed_names(tree: ast.Module) -> set[str]:
     """Return the names whose values a cell makes, or may change.
 
     A call that stands alone is there for what it does: what it is given by name, and the object
     whose method it is, may be changed.
     """
-    found = stored(tree)
+    found = bound_names(tree)
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             call = node.value
@@ -332,30 +332,30 @@ def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
     found = {}
     for cell in page.chapter.cells(tab):
         tree = parse_cell(cell.of_tab(tab)) or ast.Module([], [])
-        modules |= imported(tree)
+        modules |= import_targets(tree)
         used = targets(tree, modules, tab)
         used = used.union(*(made.get(name, set()) for name in names_in(tree)))
-        for name in changed_by(tree) - set(modules):
+        for name in changed_names(tree) - set(modules):
             made[name] = made.get(name, set()) | used
-        found[ids[cell.line]] = reached(used, tab)
+        found[ids[cell.line]] = reachable_definitions(used, tab)
     return found
 
 
-def reached(names: Iterable[str], tab: str) -> dict[str, str]:
+def reachable_definitions(names: Iterable[str], tab: str) -> dict[str, str]:
     """Return hash -> full name of every definition to which some names lead."""
     known, seen = library(tab), set(names)
-    waiting = list(seen)
-    while waiting:
-        each = known.get(waiting.pop())
+    queue = list(seen)
+    while queue:
+        each = known.get(queue.pop())
         fresh = each.uses - seen if each else frozenset()
         seen |= fresh
-        waiting += fresh
+        queue += fresh
     return {
         known[name].digest: name for name in sorted(seen) if name in known and known[name].digest
     }
 
 
-def together(uses: Iterable[str]) -> str:
+def combine(uses: Iterable[str]) -> str:
     """Return one hash of the hashes of all that a cell uses."""
     return digest(' '.join(sorted(uses)))
 
@@ -409,7 +409,7 @@ def judge(
         return 'never run', 'a new cell'
     if run.cells[name].code != code:
         return 'stale', f'follows {broken}, whose code changed' if broken else CODE
-    if run.cells[name].uses != together(uses):
+    if run.cells[name].uses != combine(uses):
         changed = sorted(each for value, each in uses.items() if value not in run.library)
         rest = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
         return 'stale', f'{changed[0] if changed else "what it uses"} changed{rest}'

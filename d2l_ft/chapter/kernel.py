@@ -17,7 +17,7 @@ HIDDEN = {name: (*each.packages, each.module) for name, each in BACKENDS.items()
 """Tab -> the modules that the other tabs must not import."""
 
 
-class Hiding:
+class HidingFinder:
     """A finder of modules that does not find some packages.
 
     None in ``sys.modules`` would hide them too, but SciPy takes what is there for a module.
@@ -44,7 +44,7 @@ class Hiding:
 def hide_others(tab: str) -> None:
     """Make the frameworks of the other tabs look as if they were not installed."""
     hidden = {name for other, names in HIDDEN.items() if other != tab for name in names}
-    sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
+    sys.meta_path[:] = [HidingFinder(finder, hidden) for finder in sys.meta_path]
     for name in hidden:
         sys.modules.pop(name, None)  # d2l_ft imports what prepares MXNet
 

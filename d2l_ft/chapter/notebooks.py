@@ -49,7 +49,7 @@ def make_notebook(
         if run and name in run.cells:
             place = folder(book.root, page.origin, tab)
             left = [
-                each if plain.may_show(place / each.file) else without_picture(each, plain.words)
+                each if plain.may_show(place / each.file) else picture_text(each, plain.words)
                 for each in run.cells[name].outputs
             ]
             outputs = to_notebook(left, place)
@@ -64,7 +64,7 @@ def make_notebook(
     return notebook
 
 
-def without_picture(output: Output, words: Mapping[str, str]) -> Output:
+def picture_text(output: Output, words: Mapping[str, str]) -> Output:
     """Return what stands for an output whose picture is not shown."""
     return Output('text', f'{words["active"]}\n{output.text}')
 
@@ -109,12 +109,12 @@ def colab(notebook: Any, book: Book, tab: str, language: str, pins: Mapping[str,
     extra, apart = ('mxnet-needs', '\n%pip install -q --no-deps') if tab == 'mxnet' else (tab, '')
     package = book.settings.install.format(tab=extra, version=__version__)
     lines = [f'# {words["pip"]}', f'%pip install -q "{package}"{apart} {versions}'.rstrip()]
-    copied = nbformat.from_dict(notebook)
-    copied.cells = [new_code_cell('\n'.join(lines), id='install'), *notebook.cells]
-    for cell in copied.cells:
+    copy = nbformat.from_dict(notebook)
+    copy.cells = [new_code_cell('\n'.join(lines), id='install'), *notebook.cells]
+    for cell in copy.cells:
         if cell.cell_type == 'code':
             cell.outputs, cell.execution_count = [], None
-    return copied
+    return copy
 
 
 def read_pins(lock: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.storage.typed_json import from_json
@@ -100,7 +100,7 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
         ChapterError: The file cannot be read, or is damaged.
     """
     place = folder(root, origin, tab)
-    path = inside(root, place / FILE)
+    path = check_inside(root, place / FILE)
     if not path.is_file():
         return None
     try:
@@ -108,7 +108,7 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
         for file in (one.file for each in run.cells.values() for one in each.outputs):
             if file != Path(file).name:
                 raise ValueError(f'{file!r} is no name of a picture beside it')
-            inside(root, place / file)
+            check_inside(root, place / file)
         return run
     except OSError as error:
         raise ChapterError(f'cannot read the outputs {path}: {error.strerror}') from error
@@ -123,19 +123,19 @@ def save_run(root: Path, origin: str, tab: str, run: Run, pictures: Mapping[str,
     """Write a run and its pictures; a file whose bytes would be the same is left alone."""
     place = folder(root, origin, tab)
     for name, data in pictures.items():
-        write_changed(place / name, data)
+        write_if_changed(place / name, data)
     values = asdict(run)
     if not values['failure']:
         del values['failure']
     text = json.dumps(values, indent=1, ensure_ascii=False) + '\n'
-    write_changed(place / FILE, text.encode())
-    used = {each.file for cell in run.cells.values() for each in cell.outputs} | {FILE}
+    write_if_changed(place / FILE, text.encode())
+    file_names = {each.file for cell in run.cells.values() for each in cell.outputs} | {FILE}
     for path in place.iterdir():
-        if path.name not in used:
+        if path.name not in file_names:
             path.unlink()
 
 
-def write_changed(path: Path, data: bytes) -> None:
+def write_if_changed(path: Path, data: bytes) -> None:
     """Write a file unless it has these bytes."""
     if not (path.is_file() and path.read_bytes() == data):
         write_atomic(path, data)

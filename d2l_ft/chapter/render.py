@@ -8,7 +8,7 @@ from pathlib import Path
 from d2l_ft.chapter.book import Book, Page, Target
 from d2l_ft.chapter.inline import render
 from d2l_ft.chapter.reader import Block, Equation, Fence, Figure, Heading, Table, Text, parse_info
-from d2l_ft.chapter.safe import harmless, inside, is_active
+from d2l_ft.chapter.safe import check_inside, is_active, make_harmless
 from d2l_ft.chapter.words import WORDS, reference
 
 CITATIONS = ('cite', 'citet', 'citep')
@@ -27,7 +27,7 @@ class Plain:
     def __init__(self, page: Page, labels: Mapping[str, Target], book: Book) -> None:
         self.page, self.labels, self.book = page, labels, book
         self.words = WORDS[page.language]
-        self.numbers = {id(block): target for block, target in page.numbered}
+        self.numbers = {id(block): target for block, target in page.numbered_blocks}
 
     def block(self, block: Block) -> str:
         """Return a block as Markdown."""
@@ -55,7 +55,7 @@ class Plain:
 
     def safe(self, text: str) -> str:
         """Return Markdown as it may be shown."""
-        return text if self.book.settings.trusted else harmless(text)
+        return text if self.book.settings.trusted else make_harmless(text)
 
     def mark(self, name: str, value: str) -> str:
         """Return what a mark in prose shows."""
@@ -90,7 +90,7 @@ class Plain:
 
     def picture(self, block: Figure) -> Path | None:
         """Return the file of a figure, or None if it can run something and may not."""
-        path = inside(self.book.root, self.page.path.parent / block.path)
+        path = check_inside(self.book.root, self.page.path.parent / block.path)
         return path if self.may_show(path) else None
 
     def may_show(self, path: Path) -> bool:

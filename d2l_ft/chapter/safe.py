@@ -1,9 +1,10 @@
-"""Keep a chapter that nobody vouches for from reading other files and from running script.
+"""Keep an untrusted chapter from reading other files and from running scripts.
 
-``harmless`` shows raw HTML and links that run something as text; ``inside`` keeps files in the
-book's folder; ``is_active`` finds pictures that can run something. As a Sphinx extension it looks
-once more at what Sphinx has read, whichever way it got there: directives, roles, HTML, links.
-A book whose ``book.json`` says ``"trusted": true`` is shown as it is, but for files elsewhere.
+``make_harmless`` shows raw HTML, and links that run something, as text. ``check_inside`` refuses
+files outside the book's folder. ``is_active`` finds pictures that can run something. As a Sphinx
+extension the module also checks the document that Sphinx has read, in case something came in
+through a directive, a role, HTML or a link. A book whose ``book.json`` says ``"trusted": true`` is
+shown as it is; files outside its folder are refused all the same.
 """
 
 import html
@@ -32,7 +33,7 @@ ACTIVE = {
 """Elements of pictures that run something, or hold what may."""
 
 
-def inside(root: Path, path: Path) -> Path:
+def check_inside(root: Path, path: Path) -> Path:
     """Return a path if it leads to something in the book's folder, links resolved.
 
     Raises:
@@ -45,22 +46,22 @@ def inside(root: Path, path: Path) -> Path:
     return path
 
 
-def harmless(text: str) -> str:
+def make_harmless(text: str) -> str:
     """Return Markdown in which raw HTML and links that run something are shown as text."""
     for _ in range(100):  # each turn leaves less, as what is found is no HTML afterwards
-        found, links = risks(text)
+        found, links = find_risks(text)
         if links:
             text = re.sub(r'(?<!\\)\](?=[(:\[])', r'\\]', text)
         for each in found:
             text = text.replace(each, each.replace('<', '&lt;'))
         if not (found or links):
             return text
-        if risks(text) == (found, links):
+        if find_risks(text) == (found, links):
             break
     return text.replace('<', '&lt;').replace(']', r'\]')
 
 
-def risks(text: str) -> tuple[list[str], bool]:
+def find_risks(text: str) -> tuple[list[str], bool]:
     """Return the raw HTML in a Markdown text, and whether a link or picture may run something."""
     env: dict[str, Any] = {}
     found, bad = [], False

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from d2l_ft.chapter.book import Book, Page
-from d2l_ft.chapter.outputs import write_changed
+from d2l_ft.chapter.outputs import write_if_changed
 from d2l_ft.chapter.reader import ALL, Block, Code, Heading, without_magics
 from d2l_ft.data.hub import DATA_HUB, DATA_URL
 from d2l_ft.errors import ChapterError
@@ -36,7 +36,9 @@ def saved_code(source: str) -> str:
     if '@save' not in source:
         return ''
     plain = without_magics(source)
-    statements = [(begin(node), node.end_lineno or begin(node)) for node in ast.parse(plain).body]
+    statements = [
+        (first_line(node), node.end_lineno or first_line(node)) for node in ast.parse(plain).body
+    ]
     lines = source.split('\n')
     marks = mark_columns(plain)
     taken: set[tuple[int, int]] = set()
@@ -56,7 +58,7 @@ def saved_code(source: str) -> str:
     )
 
 
-def begin(node: ast.stmt) -> int:
+def first_line(node: ast.stmt) -> int:
     """Return the first line of a statement, its decorators included."""
     decorators: list[ast.expr] = getattr(node, 'decorator_list', [])
     return min([node.lineno, *(each.lineno for each in decorators)])
@@ -83,7 +85,7 @@ def library_files(book: Book) -> dict[str, str]:
         for block in page.chapter.blocks:
             label = label_of(block) or label
             if isinstance(block, Code):
-                for name, text in saved_in(page, block, book.tabs):
+                for name, text in saved_parts(page, block, book.tabs):
                     parts.setdefault(name, []).append(f'# {page.path.name}: {label}\n{text}')
     found = {}
     for name, blocks in parts.items():
@@ -98,7 +100,7 @@ def label_of(block: Block) -> str:
     return block.label if isinstance(block, Heading) else ''
 
 
-def saved_in(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str]]:
+def saved_parts(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str]]:
     """Yield (tab, code) of what a cell saves; the tab is 'all' where it is the same in every one.
 
     Raises:
@@ -117,7 +119,7 @@ def saved_in(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str
             yield name, text
 
 
-def other_than_the_package(book: Book) -> Iterator[str]:
+def hub_differences(book: Book) -> Iterator[str]:
     """Yield where a chapter saves a data set that the package has under the same name, otherwise.
 
     Raises:
@@ -127,7 +129,7 @@ def other_than_the_package(book: Book) -> Iterator[str]:
         for block in page.chapter.blocks:
             if not isinstance(block, Code):
                 continue
-            for _, text in saved_in(page, block, book.tabs):
+            for _, text in saved_parts(page, block, book.tabs):
                 for name, value in hub_entries(text).items():
                     if DATA_HUB.get(name, value) != value:
                         yield (
@@ -175,6 +177,6 @@ def write_library(book: Book, folder: Path) -> list[Path]:
                 f'{path} was not made by  d2l-ft chapter lib: move it elsewhere, or name another '
                 'folder with `out`'
             )
-        write_changed(folder / name, text.encode())
+        write_if_changed(folder / name, text.encode())
         paths.append(folder / name)
     return paths

@@ -25,7 +25,7 @@ from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.myst import NOTEBOOKS, Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import load_run
-from d2l_ft.chapter.safe import harmless
+from d2l_ft.chapter.safe import make_harmless
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError, StorageError
 from d2l_ft.storage.atomic import describe, write_atomic
@@ -85,7 +85,7 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
                 shutil.rmtree(beside, ignore_errors=True)
         except OSError as error:
             raise StorageError(describe(error, place)) from error
-    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
+    return [place / 'index.html', *(place / name / f'{root_name(book)}.html' for name in languages)]
 
 
 def check_made_here(place: Path) -> None:
@@ -96,7 +96,7 @@ def check_made_here(place: Path) -> None:
     """
     made = place / MADE
     known = set(made.read_text(encoding='utf-8').split('\n')) if made.is_file() else set()
-    strange = [path for path in files_in(place) if name_in(place, path) not in known]
+    strange = [path for path in list_files(place) if relative_name(place, path) not in known]
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         strange = [place]
     if strange:
@@ -106,7 +106,7 @@ def check_made_here(place: Path) -> None:
         )
 
 
-def files_in(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """Return everything in a folder, at any depth, but folders; links are not followed."""
     return [Path(top, name) for top, _, names in os.walk(folder) for name in names] + [
         path
@@ -116,7 +116,7 @@ def files_in(folder: Path) -> list[Path]:
     ]
 
 
-def name_in(folder: Path, path: Path) -> str:
+def relative_name(folder: Path, path: Path) -> str:
     """Return a file's path in a folder, as the list of what was made has it."""
     return path.relative_to(folder).as_posix()
 
@@ -134,7 +134,7 @@ def write_pages(
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
     protect(html, '' if book.settings.trusted else theme_scripts(html, languages))
-    names = sorted([MADE, *(name_in(html, path) for path in files_in(html))])
+    names = sorted([MADE, *(relative_name(html, path) for path in list_files(html))])
     write_atomic(html / MADE, '\n'.join(names).encode())
 
 
@@ -174,12 +174,12 @@ def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
         names.append(page.origin)
     entries = '\n'.join(names)
     title = book.settings.title.get(language, 'Chapters')
-    title = title if book.settings.trusted else harmless(title)
+    title = title if book.settings.trusted else make_harmless(title)
     index = f'# {title}\n\n```{{toctree}}\n:maxdepth: 2\n\n{entries}\n```\n'
-    write_atomic(source / f'{root_of(book)}.md', index.encode())
+    write_atomic(source / f'{root_name(book)}.md', index.encode())
 
 
-def root_of(book: Book) -> str:
+def root_name(book: Book) -> str:
     """Return the name of the page that lists the chapters: one that no chapter has."""
     return 'contents' if any(page.origin == 'index' for page in book.pages) else 'index'
 
@@ -242,8 +242,8 @@ def run_sphinx(
             application.build(force_all=True)
         except ExtensionError as error:  # that an extension of ours raised
             raise error.orig_exc or error from None
-    told = COLOUR.sub('', warnings.getvalue()).splitlines()
-    if serious := [line for line in told if not HARMLESS.search(line)]:
+    messages = COLOUR.sub('', warnings.getvalue()).splitlines()
+    if serious := [line for line in messages if not HARMLESS.search(line)]:
         cause = serious[0].replace(f'{source}{os.sep}', '')
         raise ChapterError(f'Sphinx ({language}, {builder}): {cause}')
     if builder == 'epub':
@@ -257,7 +257,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
     return {
         'project': title,
-        'root_doc': root_of(book),
+        'root_doc': root_name(book),
         'language': language,
         'extensions': [
             'myst_parser',
@@ -286,7 +286,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
             'd2l_others': others,
             'd2l_epub': EPUB,
             'd2l_pages': [page.origin for page in book.in_language(language)],
-            'root_doc': root_of(book),
+            'root_doc': root_name(book),
         },
         'templates_path': [str(HERE / 'templates')],
         'html_sidebars': {
@@ -344,7 +344,7 @@ def protect(html: Path, scripts: str) -> None:
 
 def entry_page(book: Book, languages: Sequence[str]) -> str:
     """Return the page before the languages: it goes to the reader's own, or lets them choose."""
-    root = root_of(book)
+    root = root_name(book)
     links = '\n'.join(
         f'<p><a href="{name}/{root}.html" lang="{name}">{WORDS[name]["own"]}: '
         f'{escape(book.settings.title.get(name, name))}</a></p>'

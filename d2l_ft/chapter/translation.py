@@ -12,7 +12,7 @@ from pathlib import Path
 
 from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.reader import Code, Equation, Fence, Tab, prose_of
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.storage.typed_json import from_json
@@ -50,13 +50,13 @@ def paragraphs(page: Page) -> list[tuple[int, Paragraph]]:
 
 def origin_of(book: Book, page: Page) -> Page | None:
     """Return the page of which another is the translation; None if it is none, or that is lost."""
-    others = (each for each in book.known if each.stem == page.origin)
+    others = (each for each in book.known_pages if each.stem == page.origin)
     return None if page.stem == page.origin else next(others, None)
 
 
 def origin_file(book: Book, page: Page) -> Path:
     """Return the file that says what the original of a translation was."""
-    return inside(book.root, book.root / f'{page.stem}{ORIGIN}')
+    return check_inside(book.root, book.root / f'{page.stem}{ORIGIN}')
 
 
 def read_paragraphs(path: Path) -> list[Paragraph]:
@@ -118,7 +118,7 @@ def word_diff(old: str, new: str) -> str:
     return ' '.join(found)
 
 
-def never_read(book: Book) -> Iterator[str]:
+def unread_translations(book: Book) -> Iterator[str]:
     """Yield a line for each translation of which nobody has noted that it was read."""
     for page in book.pages:
         if origin_of(book, page) and not origin_file(book, page).is_file():

@@ -11,7 +11,7 @@ import click
 
 from d2l_ft.backend.registry import VARIABLE, backend_names
 from d2l_ft.runs.fields import Option
-from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.runs.settings import Settings, option_fields
 from d2l_ft.system.console import say
 
 
@@ -116,12 +116,12 @@ def flag_of(name: str, known: Option) -> str:
     return known.flag or f'--{name.replace("_", "-")}'
 
 
-FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in declared().items()}
+FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in option_fields().items()}
 """Argument of the library -> flag of the command line."""
 
 FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume')}
 
-ON = {name for name, each in declared().items() if each.default is True}
+ON_BY_DEFAULT = {name for name, each in option_fields().items() if each.default is True}
 """Those that have --no-...."""
 
 
@@ -137,7 +137,7 @@ def as_flags(text: str) -> str:
         if name not in FLAGS:
             return found[0]
         if value == 'False':
-            return f'--no-{FLAGS[name][2:]}' if name in ON else f'no {FLAGS[name]}'
+            return f'--no-{FLAGS[name][2:]}' if name in ON_BY_DEFAULT else f'no {FLAGS[name]}'
         return FLAGS[name] if value in (None, 'True') else f'{FLAGS[name]} {value}'
 
     return re.sub(r'`(?P<name>\w+)(?:=(?P<value>[^`]*))?`', flag, text)

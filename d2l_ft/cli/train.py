@@ -15,7 +15,7 @@ from d2l_ft.cli.options import (
     settings_options,
 )
 from d2l_ft.errors import CheckpointError
-from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.runs.settings import Settings, option_fields
 from d2l_ft.system.console import keep_going, say, warn
 
 
@@ -53,7 +53,7 @@ def train(
     keep_going()
     settings = Settings.of(**options)
     if resume:
-        out, settings, backend = _resumed(ctx, out, backend)
+        out, settings, backend = _load_for_resume(ctx, out, backend)
     settings.check()  # tells what is wrong before a framework is imported
     run, stopped = train_run(get_backend(backend), settings, out, resume=resume, say=say_flags)
     if stopped:
@@ -69,7 +69,7 @@ def train(
     say(f'report: {run.path / "report.html"}')
 
 
-def _resumed(
+def _load_for_resume(
     ctx: click.Context, out: Path | None, backend: str | None
 ) -> tuple[Path, Settings, str]:
     """Return directory, settings and backend of the run to go on with."""
@@ -80,7 +80,7 @@ def _resumed(
     config = Run.open(out).config
     given = {
         name: ctx.params[name]
-        for name in declared()
+        for name in option_fields()
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    return out, config.settings.resumed(given), backend or config.backend
+    return out, config.settings.resume(given), backend or config.backend

@@ -14,8 +14,8 @@ from d2l_ft.data.image_folder import scan
 from d2l_ft.data.validation import check_images
 from d2l_ft.errors import ParityError
 from d2l_ft.models.architectures import ARCHITECTURES
-from d2l_ft.parity.ladder import PAIR, Result, climb
-from d2l_ft.parity.plan import Check, Plan, single
+from d2l_ft.parity.ladder import PAIR, Result, run_ladder
+from d2l_ft.parity.plan import Check, Plan, is_too_small
 from d2l_ft.parity.proof import Finding, prove
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
@@ -76,7 +76,7 @@ def find_root(data: str) -> str:
         DataError: As ``load_data``.
     """
     folder = Path(data).expanduser().resolve()
-    if data not in ('sample', *DATA_HUB) and folder.is_dir() and single(str(folder)):
+    if data not in ('sample', *DATA_HUB) and folder.is_dir() and is_too_small(str(folder)):
         check_images(scan(folder).samples)  # too few for a split, which is not needed here
         return str(folder)
     return load_data(data).root
@@ -92,12 +92,14 @@ def compare_frameworks(
     """
 
     def tell(check: Check) -> None:
-        if wanted(check, precision):
+        if has_precision(check, precision):
             say(line(check))
 
     with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
-        result = climb(plan, Path(folder), tell)
-        result = replace(result, checks=[each for each in result.checks if wanted(each, precision)])
+        result = run_ladder(plan, Path(folder), tell)
+        result = replace(
+            result, checks=[each for each in result.checks if has_precision(each, precision)]
+        )
         if report:
             write_atomic(report, page(plan, result, Path(folder)).encode())
     if json_file:
@@ -108,7 +110,7 @@ def compare_frameworks(
     return verdict(result, say)
 
 
-def wanted(check: Check, precision: str | None) -> bool:
+def has_precision(check: Check, precision: str | None) -> bool:
     """Tell whether a check is of the precision that was asked for, or of none."""
     if precision != 'float32':
         return True  # in float64 alone, float32 was not traced
@@ -139,14 +141,12 @@ def verdict(result: Result, say: Say) -> int:
     Raises:
         ParityError: Nothing was compared.
     """
-    if not result.judged:
+    if not result.judged_checks:
         raise ParityError('; '.join(result.notes) or 'nothing was compared')
     for note in result.notes:
         say(note)
-    if result.wrong:
-        say(
-            f'different: {len(result.wrong)} of {result.count}; the first is {result.wrong[0].name}'
-        )
+    if failures := result.failures:
+        say(f'different: {len(failures)} of {result.count}; the first is {failures[0].name}')
         return 1
     say(f'equal: {result.count}')
     return 0

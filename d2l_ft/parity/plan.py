@@ -23,7 +23,7 @@ from d2l_ft.parity.compare import SUMS
 MOST = 1 << 16
 """Elements of a tensor that are written to a trace; the sums of all of them stand beside."""
 
-STREAM_SHAKE = 7
+STREAM_PERTURB = 7
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class Plan:
             part: 0 for train, 1 for test.
         """
         samples = self.parts[part].samples
-        wanted = min(count or self.images, len(samples))
-        return [samples[i * len(samples) // wanted] for i in range(wanted)]
+        number = min(count or self.images, len(samples))
+        return [samples[i * len(samples) // number] for i in range(number)]
 
-    def cycled(self, count: int) -> list[tuple[Sample, int]]:
+    def cycle(self, count: int) -> list[tuple[Sample, int]]:
         """Return so many training samples, each with its round: few files are gone round again.
 
         Args:
@@ -130,12 +130,12 @@ def load_parts(root: str, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
     Raises:
         DataError: As ``scan``.
     """
-    if single(root):
+    if is_too_small(root):
         return scan(root), scan(root)
     return load_folders(root, seed=seed)
 
 
-def single(root: str) -> bool:
+def is_too_small(root: str) -> bool:
     """Tell whether a folder has no parts, and a class with one image, so none to hold out."""
     if part_folders(Path(root)):
         return False
@@ -179,7 +179,7 @@ class Context:
         net = self.backend.build_net(arch, classes, seed=self.plan.seed)
         self.probe.prepare(net, dtype, strict=strict)
         placed = self.backend.place(net, self.backend.devices(devices))
-        self.backend.set_state(placed, shaken(self.backend.get_state(placed), self.plan.seed))
+        self.backend.set_state(placed, perturb(self.backend.get_state(placed), self.plan.seed))
         return placed
 
     def batch(self, classes: int, size: int | None = None, skip: int = 0) -> Any:
@@ -191,14 +191,14 @@ class Context:
             skip: Pictures to pass over.
         """
         count = size or self.plan.batch_size
-        chosen = self.plan.cycled(count + skip)[skip:]
+        chosen = self.plan.cycle(count + skip)[skip:]
         pipeline = Pipeline(self.plan.image_size, train=True, seed=self.plan.seed)
         crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(chosen)]
         labels = np.arange(len(chosen)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
         return self.backend.to_batch(pipeline.to_float(np.stack(crops)), labels)
 
 
-def shaken(state: Mapping[str, NDArray[Any]], seed: int) -> State:
+def perturb(state: Mapping[str, NDArray[Any]], seed: int) -> State:
     """Return a state whose scales, shifts and statistics are as uneven as a trained net's.
 
     A fresh net has 1 and 0 there, which would hide an exchange or a wrong rule.
@@ -207,7 +207,7 @@ def shaken(state: Mapping[str, NDArray[Any]], seed: int) -> State:
     for number, name in enumerate(sorted(state)):
         array, kind = state[name], name.rpartition('.')[2]
         draws = np.random.Generator(
-            np.random.Philox(key=[seed, STREAM_SHAKE], counter=[0, 0, number, 0])
+            np.random.Philox(key=[seed, STREAM_PERTURB], counter=[0, 0, number, 0])
         )
         if array.ndim == 1:
             around = 1.0 if kind in ('weight', 'running_var') else 0.0

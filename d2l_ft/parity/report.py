@@ -74,11 +74,11 @@ def page(plan: Plan, result: Result, folder: Path, findings: Sequence[Finding] =
 
 def verdict(result: Result) -> str:
     """Return the verdict, with the first place where the frameworks part."""
-    wrong = result.wrong
+    failures = result.failures
     if result.equal:
         return f'<p class="verdict good">Equal within the stated tolerances: {result.count}.</p>'
-    first = wrong[0] if wrong else None
-    text = f'Different: {len(wrong)} of {result.count}.'
+    first = failures[0] if failures else None
+    text = f'Different: {len(failures)} of {result.count}.'
     more = f'First: {first.name} at {first.where}; likely cause: {first.cause}.' if first else ''
     return f'<p class="verdict bad">{text}</p><p>{html.escape(more)}</p>'
 
@@ -114,10 +114,10 @@ def ladder(rung: str, checks: Sequence[Check]) -> str:
         for check in own
     ]
     header = ('check', 'measured', 'tolerance', 'unit', 'margin', 'verdict')
-    opened = '' if all(check.ok for check in own) else ' open'
+    attribute = '' if all(check.ok for check in own) else ' open'
     good = sum(check.ok for check in own)
     return (
-        f'<details{opened}><summary>{html.escape(title)} <b>{good} of {len(own)}</b></summary>'
+        f'<details{attribute}><summary>{html.escape(title)} <b>{good} of {len(own)}</b></summary>'
         f'{table(header, rows)}</details>'
     )
 

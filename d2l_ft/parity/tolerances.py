@@ -225,16 +225,16 @@ def row(rung: str, what: str, arch: str = '') -> Tolerance:
     Raises:
         ParityError: The table has none.
     """
-    fitting = [
+    candidates = [
         each
         for each in TABLE
         if each.rung == rung
         and what.startswith(each.what)
         and (not each.archs or arch in each.archs)
     ]
-    if not fitting:
+    if not candidates:
         raise ParityError(f'the table of tolerances has no row for {rung}, {what}')
-    return max(fitting, key=lambda each: (len(each.what), bool(each.archs)))
+    return max(candidates, key=lambda each: (len(each.what), bool(each.archs)))
 
 
 def limit(rung: str, what: str, arch: str = '') -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from d2l_ft.backend.probe import get_probe
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import D2LFTError, ParityError
-from d2l_ft.parity.faults import FAULTS, planted
+from d2l_ft.parity.faults import FAULTS, plant
 from d2l_ft.parity.plan import Context, Plan
 from d2l_ft.parity.rungs import RUNGS, checkpoints
 from d2l_ft.sources.load import load_source
@@ -65,9 +65,9 @@ def begin(folder: Path, name: str) -> Context:
 def trace(context: Context) -> None:
     """Trace every rung of the plan."""
     for rung in context.plan.rungs:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         trace_rung(context, rung)
-        tell(rung, time.perf_counter() - begun)
+        tell(rung, time.perf_counter() - start_time)
 
 
 def trace_rung(context: Context, rung: str) -> None:
@@ -79,15 +79,15 @@ def trace_rung(context: Context, rung: str) -> None:
 def trace_faults(context: Context, folder: Path, names: list[str], other: Path) -> None:
     """Trace once for each fault, with the rungs that are to find it."""
     for name in names:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         plan = dataclasses.replace(context.plan, rungs=FAULTS[name].rungs)
         place = folder / name / context.backend.NAME
-        with planted(name, dataclasses.replace(context, plan=plan, folder=place)) as changed:
+        with plant(name, dataclasses.replace(context, plan=plan, folder=place)) as faulty:
             for rung in plan.rungs:
-                trace_rung(changed, rung)
+                trace_rung(faulty, rung)
             if 'checkpoints' in plan.rungs:
-                checkpoints.trace_again(changed, other)
-        tell(name, time.perf_counter() - begun)
+                checkpoints.trace_again(faulty, other)
+        tell(name, time.perf_counter() - start_time)
 
 
 def tell(what: str, seconds: float) -> None:

@@ -67,7 +67,7 @@ def draw_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    names = [drawable(name) for name in runs]
+    names = [escape_undrawable(name) for name in runs]
     figure = Figure(figsize=(9, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2)
     for number, history in enumerate(runs.values()):
@@ -119,7 +119,7 @@ def fonts(text: str) -> list[str]:
     return families
 
 
-def drawable(text: str) -> str:
+def escape_undrawable(text: str) -> str:
     r"""Return a text with an escape such as \u732b for each character that no font has."""
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.ft2font import FT2Font
@@ -149,7 +149,7 @@ def figure_format(path: Path) -> str:
     return kind
 
 
-def encoded(figure: Any, kind: str = 'png') -> bytes:
+def encode(figure: Any, kind: str = 'png') -> bytes:
     """Return a figure as the bytes of one of ``FIGURES``."""
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=120)
@@ -162,4 +162,4 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[EpochMetrics]]) -> None:
     Raises:
         StorageError: The suffix is none of ``FIGURES``, or the file cannot be written.
     """
-    write_atomic(path, encoded(draw_curves(runs), figure_format(path)))
+    write_atomic(path, encode(draw_curves(runs), figure_format(path)))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from d2l_ft.report.figures import draw_curves, encoded, to_numpy
+from d2l_ft.report.figures import draw_curves, encode, to_numpy
 from d2l_ft.training.callbacks import Callback
 from d2l_ft.training.metrics import EpochMetrics
 from d2l_ft.training.trainer import Trainer
@@ -229,5 +229,5 @@ class LiveCurves(Callback):
             return
         from IPython.display import Image
 
-        picture = Image(encoded(draw_curves({metrics.net: self.history})))
+        picture = Image(encode(draw_curves({metrics.net: self.history})))
         self.handle = show_again(picture, self.handle)

@@ -18,11 +18,11 @@ def text_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> list[str]:
         f'{name:{width}}  epoch {each.epoch:2d}  test acc {each.test_acc:.3f}  '
         f'{_bar(each.test_acc):{WIDTH}}|  loss {each.train_loss:.3f}'
         for name, history in runs.items()
-        for each in _thinned(history)
+        for each in _select_epochs(history)
     ]
 
 
-def _thinned(history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
+def _select_epochs(history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
     """Return the epochs to show: the last, and as many before it as fit, evenly spaced."""
     step = -(-len(history) // MOST_BARS)
     return list(reversed(history[::-1][:: max(1, step)]))

@@ -104,7 +104,7 @@ class FineTuned:
         Raises:
             CheckpointError: There is no good checkpoint of it.
         """
-        return load_net(self._run, self._chosen(backend), name).net
+        return load_net(self._run, self._get_backend(backend), name).net
 
     def evaluate(
         self,
@@ -126,7 +126,7 @@ class FineTuned:
             CheckpointError: It has a class that the run has not, or there is no good checkpoint.
         """
         where = None if data is None else os.fspath(data)
-        return evaluate_run(self._run, self._chosen(backend), where, bar=bar)[0]
+        return evaluate_run(self._run, self._get_backend(backend), where, bar=bar)[0]
 
     def predict(
         self,
@@ -157,10 +157,10 @@ class FineTuned:
                 raise DataError(f'{path} {problem}')
         images = [path for path, _ in found]
         check_images([Sample(path, 0) for path in images], bar=bar)
-        rows = classify(self._run, self._chosen(backend), images, bar=bar)
+        rows = classify(self._run, self._get_backend(backend), images, bar=bar)
         return [Prediction(path, row) for path, row in zip(images, rows, strict=True)]
 
-    def _chosen(self, backend: Backend | str | None) -> Backend:
+    def _get_backend(self, backend: Backend | str | None) -> Backend:
         """Return the framework that a method was told, or that of the run."""
         return get_backend(self._backend if backend is None else backend)
 
@@ -224,7 +224,7 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         >>> run.net().fc.out_features
         2
     """
-    asked = options | {
+    requested = options | {
         'data': os.fspath(data),
         'source': None if source is None else os.fspath(source),
         'arch': arch,
@@ -236,18 +236,18 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         'seed': seed,
     }
     where = None if out is None else Path(out).expanduser()
-    settings = Settings.of(**asked, devices='auto')
+    settings = Settings.of(**requested, devices='auto')
     if resume:
         if where is None:
             raise CheckpointError('`resume=True` needs the run directory: give `out`')
         config, defaults = Run.open(where).config, Settings().values()
-        given = {name: value for name, value in asked.items() if value != defaults[name]}
-        settings = config.settings.resumed(given)
+        given = {name: value for name, value in requested.items() if value != defaults[name]}
+        settings = config.settings.resume(given)
         backend = config.backend if backend is None else backend
     settings.check()  # tells what is wrong before a framework is imported
     chosen = get_backend(backend)
     if not resume or devices != 'auto':
-        settings = settings.changed(devices=as_request(chosen, devices))
+        settings = settings.replace(devices=as_request(chosen, devices))
     lines = _silent if quiet else say
     run, stopped = train(chosen, settings, where, resume=resume, bar=bar and not quiet, say=lines)
     if stopped:

@@ -38,7 +38,7 @@ class Checkpoints(Callback):
         step = trainer.position.step
         due = self.every and step % self.every == 0 and step != trainer.steps
         if due and not trainer.interrupted:
-            self.save(trainer, trainer.reached())
+            self.save(trainer, trainer.current_position())
 
     def on_epoch_end(self, trainer: Trainer, metrics: EpochMetrics) -> None:
         """Write one."""

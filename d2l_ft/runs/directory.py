@@ -25,7 +25,7 @@ from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from d2l_ft.models.state import unusable
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft.runs.fields import Option, check_classes, check_fields
-from d2l_ft.runs.settings import NETS, Settings, declared
+from d2l_ft.runs.settings import NETS, Settings, option_fields
 from d2l_ft.storage.atomic import (
     check_writable,
     describe,
@@ -72,7 +72,7 @@ class RunConfig:
     backend: str
     arch: str
     classes: list[str]
-    image_size: int = field(metadata=declared()['image_size'].metadata)
+    image_size: int = field(metadata=option_fields()['image_size'].metadata)
     data: str
     train_examples: int = field(metadata=COUNT)
     test_examples: int = field(metadata=COUNT)
@@ -117,7 +117,7 @@ def new_path(backend: str, data: str) -> Path:
 
 
 @contextmanager
-def claimed(path: Path, *, resume: bool) -> Iterator[None]:
+def claim(path: Path, *, resume: bool) -> Iterator[None]:
     """Hold a run directory against other processes; a new one that stays empty is removed.
 
     Raises:
@@ -127,11 +127,11 @@ def claimed(path: Path, *, resume: bool) -> Iterator[None]:
     config = path / 'config.json'
     lock = lock_file(config)
 
-    def ours(each: Path) -> bool:
-        unborn = each.name == CONTENTS and not config.exists()  # killed before it had its config
-        return unborn or each == lock or is_leftover(each)
+    def may_stay(each: Path) -> bool:
+        orphan = each.name == CONTENTS and not config.exists()  # killed before it had its config
+        return orphan or each == lock or is_leftover(each)
 
-    if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
+    if path.exists() and not resume and not (path.is_dir() and all(map(may_stay, path.iterdir()))):
         go_on = ', or go on with its run: `resume=True`' if config.exists() else ''
         raise CheckpointError(f'{path} is not empty: name another with `out`{go_on}')
     check_writable(path)

@@ -27,8 +27,8 @@ from d2l_ft.report.figures import save_curves
 from d2l_ft.report.live import LiveCurves
 from d2l_ft.report.page import write_report
 from d2l_ft.runs.callbacks import Checkpoints, EpochLines, MetricsFile, Report
-from d2l_ft.runs.contents import changed, load_contents, save_contents
-from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claimed, new_path
+from d2l_ft.runs.contents import find_change, load_contents, save_contents
+from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claim, new_path
 from d2l_ft.runs.results import load_net
 from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
 from d2l_ft.sources.load import load_source
@@ -74,9 +74,9 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
     if settings.system.keep_memory:
         keep_freed_memory()
     devices = backend.devices(settings.system.devices)
-    begun = Run.open(out) if out and resume else None
+    earlier_run = Run.open(out) if out and resume else None
     out = out or new_path(backend.NAME, settings.data.data)
-    with claimed(out, resume=resume):
+    with claim(out, resume=resume):
         # the images, and what they settle
         try:
             name = settings.data.data
@@ -84,13 +84,13 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
                 name, seed=settings.optim.seed, bar=bar, skip_bad=settings.data.skip_bad
             )
         except DataError as error:
-            if begun and not os.path.exists(name) and os.sep in name:
+            if earlier_run and not os.path.exists(name) and os.sep in name:
                 raise CheckpointError(
                     f'{name} is gone: tell where its images are now:  '
                     f'd2l-ft train --out {out} --resume --data FOLDER'
                 ) from error
             raise
-        settings = settings.resolved(data)
+        settings = settings.resolve(data)
         arch, size = settings.model.arch, settings.data.image_size or data.image_size
         smallest = architecture(arch).smallest
         if size < smallest:
@@ -102,7 +102,7 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
         for line in data.remarks:
             say(line)
         # the run, and whether all of it can be trained
-        run = begun or Run(out, _config(backend, settings, data, size))
+        run = earlier_run or Run(out, _config(backend, settings, data, size))
         run.config.check()
         if resume:
             _check_same(run, data, size, bar=bar)
@@ -182,8 +182,8 @@ class Job:
             backend.set_trainer_state(placed, trainer, checkpoint.trainer)
         # the twin has no frozen body
         on_features = settings.model.cache_features and name == 'fine-tuned'
-        kind = self.on_features if on_features else self.on_images
-        trained, train_iter, test_iter = kind(placed)
+        kind = self.feature_loaders if on_features else self.image_loaders
+        net, train_iter, test_iter = kind(placed)
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
@@ -192,7 +192,7 @@ class Job:
 
         training = Trainer(
             backend,
-            trained,
+            net,
             trainer,
             train_iter,
             test_iter,
@@ -234,7 +234,7 @@ class Job:
         seed = self.settings.optim.seed
         return self.data.pipeline(size, seed=seed, augment=options.augment, views=options.views)
 
-    def on_images(self, placed: Placed) -> tuple[Placed, Any, Any]:
+    def image_loaders(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
         optim = self.settings.optim
         loaders = self.data.loaders(
@@ -243,15 +243,15 @@ class Job:
             image_size=self.run.config.image_size,
             seed=optim.seed,
             pipeline=self.pipeline(),
-            **self.loading(),
+            **self.loading_options(),
         )
         return placed, *loaders
 
-    def loading(self) -> dict[str, Any]:
+    def loading_options(self) -> dict[str, Any]:
         """Return the options of loaders: workers, cache and device."""
         return loader_options(self.backend, self.devices, self.settings.system.workers, self.cache)
 
-    def on_features(self, placed: Placed) -> tuple[Placed, Any, Any]:
+    def feature_loaders(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the head, and loaders of the features of both parts in place of images."""
         settings, backend = self.settings, self.backend
         batch_size = settings.optim.batch_size or self.data.batch_size
@@ -267,7 +267,7 @@ class Job:
                 pipeline,
                 how,
                 bar=self.bar,
-                **self.loading(),
+                **self.loading_options(),
             )
             shuffle = part is self.data.train
             loaders.append(
@@ -352,7 +352,7 @@ def _check_same(run: Run, data: DataSet, size: int, *, bar: bool) -> None:
             f'{run.path} was begun with `data={config.data}`: '
             'leave the option out, or train anew with another `out`'
         )
-    if found := changed(load_contents(run.path), data, bar=bar):
+    if found := find_change(load_contents(run.path), data, bar=bar):
         raise CheckpointError(
             f'{found} since {run.path} began: make it as it was, or train anew with another `out`'
         )

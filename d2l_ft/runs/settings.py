@@ -140,7 +140,7 @@ class OptimOptions:
         """Return the recipe of 'fine-tuned' or 'scratch'.
 
         This is the one rule for rates: what was asked for, else the data set's own, which
-        ``Settings.resolved`` has filled in, else the chapter's; and ten times that from scratch,
+        ``Settings.resolve`` has filled in, else the chapter's; and ten times that from scratch,
         where all layers learn alike.
         """
         rate = FINE_TUNED.learning_rate if self.learning_rate is None else self.learning_rate
@@ -223,9 +223,9 @@ class Settings:
         Raises:
             OptionError: There is no such option.
         """
-        return cls().changed(**options)
+        return cls().replace(**options)
 
-    def changed(self, **options: Any) -> 'Settings':
+    def replace(self, **options: Any) -> 'Settings':
         """Return the settings with other values of some options.
 
         Raises:
@@ -238,7 +238,7 @@ class Settings:
             }
             groups[name] = replace(group, **mine)
         if options:
-            names = ', '.join(each.name for each in declared().values())
+            names = ', '.join(each.name for each in option_fields().values())
             raise OptionError(f'there is no option {next(iter(options))!r}; there are {names}')
         return Settings(**groups)
 
@@ -246,10 +246,10 @@ class Settings:
         """Return name -> value of all options."""
         return {name: value for group in vars(self).values() for name, value in vars(group).items()}
 
-    def resolved(self, data: 'DataSet') -> 'Settings':
+    def resolve(self, data: 'DataSet') -> 'Settings':
         """Return the settings with the data set's own values where there are none."""
         rate = self.optim.learning_rate
-        return self.changed(
+        return self.replace(
             data=data.name,
             image_size=self.data.image_size or data.image_size,
             batch_size=self.optim.batch_size or data.batch_size,
@@ -257,7 +257,7 @@ class Settings:
             source=full_path(self.model.source or data.source),
         )
 
-    def resumed(self, given: Mapping[str, Any]) -> 'Settings':
+    def resume(self, given: Mapping[str, Any]) -> 'Settings':
         """Return the settings with which a run of these goes on.
 
         What changes no result may be given again, and epochs unless the rates depend on them;
@@ -266,12 +266,12 @@ class Settings:
         Raises:
             CheckpointError: Something is not.
         """
-        kept, options = self.values(), declared()
+        kept, options = self.values(), option_fields()
         settings = self
         for name, value in given.items():
             longer = name == 'num_epochs' and self.optim.schedule == 'constant'
             if options[name].metadata['option'].may_change or longer:
-                settings = settings.changed(**{name: value})
+                settings = settings.replace(**{name: value})
                 continue
             before = kept[name]
             if name == 'source' and before:
@@ -298,7 +298,7 @@ class Settings:
             )
 
 
-def declared() -> dict[str, Field[Any]]:
+def option_fields() -> dict[str, Field[Any]]:
     """Return name -> field of all options, in the order of the groups."""
     groups = vars(Settings()).values()
     return {each.name: each for group in groups for each in fields(group)}

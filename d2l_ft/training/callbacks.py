@@ -39,7 +39,7 @@ class Callback:
         """At the end, whatever ended it: ``trainer.interrupted`` and ``trainer.error`` tell."""
 
 
-def running(trainer: 'Trainer') -> dict[str, Any]:
+def running_metrics(trainer: 'Trainer') -> dict[str, Any]:
     """Return epoch, loss and accuracy so far in it, as text; {} before the first sums are read."""
     here = trainer.position
     if not here.examples:
@@ -73,7 +73,7 @@ class ProgressBar(Callback):
         """Move the bar on."""
         if trainer.position.examples != self.examples:  # sums have been read
             self.examples = trainer.position.examples
-            self.bar.set_postfix(running(trainer), refresh=False)
+            self.bar.set_postfix(running_metrics(trainer), refresh=False)
         self.bar.update()
 
     def on_train_end(self, trainer: 'Trainer') -> None:
@@ -103,7 +103,9 @@ class LogLines(Callback):
         here, steps = trainer.position, trainer.steps
         parts = [f'epoch {here.epoch + 1}/{trainer.num_epochs}']
         parts.append(f'step {here.step}/{steps}' if steps else f'step {here.step}')
-        parts += [f'{name} {text}' for name, text in running(trainer).items() if name != 'epoch']
+        parts += [
+            f'{name} {text}' for name, text in running_metrics(trainer).items() if name != 'epoch'
+        ]
         self.say(f'{trainer.name} {", ".join(parts)}')
 
     def on_epoch_end(self, trainer: 'Trainer', metrics: EpochMetrics) -> None:

@@ -107,7 +107,7 @@ class Trainer:
             self._tell('on_train_end')
         return self.history
 
-    def reached(self) -> Position:
+    def current_position(self) -> Position:
         """Return the position within an epoch, once the device has computed the last step."""
         self._read()
         seconds = self.position.seconds + self._clock.seconds()
@@ -176,7 +176,7 @@ class Trainer:
                     break
         except WorkerDied as error:  # between two steps
             died = error
-        self.position = self.reached()
+        self.position = self.current_position()
         if died and not interrupt.asked:  # a signal to the whole group ends the workers as well
             raise died
         self.interrupted = interrupt.asked
@@ -201,7 +201,7 @@ class Clock:
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches, self.waited = batches, 0.0
-        self.begun = time.perf_counter()
+        self.start_time = time.perf_counter()
 
     def __iter__(self) -> Iterator[Any]:
         iterator = iter(self.batches)
@@ -217,4 +217,4 @@ class Clock:
 
     def seconds(self) -> float:
         """Return the seconds since the clock was made."""
-        return time.perf_counter() - self.begun
+        return time.perf_counter() - self.start_time

@@ -12,7 +12,7 @@ from d2l_ft.cli.main import main
 from d2l_ft.cli.options import FLAGS, as_flags
 from d2l_ft.errors import CheckpointError, ModelError
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
-from d2l_ft.runs.directory import claimed
+from d2l_ft.runs.directory import claim
 from d2l_ft.sources.weights import read_weights
 
 
@@ -36,7 +36,7 @@ def test_resume_is_advised_for_a_run_alone(tmp_path, is_run):
     (tmp_path / ('config.json' if is_run else 'thesis.txt')).touch()
     with (
         pytest.raises(CheckpointError, match='is not empty') as caught,
-        claimed(tmp_path, resume=False),
+        claim(tmp_path, resume=False),
     ):
         pass
     assert ('`resume=True`' in str(caught.value)) == is_run

@@ -19,7 +19,7 @@ from d2l_ft.cli.main import main
 from d2l_ft.data.validation import inspect_image
 from d2l_ft.errors import CheckpointError, ModelError
 from d2l_ft.runs.directory import Run
-from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.runs.settings import Settings, option_fields
 from d2l_ft.sources.weights import read_weights
 
 
@@ -90,7 +90,7 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
 
 BOUNDS = {
     name: each.metadata['option'].bounds
-    for name, each in declared().items()
+    for name, each in option_fields().items()
     if each.metadata['option'].bounds
 }
 

@@ -334,11 +334,11 @@ def taken(settings):
 
 def test_settings_take_what_is_missing_from_the_data_set(folder):
     data = datasets.load_data(str(folder), bar=False)
-    resolved = Settings.of(learning_rate=0.5).resolved(data)
+    resolved = Settings.of(learning_rate=0.5).resolve(data)
     assert taken(resolved) == (0.5, 128, 224)
     assert resolved.optim.recipe('scratch').learning_rate == 5
     own = datasets.DataSet('sample', data.train, data.test, 48, 64, 0.002)
-    resolved = Settings.of(batch_size=7).resolved(own)
+    resolved = Settings.of(batch_size=7).resolve(own)
     assert taken(resolved) == (0.002, 7, 48)
 
 

@@ -34,7 +34,7 @@ from d2l_ft.backend import common
 from d2l_ft.backend.protocol import Sums
 from d2l_ft.backend.registry import BACKENDS, backend_of, get_backend
 from d2l_ft.chapter.book import Book
-from d2l_ft.chapter.command import chosen_tabs, open_book
+from d2l_ft.chapter.command import open_book, select_tabs
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
 from d2l_ft.chapter.site import build_site
@@ -69,14 +69,14 @@ from d2l_ft.optim.recipe import Recipe, as_printed, check_reduction
 from d2l_ft.optim.schedules import scheduled
 from d2l_ft.parity import command as parity
 from d2l_ft.parity import proof
-from d2l_ft.parity.faults import planted
+from d2l_ft.parity.faults import plant
 from d2l_ft.parity.ladder import Result, wait
 from d2l_ft.parity.plan import Check, Plan, Trace
 from d2l_ft.parity.tolerances import row
 from d2l_ft.parity.trace import begin
 from d2l_ft.report.figures import save_curves
 from d2l_ft.runs.contents import CONTENTS, digest, load_contents
-from d2l_ft.runs.directory import Run, claimed, new_path
+from d2l_ft.runs.directory import Run, new_path
 from d2l_ft.runs.job import train
 from d2l_ft.runs.results import evaluate_run, load_net
 from d2l_ft.runs.settings import Settings
@@ -707,7 +707,7 @@ def run(tmp_path):
 
 def test_a_directory_that_is_taken(run, tmp_path):
     def claim(path):
-        with claimed(path, resume=False):
+        with claim(path, resume=False):
             pass
 
     assert says(CheckpointError, claim, run.path) == (
@@ -906,7 +906,7 @@ def test_a_command_that_goes_on_without_a_run_or_otherwise_than_it_began(tmp_pat
     assert refused('train', '--resume') == '--resume needs the run directory: --out DIR'
     run = Run(tmp_path / 'run', run_config(settings=Settings.of(seed=3)))
     run.save_config()
-    assert says(CheckpointError, run.config.settings.resumed, {'seed': 4}) == (
+    assert says(CheckpointError, run.config.settings.resume, {'seed': 4}) == (
         'the run was begun with `seed=3`: leave the option out, or train anew with another `out`'
     )
     assert refused('train', '--resume', '--out', run.path, '--seed', 4) == (
@@ -999,7 +999,7 @@ def test_chapters_that_do_not_belong_together(root, tmp_path):
 
 
 def test_a_tab_that_is_unknown(root):
-    assert says(ChapterError, chosen_tabs, Book(root), 'jax') == (
+    assert says(ChapterError, select_tabs, Book(root), 'jax') == (
         "no tab is named 'jax': choose of mxnet, pytorch, all"
     )
 
@@ -1094,7 +1094,7 @@ def test_a_comparison_of_nothing():
 
 
 def test_a_fault_and_a_tolerance_that_are_unknown():
-    assert says(ParityError, planted('none', None).__enter__).startswith(
+    assert says(ParityError, plant('none', None).__enter__).startswith(
         "no fault is named 'none': choose one of "
     )
     assert says(ParityError, row, 'forward', 'smell') == (

@@ -10,8 +10,8 @@ from conftest import make_folder, run_config
 from test_command import command, start
 
 from d2l_ft.errors import StorageError
-from d2l_ft.report.figures import draw_curves, drawable, encoded, save_curves
-from d2l_ft.runs.directory import Run, claimed, new_path, short_names
+from d2l_ft.report.figures import draw_curves, encode, escape_undrawable, save_curves
+from d2l_ft.runs.directory import Run, claim, new_path, short_names
 from d2l_ft.training.metrics import EpochMetrics
 
 HISTORY = [EpochMetrics('scratch', 1, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0)]
@@ -88,8 +88,8 @@ def test_labels_are_drawn_as_they_are(name, recwarn):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         for kind in ('png', 'pdf', 'svg'):
-            assert len(encoded(figure, kind)) > 1000
-    assert drawable('ab') == 'ab'
+            assert len(encode(figure, kind)) > 1000
+    assert escape_undrawable('ab') == 'ab'
 
 
 def test_a_script_that_no_font_has_is_escaped():
@@ -97,7 +97,7 @@ def test_a_script_that_no_font_has_is_escaped():
     for text in ('猫', 'แมว', 'बिल्ली', '\U0001f408', 'حيوان'):
         with warnings.catch_warnings():
             warnings.simplefilter('error')
-            encoded(draw_curves({text: HISTORY}))
+            encode(draw_curves({text: HISTORY}))
 
 
 @pytest.mark.parametrize(('suffix', 'begins'), [
@@ -125,9 +125,9 @@ def test_other_suffixes_are_refused(name, tmp_path):
 CLAIM = """
 import sys
 from pathlib import Path
-from d2l_ft.runs.directory import claimed
+from d2l_ft.runs.directory import claim
 
-with claimed(Path(sys.argv[1]), resume=False):
+with claim(Path(sys.argv[1]), resume=False):
     print('mine')
 """
 
@@ -135,7 +135,7 @@ with claimed(Path(sys.argv[1]), resume=False):
 def test_whoever_is_refused_leaves_what_another_has_begun(tmp_path):
     """The first may be checking images or pre-training: its directory has a lock and no run."""
     out = tmp_path / 'run'
-    with claimed(out, resume=False):
+    with claim(out, resume=False):
         for _ in range(2):
             done = subprocess.run(
                 [sys.executable, '-c', CLAIM, out], capture_output=True, text=True, check=False
