@@ -210,7 +210,7 @@ GROUPS = (
 
 VERBS = (
     'add|ask|build|call|choose|convert|copy|fetch|free|give|go|leave|make|mend|move|name|place|put|'
-    'read|remove|rename|restore|run|save|see|tell|train|try|update|use|wait|write'
+    'read|remove|rename|repair|restore|run|save|see|tell|train|try|update|use|wait|write'
 )
 ADVICE = re.compile(f'[:;] +(?=(?:{VERBS}) )')
 """What parts the cause from what to do: a colon before a verb."""

@@ -25,18 +25,18 @@ from d2l_ft.storage.typed_json import from_json
 SETTINGS = 'book.json'
 CLAIMS = '.claims.json'
 NAME = re.compile(r'[\w-][\w. -]*')
-"""What tabs and chapters are called, as files are named after them."""
+"""Names that tabs and chapters may have, as files are named after them."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a label stands for.
+    """The target of a label.
 
     Attributes:
         kind: 'section', 'figure', 'table' or 'equation'.
         number: Such as '13.2.1'.
         title: A heading's text or a caption.
-        page: Stem of the file that has it.
+        page: Stem of its file.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Settings:
         chapters: Stem of the origin's file -> number of the chapter, in the book's order.
         install: The pip line of a Colab notebook; {tab} and {pins} are put in.
         discussions: Stem -> tab -> address of the forum's thread.
-        trusted: Whether HTML, links and pictures of the chapters may run something in a browser.
+        trusted: Whether HTML, links and pictures of the chapters may run scripts in a browser.
     """
 
     title: dict[str, str] = field(default_factory=lambda: {'en': 'Chapters'})
@@ -103,7 +103,7 @@ class Page:
 
     Attributes:
         chapter: Its tree.
-        origin: Stem of the file of which it is a translation; its own, if it is the origin.
+        origin: Stem of the file that it translates; its own stem, if it is the origin.
         language: Such as 'en'.
         number: Of the chapter, such as '13.2'.
     """
@@ -149,7 +149,7 @@ class Book:
 
     @cached_property
     def known_pages(self) -> list[Page]:
-        """The pages, and those of the same book that were not asked for: references lead there."""
+        """The pages, and the other pages of the book, which references may lead to."""
         chosen = {page.path.resolve() for page in self.pages}
         named = self.files() if (self.root / SETTINGS).is_file() else []
         others = [path for path in named if path.is_file() and path.resolve() not in chosen]
@@ -168,7 +168,7 @@ class Book:
         return sorted(self.root.glob('*.md'))
 
     def page(self, path: Path) -> Page:
-        """Read a file, and find out of what it is a translation."""
+        """Read a file; its name says whether it is a translation, and of what."""
         chapter = read_chapter(check_inside(self.root, path), self.tabs, self.settings.default_tab)
         if not NAME.fullmatch(path.stem):
             raise ChapterError(f'{path} is no name of a chapter: use letters, digits, _ and -')
@@ -183,9 +183,9 @@ class Book:
         return stem, next(name for name, suffix in self.settings.languages.items() if not suffix)
 
     def origins(self) -> list[Page]:
-        """Return the pages that are no translation, or whose origin is not here.
+        """Return the pages that are not translations, and translations without their origin.
 
-        Their cells are those that are run; a translation shows the same outputs.
+        The cells of these are run; a translation shows the outputs of its origin.
         """
         mine = [page for page in self.pages if page.stem == page.origin]
         stems = {page.origin for page in mine}
@@ -240,8 +240,8 @@ def number_blocks(chapter: Chapter, number: str, stem: str) -> Iterable[tuple[Bl
 def cell_ids(chapter: Chapter) -> dict[int, str]:
     """Return line of a code cell -> its id, the same for the variants of one cell.
 
-    Code cells that follow each other without prose between, in tabs that do not meet, are
-    variants of one cell. One without an id is named after its place.
+    Consecutive code cells without prose between them, in disjoint tabs, are variants of one cell.
+    A cell without an id is named after its place.
     """
     found: dict[int, str] = {}
     for number, group in enumerate(tabsets(chapter), 1):

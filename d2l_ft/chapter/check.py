@@ -1,4 +1,4 @@
-"""Find what is wrong with chapters, before a reader does."""
+"""Find problems in chapters."""
 
 import ast
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ WIDTH = 78
 """Columns of a line of code, as in the book."""
 
 SHOWN = 60
-"""Characters of a line that are shown where a translation parts from its origin."""
+"""Characters of a line that are shown where a translation differs from its origin."""
 
 KINDS = (
     'cells',
@@ -41,7 +41,7 @@ KINDS = (
     'formulas',
     'references',
 )
-"""What a translation has in common with its origin."""
+"""What must be the same in a translation and its origin."""
 
 KNOWN_MARKS = ('numref', 'ref', 'eqref', 'bibliography', 'begin_tab', 'end_tab', *CITATIONS)
 
@@ -72,7 +72,7 @@ def problems(book: Book) -> Iterator[str]:
 
 
 def notes(book: Book) -> Iterator[str]:
-    """Yield one line for everything that is accepted but shown more plainly than in the book."""
+    """Yield one line for everything that is shown in a simpler form than in the book."""
     for page in book.pages:
         for block in page.chapter.walk():
             for name, value in marks_of(block):
@@ -81,7 +81,7 @@ def notes(book: Book) -> Iterator[str]:
 
 
 def marks_of(block: Block) -> list[tuple[str, str]]:
-    """Return the marks in the prose of a block, not of those inside of it."""
+    """Return the marks in the prose of a block, without those of blocks inside it."""
     texts = [] if isinstance(block, Tab) else prose_of(block)
     return [mark for text in texts for mark in marks(text)]
 
@@ -134,7 +134,7 @@ def syntax_error(source: str) -> str:
 
 
 def translation(book: Book, page: Page) -> Iterator[str]:
-    """Yield the first place where a translation parts from its origin, of each kind."""
+    """Yield, for each kind, the first place where a translation differs from its origin."""
     origin = next((each for each in book.known_pages if each.stem == page.origin), None)
     if origin is None:
         yield f'{page.path}: its origin {page.origin}.md is not there'
@@ -187,7 +187,7 @@ def label_of(block: Block) -> str:
 
 
 def first_difference(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
-    """Return of a feature, as a person reads it, the first line that the other has not."""
+    """Return the first line of a feature that differs from the other's, shortened to read."""
     if feature is None:
         return 'nothing more'
     mine, its = (parts_of(each) for each in (feature, other))
@@ -202,7 +202,7 @@ def first_difference(feature: tuple[int, Any] | None, other: tuple[int, Any] | N
 
 
 def parts_of(feature: tuple[int, Any] | None) -> list[str]:
-    """Return what a feature is made of, as lines: of a cell its id, its tabs and its code."""
+    """Return the lines of a feature: of a cell its id, its tabs and its code."""
     if feature is None:
         return []
     value = feature[1] if isinstance(feature[1], tuple) else (feature[1],)

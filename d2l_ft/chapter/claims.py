@@ -1,4 +1,4 @@
-"""What a chapter says about its outputs, in a file beside it, and whether that still holds.
+"""The claims of a chapter about its outputs, and whether the outputs still support them.
 
 ``<chapter>.claims.json`` is a list of objects:
 
@@ -6,11 +6,11 @@
      "equals": 2}
 
 ``cell`` is the id of a cell and ``find`` a regular expression over its text, whose first group is
-the value (without ``find`` all of the text). It must be ``equals``, ``at_least``, ``at_most`` or
-``between`` [low, high]; ``exceeds`` names another cell in which the same expression must find less;
-with ``same`` the value must be the same in every tab. ``data`` restricts a claim to outputs made
-on that data set, ``tabs`` to some tabs. ``was`` holds the values for which the text
-was last read and found right.
+the value (the whole text without ``find``). The value must be ``equals``, ``at_least``, ``at_most``
+or ``between`` [low, high]; ``exceeds`` names another cell in which the same expression must find a
+smaller value; with ``same`` the value must be the same in every tab. ``data`` restricts a claim to
+outputs made on that data set, ``tabs`` to some tabs. ``was`` holds the values with which a person
+last read the text and found it right.
 """
 
 import json
@@ -94,7 +94,7 @@ def judge(claim: dict[str, Any], runs: dict[str, Run]) -> Iterator[str]:
 
 
 def runs_of_claim(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
-    """Return the runs of which a claim speaks."""
+    """Return the runs to which a claim applies."""
     return {
         tab: run
         for tab, run in runs.items()
@@ -104,7 +104,7 @@ def runs_of_claim(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]
 
 
 def value_of(claim: dict[str, Any], run: Run) -> Any:
-    """Return what a claim speaks of: a number where it is one, otherwise text; None if missing."""
+    """Return the value of a claim: a number if it is one, otherwise text; None if missing."""
     text = run.text(claim['cell'])
     if 'find' in claim:
         found = re.search(claim['find'], text)
@@ -120,7 +120,7 @@ def value_of(claim: dict[str, Any], run: Run) -> Any:
 
 
 def unmet_condition(claim: dict[str, Any], value: Any, run: Run) -> str:
-    """Return what a value had to be, or '' if it is."""
+    """Return the condition that a value does not meet, or '' if it meets all."""
     number = value if isinstance(value, float) else float('nan')  # no comparison holds for it
     if 'equals' in claim:
         bound = claim['equals']
@@ -145,7 +145,7 @@ def is_number(value: Any) -> bool:
 
 
 def accept(book: Book, page: Page) -> int:
-    """Write the present values into a chapter's claims as those that were read; count them."""
+    """Record the current values in a chapter's claims as read; return the number of claims."""
     path = claims_file(book, page)
     claims = load_claims(path)
     runs = {tab: run for tab in book.tabs if (run := load_run(book.root, page.origin, tab))}

@@ -27,7 +27,7 @@ BOOK_PACKAGES = (
     'furo',
     'latex2mathml',
 )
-"""Import names of what runs cells and makes pages, of the extra 'book'."""
+"""Import names of the packages of the extra 'book', which run cells and make pages."""
 
 
 def open_book(files: Sequence[Path]) -> Book:
@@ -67,10 +67,10 @@ def select_tabs(book: Book, tab: str) -> list[str]:
 
 
 def check_book_packages() -> None:
-    """Check that what runs cells and makes pages is there.
+    """Check that the packages that run cells and make pages are installed.
 
     Raises:
-        ChapterError: It is not.
+        ChapterError: One is not.
     """
     missing = [name for name in BOOK_PACKAGES if not is_installed(name)]
     if missing:
@@ -97,7 +97,7 @@ def build(
     from d2l_ft.chapter.site import HTML, build_site, check_made_here
 
     book = open_book(files)
-    check_made_here(out / HTML)  # before minutes go into the cells
+    check_made_here(out / HTML)  # before the cells are run for minutes
     failed = run and not execute(book, select_tabs(book, tab), data, overwrite, say)
     for line in notes(book):
         say(f'note: {line}')
@@ -107,7 +107,7 @@ def build(
 
 
 def execute(book: Book, tabs: Sequence[str], data: str | None, overwrite: bool, say: Say) -> bool:
-    """Run the tabs that are stale, whatever becomes of the others; tell whether all went well."""
+    """Run the stale tabs, also after one has failed; return whether all succeeded."""
     from d2l_ft.chapter.execute import refresh
 
     good = True
@@ -136,7 +136,7 @@ def states(book: Book) -> list[CellState]:
 def status(files: Sequence[Path], say: Say) -> int:
     """Say where every cell stands, and why; run nothing. Return 0 if all are fresh, otherwise 1.
 
-    Paragraphs of an original that its translation does not follow yet are told as well.
+    It also reports paragraphs of an original that changed since its translation was read.
 
     Raises:
         D2LFTError: A chapter is not supported.
@@ -203,7 +203,7 @@ def notebooks(files: Sequence[Path], out: Path, say: Say) -> int:
 
 
 def library(files: Sequence[Path], out: Path, verify: bool, say: Say) -> int:
-    """Write the ``#@save`` code, or tell whether what is there is fresh.
+    """Write the ``#@save`` code, or report whether the files are up to date.
 
     Raises:
         D2LFTError: A chapter is not supported, or a cell can't be saved from.

@@ -1,4 +1,4 @@
-"""Run a chapter's cells in a tab's own kernel, and keep what comes out."""
+"""Run a chapter's cells in a kernel of the tab, and store their outputs."""
 
 import asyncio
 import atexit
@@ -38,14 +38,14 @@ FRAME = re.compile(r'^ *(?:Cell|Input) In ?\[(\d+)\],? line:? ?(\d+)', re.MULTIL
 """Where IPython's traceback names a line of a cell."""
 
 POLL = 0.05
-"""Seconds between two looks at a kernel that is to end."""
+"""Seconds between two checks whether a kernel has ended."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a tab: 'fresh', 'run', 'failed' or 'kept', and a line that says more.
+    """The result for a tab: 'fresh', 'run', 'failed' or 'kept', and a line that explains it.
 
-    ``trace`` has, where a cell failed, the lines of the chapter that led there, the last at fault.
+    If a cell failed, ``trace`` has the lines of the chapter in the traceback, the failing one last.
     """
 
     page: str
@@ -64,7 +64,7 @@ class Kernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """Return how to start it."""
         command = [sys.executable, '-m', 'd2l_ft.chapter.kernel', self.tab]
-        # below errors it only says that messages on this machine are signed, not encrypted
+        # its only warning would be that messages on this machine are signed, not encrypted
         options = ['-f', '{connection_file}', '--log-level=ERROR']
         return KernelSpec(argv=[*command, *options], language='python')
 
@@ -91,14 +91,14 @@ class CellFailed(Exception):
 
 
 def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool) -> Outcome:
-    """Run a tab if a cell of it is stale, or better data were asked for; store the outputs.
+    """Run a tab if one of its cells is stale, or real data were asked for; store the outputs.
 
     Args:
         book: The chapters.
-        page: One that is no translation.
+        page: One that is not a translation.
         tab: A tab.
-        data: 'sample' or 'hotdog'; None takes that of the stored outputs.
-        overwrite: Whether outputs of real data or of a GPU may be replaced by lesser ones.
+        data: 'sample' or 'hotdog'; None means that of the stored outputs.
+        overwrite: Whether outputs of real data or of a GPU may be replaced by others.
 
     Raises:
         ChapterError: The stored outputs are damaged, or can't be written.
@@ -109,7 +109,7 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
     states = cell_states(page, tab, stored)
     stale = [each for each in states if each.state != 'fresh']
     if stored and not stale and rank(data_set, '')[0] <= stored.rank[0] and not overwrite:
-        if stored.failure:  # of code that is no longer there
+        if stored.failure:  # of code that has been removed
             save_run(book.root, page.origin, tab, replace(stored, failure=None), {})
         return Outcome(page.stem, tab, 'fresh', f'all {len(states)} cells are fresh')
     start_time = time.perf_counter()
@@ -143,9 +143,9 @@ def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool)
 def save_failure(
     book: Book, page: Page, tab: str, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
 ) -> None:
-    """Store what a run left that failed: new outputs before the failure, the old ones from it on.
+    """Store the outputs of a failed run up to the failure; after it the old ones stay.
 
-    Outputs that are worth more, or made on other data, stay all.
+    Outputs of another rank, or made on other data, all stay.
     """
     if stored and (stored.rank, stored.made.get('data')) != (run.rank, run.made['data']):
         save_run(book.root, page.origin, tab, replace(stored, failure=run.failure), {})
@@ -159,7 +159,7 @@ def save_failure(
 def changed_outputs(
     place: Path, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
 ) -> list[str]:
-    """Return the ids of the cells that left something else than before.
+    """Return the ids of the cells whose outputs changed.
 
     Args:
         place: Folder of the stored pictures.
@@ -180,9 +180,9 @@ def changed_outputs(
 def execute(
     book: Book, page: Page, tab: str, data: str
 ) -> tuple[Run, dict[str, bytes], tuple[str, ...]]:
-    """Run all cells of a tab; return what they left, the bytes of the pictures, and the trace.
+    """Run all cells of a tab; return the outputs, the bytes of the pictures, and the trace.
 
-    Where a cell fails, the run has its failure and the cells before it.
+    If a cell fails, the run has the failure and the cells before it.
 
     Raises:
         Failed: The kernel died before the first cell.
@@ -222,11 +222,11 @@ def execute(
 
 
 def trace_of(page: Page, tab: str, failed: CellFailed) -> tuple[str, ...]:
-    """Return the lines of a chapter that led to a failure: 'file:line: code', the last at fault."""
+    """Return the lines of a chapter in a traceback as 'file:line: code', the failing one last."""
     cells, ids = page.chapter.cells(tab), cell_ids(page.chapter)
     found = []
     for number, line in failed.frames:
-        if 0 <= number - 2 < len(cells):  # the first cell of the notebook asks for the facts
+        if 0 <= number - 2 < len(cells):  # the first cell of the notebook is the one with the facts
             cell = cells[number - 2]
             source = cell.of_tab(tab)
             lines = source.split('\n')
@@ -256,7 +256,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
     count = sum(cell.cell_type == 'code' for cell in notebook.cells)
     with (
         tqdm(total=count, desc=title, unit='cell', disable=None) as bar,
-        # what a cell prints is an output; here lands what the kernel prints before and after
+        # what the kernel itself prints; what a cell prints is an output
         tempfile.TemporaryFile() as errors,
     ):
 
@@ -285,7 +285,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
             raise CellFailed(
                 last_started(starts), text, seconds, frames_in(error.traceback)
             ) from error
-        except (DeadKernelError, RuntimeError) as error:  # the latter if it never answered
+        except (DeadKernelError, RuntimeError) as error:  # RuntimeError if it never answered
             errors.seek(0)
             lines = errors.read().decode(errors='replace').strip().splitlines()
             text = lines[-1] if lines else first_line(str(error))
@@ -296,7 +296,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
 def run_client(
     client: NotebookClient, manager: Kernel, environment: dict[str, str], errors: IO[bytes]
 ) -> None:
-    """Execute a notebook in a thread, as the client would answer Ctrl-C in its own way.
+    """Execute a notebook in a thread, as the client has its own handling of Ctrl-C.
 
     Args:
         client: Has the notebook.
@@ -324,7 +324,9 @@ def run_client(
                 time.sleep(POLL)
             raise
         finally:
-            atexit.unregister(client._cleanup_kernel)  # done, and it fails where no kernel answered
+            atexit.unregister(
+                client._cleanup_kernel
+            )  # it is done already, and fails if no kernel answered
 
 
 def frames_in(traceback: str) -> list[tuple[int, int]]:
@@ -334,7 +336,7 @@ def frames_in(traceback: str) -> list[tuple[int, int]]:
 
 
 def last_started(starts: dict[str, float]) -> str:
-    """Return the id of the cell that was begun last."""
+    """Return the id of the cell that was started last."""
     return next(reversed(starts), FACTS_ID)
 
 

@@ -1,10 +1,10 @@
-"""Tell which outputs are stale and why, without running anything.
+"""Find out which outputs are stale and why, without running anything.
 
 The code of a cell and of all cells before it in its tab is hashed as a syntax tree, so comments
-and layout don't count. Of the library a cell uses what its names lead to: through the imports of
-each module, from function to function. A call such as ``backend.train_step`` leads to the function
-of that name in the tab's backend, whatever ``backend`` is. What counts of a definition is its code,
-not the module in which it lies: moving it makes nothing stale.
+and layout don't count. A cell also depends on the functions of the library that its names lead to,
+through the imports of each module, from function to function. A call such as ``backend.train_step``
+leads to the function of that name in the tab's backend, whichever object ``backend`` is. Only the
+code of a definition counts, not its module: moving it makes nothing stale.
 """
 
 import ast
@@ -33,10 +33,10 @@ SEAM = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 """Names of a backend's functions."""
 
 PLACES = '_NAMES'
-"""The table in which a package says where its names lie: these are followed, it is no code."""
+"""The table of a package's names and their modules; not the table but its names are followed."""
 
 DIGITS = 12
-"""Hexadecimal digits that are kept of a hash."""
+"""Hexadecimal digits of a hash that are kept: enough for some thousand definitions."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Definition:
 
     Attributes:
         digest: Of its code without docstrings; '' for a name that is imported from elsewhere.
-        uses: What its code may lead to, such as 'd2l_ft.training.trainer.Fit'.
+        uses: Full names that its code may lead to, such as 'd2l_ft.training.trainer.Trainer'.
     """
 
     digest: str
@@ -54,7 +54,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class CellState:
-    """Where a cell of a tab stands.
+    """Whether a cell's output in a tab is fresh.
 
     Attributes:
         page: Stem of the chapter.
@@ -82,7 +82,7 @@ def dump(node: object) -> str:
     """Return a syntax tree as text, the same in every version of Python.
 
     Versions add fields, which are empty in older code, so empty fields are left out. Python 3.12
-    cuts the text of an f-string into other pieces than its neighbours.
+    splits the text of an f-string into other pieces than other versions.
     """
     if isinstance(node, ast.JoinedStr):
         return f'JoinedStr({dump(pieces(node))})'
@@ -97,7 +97,7 @@ def dump(node: object) -> str:
 
 
 def is_own(module: str) -> bool:
-    """Tell whether a module is of the package or of one of its backends."""
+    """Tell whether a module belongs to the package or to one of its backends."""
     return module.partition('.')[0] in (OWN, *(each.module for each in BACKENDS.values()))
 
 
@@ -160,7 +160,7 @@ def read_library(roots: Mapping[str, Path], tab: str) -> Mapping[str, Definition
 def late_functions(found: Mapping[str, Definition], tab: str) -> dict[str, Definition]:
     """Return the functions of the tab's backend that it imports when they are first used.
 
-    No import leads to these, so each is taken from whichever of the backend's modules defines it.
+    No import leads to these, so each is looked up in all modules of the backend.
     """
     package = BACKENDS[tab].module if tab in BACKENDS else ''
     late = {f'{package}.{name}' for name in SEAM} - set(found)
@@ -180,7 +180,7 @@ def packages(tab: str) -> list[str]:
 def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition]:
     """Return full name -> definition of every function, class and constant of a module.
 
-    A name that a package only hands on is a definition too, which uses what it stands for.
+    A name that a package re-exports is a definition too, which uses what it stands for.
     """
     body = list(statements(tree.body))
     known = {name: f'{module}.{name}' for node in body for name in defined_names(node)}
@@ -249,9 +249,9 @@ def targets(node: ast.AST, names: Mapping[str, str], tab: str) -> set[str]:
 
 
 def resolve_public(name: str) -> set[str]:
-    """Return where a name of the package lies, which imports it when it is first used.
+    """Return the full name of a name of the package, which imports it when it is first used.
 
-    A module that binds the names to a framework is used as well, by what looks them up.
+    For a module that binds the names to a framework, its ``__getattr__`` is used too.
     """
     package, _, last = name.rpartition('.')
     if package not in (OWN, *BOUND) or last not in _NAMES:
@@ -270,7 +270,7 @@ def without_docstrings(node: ast.AST) -> ast.AST:
 
 
 def without_modules(node: ast.AST) -> ast.AST:
-    """Remove from the imports in a tree where they find names of ours; the names are followed."""
+    """Remove the modules from imports of the library; the imported names are followed instead."""
     for each in ast.walk(node):
         if isinstance(each, ast.ImportFrom) and is_own(each.module or ''):
             each.module = ''
@@ -300,8 +300,7 @@ def bound_names(node: ast.AST) -> set[str]:
 def changed_names(tree: ast.Module) -> set[str]:
     """Return the names whose values a cell makes, or may change.
 
-    A call that stands alone is there for what it does: what it is given by name, and the object
-    whose method it is, may be changed.
+    A call whose result is not used may change its arguments and the object whose method it is.
     """
     found = bound_names(tree)
     for node in tree.body:
@@ -324,7 +323,7 @@ def names_in(tree: ast.AST) -> set[str]:
 def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
     """Return id -> (hash -> full name) of what each cell uses of the library.
 
-    A cell uses it itself, or through what earlier cells made or may have changed.
+    A cell uses it directly, or through values that earlier cells made or may have changed.
     """
     ids = cell_ids(page.chapter)
     made: dict[str, set[str]] = {}
@@ -342,7 +341,7 @@ def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
 
 
 def reachable_definitions(names: Iterable[str], tab: str) -> dict[str, str]:
-    """Return hash -> full name of every definition to which some names lead."""
+    """Return hash -> full name of every definition that some names lead to."""
     known, seen = library(tab), set(names)
     queue = list(seen)
     while queue:
@@ -356,7 +355,7 @@ def reachable_definitions(names: Iterable[str], tab: str) -> dict[str, str]:
 
 
 def combine(uses: Iterable[str]) -> str:
-    """Return one hash of the hashes of all that a cell uses."""
+    """Return one hash of the hashes of everything that a cell uses."""
     return digest(' '.join(sorted(uses)))
 
 

@@ -1,4 +1,4 @@
-"""What stands inside of prose: references, citations, slide marks, code and formulas."""
+"""Marks inside prose: references, citations, slide marks, code and formulas."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def render(text: str, mark: Callable[[str, str], str]) -> str:
     """Return prose without slide marks, as pages show it.
 
     Args:
-        text: As written; what stands between ``[~~`` and ``~~]`` is for slides only.
+        text: The source; text between ``[~~`` and ``~~]`` is for slides only.
         mark: (name, value) of a mark such as (numref, fig_x) -> what to show.
     """
     parts: list[str] = []

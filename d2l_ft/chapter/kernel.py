@@ -20,7 +20,7 @@ HIDDEN = {name: (*each.packages, each.module) for name, each in BACKENDS.items()
 class HidingFinder:
     """A finder of modules that does not find some packages.
 
-    None in ``sys.modules`` would hide them too, but SciPy takes what is there for a module.
+    None in ``sys.modules`` would hide them too, but SciPy expects modules there.
 
     Args:
         finder: One of ``sys.meta_path``.
@@ -50,7 +50,7 @@ def hide_others(tab: str) -> None:
 
 
 def facts() -> str:
-    """Return, as JSON, where a run is made: device, system and versions."""
+    """Return the device, system and versions of a run as JSON."""
     from d2l_ft.backend.registry import get_backend
     from d2l_ft.backend.versions import versions
 
@@ -66,7 +66,7 @@ def facts() -> str:
 
 
 def is_shown(name: str) -> bool:
-    """Tell whether a package is named on the page: not one of another tab."""
+    """Tell whether the version of a package is shown: not if it belongs to another tab."""
     hidden = {each for modules in HIDDEN.values() for each in modules}
     return name not in hidden or importlib.util.find_spec(name) is not None
 

@@ -64,7 +64,7 @@ class Myst(Plain):
         return '\n\n'.join(part for part in parts if part.strip()) + '\n'
 
     def link(self, label: str, words: str) -> str:
-        """Return a reference to a label, on whichever page it is that is made too."""
+        """Return a reference to a label; a link, if its page is built too."""
         target = self.labels[label]
         if target.page not in {page.stem for page in self.book.pages}:
             return words
@@ -116,7 +116,7 @@ class Myst(Plain):
         return name
 
     def provenance_box(self) -> str:
-        """Return the box that says on which data the outputs were made, and has the notebooks."""
+        """Return the box that says how the outputs were made, and links to the notebooks."""
         lines = []
         for tab, title in self.book.settings.tabs.items():
             if not self.page.chapter.cells(tab):
@@ -129,7 +129,7 @@ class Myst(Plain):
         return directive('admonition', self.words['outputs'], [':class: d2l-made'], text)
 
     def provenance(self, title: str, run: Run | None) -> str:
-        """Return where the outputs of a tab were made."""
+        """Return a line on the data, device and versions that a tab's outputs were made with."""
         if run is None:
             return f'{title}: {self.words["never"]}'
         made = run.made
@@ -168,7 +168,7 @@ class Myst(Plain):
         return self.safe(f'{self.words["discuss"]}: {" · ".join(links)}') if links else ''
 
     def prose_tabs(self, group: Sequence[Tab]) -> str:
-        """Return prose of some tabs that stands together."""
+        """Return consecutive prose of some tabs."""
         found: Variants = {}
         for block in group:
             text = '\n\n'.join(self.block(each) for each in block.blocks)
@@ -178,7 +178,7 @@ class Myst(Plain):
         return self.variants(found)
 
     def cell(self, group: Sequence[Code]) -> str:
-        """Return a code cell with its outputs; what is equal in all tabs is shown once."""
+        """Return a code cell with its outputs, shown once if all tabs have the same."""
         sources: Variants = {}
         outputs: Variants = {}
         for cell in group:
@@ -202,13 +202,13 @@ class Myst(Plain):
             return ''
         left = run.cells[name].outputs if name in run.cells else ()
         found = [self.output(each, name, tab) for each in left]
-        # a failure of code that is no longer there says nothing about what is shown
+        # only if it failed with the present code
         if has_failed(name, code_digests(self.page, tab)[name], run):
             found.append(f'**{self.words["failed"]}**')
         return '\n\n'.join(found)
 
     def comparable_outputs(self, name: str, tab: str) -> tuple[object, ...]:
-        """Return what a cell left in a tab, so that it can be compared with another tab's."""
+        """Return the outputs of a cell in a tab, in a form to compare with another tab's."""
         run = self.runs.get(tab)
         found = run.cells[name].outputs if run and name in run.cells else ()
         place = folder(self.book.root, self.page.origin, tab)
@@ -283,7 +283,7 @@ def belongs(group: list[Block], block: Block) -> bool:
 
 
 def anchor(label: str) -> str:
-    """Return a label as an address can hold it."""
+    """Return a label as the anchor of an address."""
     return re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')
 
 
@@ -293,7 +293,7 @@ def plain_text(markdown: str) -> str:
 
 
 def quote_option(text: str) -> str:
-    """Return a text as the value of a directive's option, whatever it begins with."""
+    """Return a text as the value of a directive's option, with quotes for special characters."""
     return json.dumps(text, ensure_ascii=False)
 
 

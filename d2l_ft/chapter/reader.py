@@ -38,7 +38,7 @@ LOAD_TABS = '%load_ext d2lbook.tab'
 
 
 BEGINNINGS = (FENCE, TAB_BEGIN, TAB_END, HEADING, FORMULA, re.compile(r'!\['))
-"""What ends a paragraph without an empty line between."""
+"""Lines that end a paragraph even without an empty line before them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Equation(Block):
 
 @dataclass(frozen=True)
 class Fence(Block):
-    """A fence that is no code cell: shown as it is."""
+    """A fence that is not a code cell; it is shown as it is."""
 
     info: str
     source: str
@@ -112,7 +112,7 @@ class Code(Block):
     """A code cell.
 
     Attributes:
-        source: Its lines without the mark of the tabs; branches of tabs are still in it.
+        source: Its lines without the mark of the tabs, with the branches of all tabs.
         tabs: The tabs it is run in; ('all',) is every one.
         attributes: Of the fence, besides its classes: 'n' -> '5'.
         id: Of the fence's ``#id``, or ''.
@@ -128,7 +128,7 @@ class Code(Block):
         return tab in self.tabs or self.tabs == (ALL,)
 
     def of_tab(self, tab: str) -> str:
-        """Return the source that a tab runs: its own branches of ``tab.selected`` alone."""
+        """Return the source that a tab runs, with only its own branches of ``tab.selected``."""
         return select_branches(self.source, tab)
 
 
@@ -160,7 +160,7 @@ def read_chapter(path: Path, tabs: Sequence[str], default_tab: str) -> Chapter:
         default_tab: The tab of a cell without a mark.
 
     Raises:
-        ChapterError: The file can't be read, or holds what is not supported; with file and line.
+        ChapterError: The file can't be read, or has something unsupported; with file and line.
     """
     try:
         text = path.read_text(encoding='utf-8')
@@ -239,7 +239,7 @@ class Reader:
         return found
 
     def fence(self, marks: str, info: str, inside: bool) -> Block:
-        """Read a fence: a code cell, or something that is shown as it is."""
+        """Read a fence: a code cell, or a block that is shown as it is."""
         first = self.at + 1
         self.at += 1
         lines: list[str] = []
@@ -253,7 +253,7 @@ class Reader:
         raise self.fail(f'the fence has no end: a line of {marks} is missing', first)
 
     def cell(self, first: int, info: str, lines: list[str], inside: bool) -> Block:
-        """Return what a fence holds."""
+        """Return the code cell or the plain fence of some lines."""
         classes, attributes, name = parse_info(info)
         if 'output' in classes:
             raise self.fail('output in the source: remove it, outputs are kept apart', first)
@@ -303,7 +303,7 @@ class Reader:
         return Text(first, '\n'.join(lines))
 
     def paragraph(self) -> list[str]:
-        """Take lines up to an empty one or one that begins something else."""
+        """Take lines up to an empty one, or one that begins another block."""
         lines: list[str] = []
         while self.at < len(self.lines) and self.lines[self.at].strip():
             line = self.lines[self.at]
@@ -345,7 +345,7 @@ class Reader:
         return None
 
     def equation(self, first: int) -> Block:
-        """Read a displayed formula; text behind its end makes it part of a paragraph."""
+        """Read a displayed formula; if text follows it, it is part of a paragraph."""
         end, text = self.at, ''
         while end < len(self.lines) and self.lines[end].strip():
             text += self.lines[end].strip() + '\n'
@@ -402,7 +402,7 @@ class Reader:
 
 
 def prose_of(block: Block) -> list[str]:
-    """Return the texts of a block in which slide marks and references can stand."""
+    """Return the texts of a block that may have slide marks and references."""
     if isinstance(block, Tab):
         return [text for each in block.blocks for text in prose_of(each)]
     if isinstance(block, Text):
@@ -431,7 +431,7 @@ def select_branches(source: str, tab: str) -> str:
     """Return a cell with a tab's own branch in place of each ``if tab.selected(...)``.
 
     Raises:
-        ValueError: ``tab.selected`` stands elsewhere than alone in the condition of an if.
+        ValueError: ``tab.selected`` is not the whole condition of an if.
     """
     if 'tab.selected' not in source:
         return source
@@ -439,7 +439,7 @@ def select_branches(source: str, tab: str) -> str:
 
 
 def own_lines(lines: list[str], tab: str) -> list[str]:
-    """Return the lines that a tab runs, those of its branches moved out of them."""
+    """Return the lines that a tab runs; those of its branches lose their extra indentation."""
     result: list[str] = []
     at = 0
     while at < len(lines):
@@ -467,14 +467,14 @@ def further_branch(line: str, depth: int) -> re.Match[str] | None:
 
 
 def holds(found: re.Match[str], tab: str) -> bool:
-    """Tell whether a branch is a tab's."""
+    """Tell whether the condition of a branch holds in a tab."""
     if found[2] == 'else':
         return True
     return (tab in re.findall(r'[\'"](\w+)[\'"]', found[4])) != bool(found[3])
 
 
 def end_of_body(lines: list[str], at: int, depth: int) -> int:
-    """Return the line after a body and the empty lines behind it; comments never end it."""
+    """Return the line after a body and the empty lines after it; comments never end it."""
     end = at + 1
     for number in range(at + 1, len(lines)):
         line = lines[number]
@@ -486,14 +486,14 @@ def end_of_body(lines: list[str], at: int, depth: int) -> int:
 
 
 def dedent(body: list[str], depth: int) -> list[str]:
-    """Return the lines of a body, as far to the left as the statement that they belong to."""
+    """Return the lines of a body, indented like the statement that they belong to."""
     code = (line for line in body if line.strip() and not line.lstrip().startswith('#'))
     excess = min((indentation(line) - depth for line in code), default=0)
     return [line[min(excess, indentation(line)) :] for line in body]
 
 
 def without_magics(source: str) -> str:
-    """Return a cell with its magics, which are no Python, as empty lines."""
+    """Return a cell with its magics, which are not Python, replaced by empty lines."""
     return '\n'.join('' if re.match(r'[%!]', line) else line for line in source.split('\n'))
 
 
@@ -503,17 +503,17 @@ def indentation(line: str) -> int:
 
 
 def lines_in_file(path: Path, cell: Code, source: str) -> list[int]:
-    """Return for each line of a cell's source where it stands in the chapter's file, from 1.
+    """Return the line number in the chapter's file, from 1, of each line of a cell's source.
 
     Args:
         path: The chapter.
         cell: The cell.
-        source: Its source, or what a tab runs of it.
+        source: Its source, or the part that a tab runs.
     """
     lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
     found, at = [], cell.line
     for line in source.split('\n'):
-        with suppress(ValueError):  # the file was changed meanwhile
+        with suppress(ValueError):  # the file has been changed in the meantime
             at = lines.index(line.strip(), at) + 1
         found.append(at)
     return found

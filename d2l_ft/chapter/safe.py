@@ -18,19 +18,19 @@ from xml.parsers import expat
 from d2l_ft.errors import ChapterError
 
 SCHEMES = ('http', 'https', 'mailto')
-"""Schemes of links that are followed; links without a scheme lead to the book itself."""
+"""Schemes of links that are kept; links without a scheme lead to the book itself."""
 
 OWN_HTML = re.compile(r'<a href="notebooks/[\w.%-]+\.ipynb" download>|</a>')
-"""The HTML that pages hold besides what Sphinx makes: the links to the notebooks."""
+"""HTML that this package writes into pages: the links to the notebooks."""
 
 DATA = re.compile(r'data:image/(png|jpeg|gif|svg\+xml)[;,]')
-"""A picture that is part of the text; a browser runs nothing of it."""
+"""A picture within the text; a browser runs no script in it."""
 
 ACTIVE = {
     'script', 'foreignobject', 'iframe', 'embed', 'object', 'handler', 'listener', 'audio',
     'video', 'animate', 'set', 'animatetransform', 'animatemotion', 'meta', 'link', 'base',
 }  # fmt: skip
-"""Elements of pictures that run something, or hold what may."""
+"""Elements of SVG that run something, or may contain something that does."""
 
 
 def check_inside(root: Path, path: Path) -> Path:
@@ -48,7 +48,7 @@ def check_inside(root: Path, path: Path) -> Path:
 
 def make_harmless(text: str) -> str:
     """Return Markdown in which raw HTML and links that run something are shown as text."""
-    for _ in range(100):  # each turn leaves less, as what is found is no HTML afterwards
+    for _ in range(100):  # what is found is no HTML afterwards, so each round finds less
         found, links = find_risks(text)
         if links:
             text = re.sub(r'(?<!\\)\](?=[(:\[])', r'\\]', text)
@@ -76,7 +76,7 @@ def find_risks(text: str) -> tuple[list[str], bool]:
 
 @cache
 def parser() -> Any:
-    """Return the parser of Markdown; unlike its default it takes every address for a link."""
+    """Return the parser of Markdown; unlike its default it accepts every address in a link."""
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -95,7 +95,7 @@ def tokens(found: Iterable[Any]) -> Iterator[Any]:
 def is_followed(address: str) -> bool:
     """Tell whether a link leads to the web, to a mailbox or into the book.
 
-    Browsers leave out white space and control characters when they look for the scheme.
+    Browsers ignore white space and control characters when they look for the scheme.
     """
     from urllib.parse import unquote
 
@@ -105,7 +105,7 @@ def is_followed(address: str) -> bool:
 
 
 def is_active(data: bytes, suffix: str) -> bool:
-    """Tell whether a picture can run something, or cannot be told not to; only SVG ever can."""
+    """Tell whether a picture can run something, or cannot be checked; only SVG ever can."""
     if suffix.lower() != '.svg':
         return False
     active = False
@@ -134,10 +134,10 @@ def is_active(data: bytes, suffix: str) -> bool:
 
 
 def check_document(app: Any, document: Any) -> None:
-    """Look through a page that Sphinx has read, before anything is made of it.
+    """Check a page that Sphinx has read, and make it harmless, before it is written.
 
     Raises:
-        ChapterError: It shows or offers a file that is not the book's.
+        ChapterError: It shows or offers a file outside the book's folder.
     """
     from docutils import nodes
     from sphinx import addnodes
@@ -171,13 +171,13 @@ def check_document(app: Any, document: Any) -> None:
 
 
 def forbid_files(app: Any) -> None:
-    """Let no directive read a file, and none write HTML unless the book is trusted."""
+    """Forbid directives to read files, and to write HTML unless the book is trusted."""
     app.env.settings['file_insertion_enabled'] = False
     app.env.settings['raw_enabled'] = app.config.d2l_trusted
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Look at each page before Sphinx collects its pictures and titles."""
+    """Check each page before Sphinx collects its pictures and titles."""
     app.add_config_value('d2l_trusted', False, 'env', bool)
     app.connect('builder-inited', forbid_files)
     app.connect('doctree-read', check_document, priority=1)

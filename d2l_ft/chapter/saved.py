@@ -1,6 +1,6 @@
-"""Cut the ``#@save`` code out of chapters: what they leave to other chapters.
+"""Extract the ``#@save`` code of chapters, which other chapters use.
 
-What they save in ``DATA_HUB`` is compared with what the package has under the same name.
+Entries that they save in ``DATA_HUB`` are compared with those of the package.
 """
 
 import ast
@@ -27,7 +27,7 @@ import d2l_ft as d2l
 def saved_code(source: str) -> str:
     """Return the statements of a cell that are marked with ``#@save``, or ''.
 
-    A mark behind code saves the statement that it stands in; one alone on its line saves the
+    A mark after code saves the statement of that line; a mark alone on its line saves the
     statements below it, down to the first empty line.
 
     Raises:
@@ -65,7 +65,7 @@ def first_line(node: ast.stmt) -> int:
 
 
 def mark_columns(source: str) -> dict[int, int]:
-    """Return line -> column of each mark; strings hold none."""
+    """Return line -> column of each mark; those in strings do not count."""
     return {
         token.start[0]: token.start[1]
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -74,7 +74,7 @@ def mark_columns(source: str) -> dict[int, int]:
 
 
 def library_files(book: Book) -> dict[str, str]:
-    """Return file name -> text: ``saved.py``, and ``saved_<tab>.py`` for what one tab saves alone.
+    """Return file name -> text: ``saved.py``, and ``saved_<tab>.py`` for what only one tab saves.
 
     Raises:
         ChapterError: A cell with a mark is no Python.
@@ -120,7 +120,7 @@ def saved_parts(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, 
 
 
 def hub_differences(book: Book) -> Iterator[str]:
-    """Yield where a chapter saves a data set that the package has under the same name, otherwise.
+    """Yield each data set that a chapter saves and the package has with another value.
 
     Raises:
         ChapterError: A cell with a mark is no Python.
@@ -167,7 +167,7 @@ def write_library(book: Book, folder: Path) -> list[Path]:
     """Write the files of ``library_files`` into a folder and return their paths.
 
     Raises:
-        ChapterError: A file of that name is there which was not generated.
+        ChapterError: There is a file of that name which was not generated.
     """
     paths = []
     for name, text in library_files(book).items():

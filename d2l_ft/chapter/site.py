@@ -3,7 +3,7 @@
 Every language is a Sphinx project of its own, so that search, words and references are in one
 language. Tabs are sphinx-design's: one click switches all of a page, the browser remembers it,
 and ``?tab=pytorch`` in an address chooses. Formulas are MathML, so nothing is loaded from
-elsewhere. An e-book shows the variants of a tab below each other.
+other sites. An e-book shows the variants of a tab below each other.
 """
 
 import base64
@@ -34,7 +34,7 @@ from d2l_ft.storage.locks import locked
 HERE = Path(__file__).parent
 EPUB = 'book.epub'
 HTML, OLD, BESIDE = 'html', 'old', '.d2l-ft-chapters.'
-"""Folder of the pages; of those before while they are exchanged; where new ones are built."""
+"""Folder of the pages; of the old ones while they are replaced; where new ones are built."""
 
 MADE = '.made-by-d2l-ft'
 """List of the files that a build has made, in the folder of the pages."""
@@ -44,31 +44,32 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'"
 )
-"""The content security policy of every page. Sphinx's own script evaluates a language's rule for
-plurals; what a chapter brings gets no script to evaluate anything."""
+"""The content security policy of every page. 'unsafe-eval' is for Sphinx's own
+script, which evaluates a language's rule for plurals; no script of a chapter may run."""
 
 INLINE = re.compile(r'<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>', re.DOTALL)
 HARMLESS = re.compile(r'Language "\w+" not supported: Docutils-generated text|^\s*$')
-"""Docutils has no words in some languages; pages show none of its words."""
+"""Docutils lacks translations for some languages; pages show none of its words."""
 
 COLOUR = re.compile(r'\x1b\[[\d;]*m')
 """What Sphinx puts around its warnings, whether they go to a terminal or not."""
 
 
 def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
-    """Build the pages and e-books of every language, and put them in the place of those before.
+    """Build the pages and e-books of every language, and replace the old ones.
 
     Args:
         book: The chapters.
-        out: Where ``html`` goes, with a folder per language. Until the new pages are whole those
-            of before stay; nothing else in the folder is touched.
+        out: Where ``html`` goes, with a folder per language. The old pages stay until the new ones
+            are complete; nothing else in the folder is touched.
         pins: Package -> version for the Colab notebooks.
 
     Returns:
         The entry page, then those of the languages.
 
     Raises:
-        ChapterError: A picture is missing, Sphinx has a warning, or ``html`` is not of our making.
+        ChapterError: A picture is missing, Sphinx has a warning, or ``html`` has files that no
+            build made.
         StorageError: The folder cannot be written, or another process is building there.
     """
     place = out / HTML
@@ -89,10 +90,10 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
 
 
 def check_made_here(place: Path) -> None:
-    """Check that a folder of pages holds nothing but what a build has made; none is fine.
+    """Check that a folder of pages has only files that a build made; it need not exist.
 
     Raises:
-        ChapterError: It does.
+        ChapterError: It has others.
     """
     made = place / MADE
     known = set(made.read_text(encoding='utf-8').split('\n')) if made.is_file() else set()
@@ -107,7 +108,7 @@ def check_made_here(place: Path) -> None:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return everything in a folder, at any depth, but folders; links are not followed."""
+    """Return all files and links in a folder, at any depth; links are not followed."""
     return [Path(top, name) for top, _, names in os.walk(folder) for name in names] + [
         path
         for top, names, _ in os.walk(folder)
@@ -117,7 +118,7 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def relative_name(folder: Path, path: Path) -> str:
-    """Return a file's path in a folder, as the list of what was made has it."""
+    """Return a file's path in a folder, as the list of files has it."""
     return path.relative_to(folder).as_posix()
 
 
@@ -139,7 +140,7 @@ def write_pages(
 
 
 def exchange(beside: Path, place: Path) -> None:
-    """Put new pages in the place of the old ones, which stay if that fails."""
+    """Replace the old pages by the new ones; the old ones stay if that fails."""
     old = beside / OLD
     if place.exists():
         place.rename(old)
@@ -152,7 +153,7 @@ def exchange(beside: Path, place: Path) -> None:
 
 
 def recover(out: Path) -> None:
-    """Remove what builds that were killed have left, and bring back pages that one took away."""
+    """Remove the leftovers of builds that were killed, and restore pages that one had moved."""
     for beside in out.glob(f'{BESIDE}*'):
         if (beside / OLD).is_dir() and not (out / HTML).exists():
             (beside / OLD).rename(out / HTML)
@@ -180,7 +181,7 @@ def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
 
 
 def root_name(book: Book) -> str:
-    """Return the name of the page that lists the chapters: one that no chapter has."""
+    """Return the name of the page that lists the chapters, which no chapter has."""
     return 'contents' if any(page.origin == 'index' for page in book.pages) else 'index'
 
 
@@ -240,7 +241,7 @@ def run_sphinx(
         )
         try:
             application.build(force_all=True)
-        except ExtensionError as error:  # that an extension of ours raised
+        except ExtensionError as error:  # raised by an extension of this package
             raise error.orig_exc or error from None
     messages = COLOUR.sub('', warnings.getvalue()).splitlines()
     if serious := [line for line in messages if not HARMLESS.search(line)]:
@@ -251,7 +252,7 @@ def run_sphinx(
 
 
 def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[str, Any]:
-    """Return what would stand in Sphinx's conf.py."""
+    """Return the settings of Sphinx's conf.py."""
     words, plain = WORDS[language], book.settings.title.get(language, 'Chapters')
     title = escape(plain)
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
@@ -317,9 +318,9 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
 
 
 def theme_scripts(html: Path, languages: Sequence[str]) -> str:
-    """Return the hashes of the scripts that are written into pages which have nothing of a chapter.
+    """Return the hashes of the inline scripts of pages that show nothing of a chapter.
 
-    These are the page before the languages, and that of the search.
+    These are the entry page and the search pages.
     """
     pages = [html / 'index.html', *(html / language / 'search.html' for language in languages)]
     scripts = {script for page in pages for script in INLINE.findall(page.read_text('utf-8'))}
@@ -328,7 +329,7 @@ def theme_scripts(html: Path, languages: Sequence[str]) -> str:
 
 
 def protect(html: Path, scripts: str) -> None:
-    """Let the pages load nothing from elsewhere and run the theme's scripts alone.
+    """Let the pages load nothing from other sites, and run only the theme's scripts.
 
     Args:
         html: The folder of the pages.
@@ -343,7 +344,7 @@ def protect(html: Path, scripts: str) -> None:
 
 
 def entry_page(book: Book, languages: Sequence[str]) -> str:
-    """Return the page before the languages: it goes to the reader's own, or lets them choose."""
+    """Return the entry page: it opens the reader's own language, or lets them choose."""
     root = root_name(book)
     links = '\n'.join(
         f'<p><a href="{name}/{root}.html" lang="{name}">{WORDS[name]["own"]}: '

@@ -37,13 +37,13 @@ def data_sample(directory: Path, seed: int) -> None:
 @click.argument('directory', type=FILE)
 @click.option('--all', 'every', is_flag=True, help='Name every image that is converted.')
 def data_check(directory: Path, every: bool) -> None:
-    """Look for anything in an image folder that training would refuse, skip or convert.
+    """Report everything in an image folder that training would refuse, skip or convert.
 
     \b
     Example:
       d2l-ft data check photos
 
-    It decodes every image, also those that training remembers as good.
+    It decodes every image, even if training has found it good before.
     """
     from collections import Counter
 
@@ -79,7 +79,7 @@ def data_check(directory: Path, every: bool) -> None:
     for line in bad:
         say(f'bad: {line}')
     if bad:
-        raise DataError(f'{len(bad)} bad image(s): mend or remove them, or train with --skip-bad')
+        raise DataError(f'{len(bad)} bad image(s): repair or remove them, or train with --skip-bad')
     say('all images are good')
 
 
@@ -94,7 +94,7 @@ def data_fetch(name: str) -> None:
       d2l-ft data fetch hotdog
       D2L_FT_MIRROR=https://mirror.example/d2l d2l-ft data fetch hotdog
 
-    What broke off goes on where it stopped.
+    An interrupted download continues where it stopped.
     """
     from d2l_ft.data.hub import download_extract
 

@@ -16,7 +16,7 @@ from d2l_ft.system.console import say
 
 
 class FileType(click.Path):
-    """A path; ``~`` is the home of a user, also where no shell has seen to it."""
+    """A path; ``~`` is the home of a user, also if no shell has expanded it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
@@ -41,7 +41,7 @@ def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
         if value:
             os.environ[OFFLINE_VARIABLE] = '1'
 
-    text = 'Fetch nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
+    text = 'Download nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
     option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
     return option(command)
 
@@ -86,7 +86,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _option(name: str, hint: Any, default: Any, known: Option, section: str) -> Any:
-    """Return what adds the option of a field."""
+    """Return the decorator that adds the option of a field."""
     kind = next(each for each in (*get_args(hint), hint) if isinstance(each, type))
     flag = flag_of(name, known)
     extra: dict[str, Any] = {}
@@ -122,11 +122,11 @@ FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in option_f
 FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume')}
 
 ON_BY_DEFAULT = {name for name, each in option_fields().items() if each.default is True}
-"""Those that have --no-...."""
+"""Options that are on by default, so that the flag to change them is --no-...."""
 
 
 def as_flags(text: str) -> str:
-    """Return a message of the library in which arguments are named as the flags that they are here.
+    """Return a message of the library with each argument replaced by its flag.
 
     `batch_size` becomes --batch-size, `views=4` becomes --views 4, `freeze=True` --freeze and
     `augment=False` --no-augment.

@@ -44,7 +44,7 @@ def train(
       d2l-ft train --data photos --source imagenet --freeze --cache-features --views 4
       d2l-ft train --out runs/mine --resume
 
-    Ctrl-C, SIGTERM and SIGHUP stop after the step under way and write a checkpoint; the exit code
+    Ctrl-C, SIGTERM and SIGHUP stop after the current step and write a checkpoint; the exit code
     is 130, 143 or 129.
     """
     from d2l_ft.report.text import text_curves
@@ -54,7 +54,7 @@ def train(
     settings = Settings.of(**options)
     if resume:
         out, settings, backend = _load_for_resume(ctx, out, backend)
-    settings.check()  # tells what is wrong before a framework is imported
+    settings.check()  # before a framework is imported, which takes seconds
     run, stopped = train_run(get_backend(backend), settings, out, resume=resume, say=say_flags)
     if stopped:
         warn(f'stopped; go on with:  d2l-ft train --out {run.path} --resume')
@@ -72,7 +72,7 @@ def train(
 def _load_for_resume(
     ctx: click.Context, out: Path | None, backend: str | None
 ) -> tuple[Path, Settings, str]:
-    """Return directory, settings and backend of the run to go on with."""
+    """Return directory, settings and backend of the run to resume."""
     from d2l_ft.runs.directory import Run
 
     if out is None:

@@ -1,10 +1,10 @@
-"""What an antialiased bilinear resize must give, computed from its definition in integers.
+"""The result that an antialiased bilinear resize must have, from its definition in integers.
 
 Pillow (``src/libImaging/Resample.c``) and PyTorch (``aten/src/ATen/native/cpu/UpSampleKernel.cpp``)
 resize one axis after the other. Each output is a weighted mean over all inputs that it covers:
 a triangle of half-width max(1, scale) around its centre, normalised, then rounded to fixed-point
 weights. Each pass adds half a unit, shifts, and so rounds to whole pixels. The two differ in the
-bits of the weights only. NumPy alone; neither library is asked.
+bits of the weights only. It uses NumPy only, neither of the two libraries.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ PIL_BITS = 32 - 8 - 2
 """Fractional bits of Pillow's weights."""
 
 TORCH_MOST = 1 << 15
-"""PyTorch's weights are 16-bit numbers: as many fractional bits as keep the largest below this."""
+"""PyTorch's weights are 16-bit numbers: with its fractional bits, the largest is below this."""
 
 
 def triangles(size: int, target: int) -> NDArray[np.float64]:
@@ -33,7 +33,7 @@ def triangles(size: int, target: int) -> NDArray[np.float64]:
 
 
 def torch_bits(weights: NDArray[np.float64]) -> int:
-    """Return how many fractional bits PyTorch gives to these weights."""
+    """Return the number of fractional bits that PyTorch uses for these weights."""
     largest = float(np.max(weights))
     candidates = (
         bits for bits in range(22) if int(0.5 + largest * 2.0 ** (bits + 1)) >= TORCH_MOST
@@ -42,7 +42,7 @@ def torch_bits(weights: NDArray[np.float64]) -> int:
 
 
 def resize_axis(image: NDArray[Any], axis: int, target: int, bits: int | None) -> NDArray[Any]:
-    """Resize one axis of an image of whole numbers; ``bits`` None: as many as PyTorch takes."""
+    """Resize one axis of an image of whole numbers; ``bits`` None: as many as PyTorch uses."""
     size = image.shape[axis]
     if size == target:
         return image

@@ -20,9 +20,9 @@ def line_chart(
     """Return a chart of several series over a common index.
 
     Args:
-        title: Stands above, and for readers who can't see the chart.
+        title: Shown above, and read to those who can't see the chart.
         series: Name -> values; in a logarithmic chart 0 is drawn at the bottom.
-        names: What each index stands for, shown when it is pointed at.
+        names: Name of each index, shown when the pointer is on it.
         log: Whether the vertical axis is logarithmic.
         axis: Name of the horizontal axis.
     """

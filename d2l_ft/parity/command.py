@@ -48,7 +48,7 @@ def make_plan(
     if unknown := [name for name in chosen if name not in RUNGS]:
         raise ParityError(f'no rung is named {unknown[0]!r}: choose of {", ".join(RUNGS)}')
     if 'update' in chosen:
-        chosen.append('backward')  # which takes the step whose changes are looked at
+        chosen.append('backward')  # it takes the step whose changes are compared
     default = HEADS if arch == 'all' else HEADS[:1]
     try:
         classes = default if heads is None else tuple(int(each) for each in heads.split(','))
@@ -70,7 +70,7 @@ def make_plan(
 
 
 def find_root(data: str) -> str:
-    """Return the folder of a data set whose images are good.
+    """Return the folder of a data set, after checking its images.
 
     Raises:
         DataError: As ``load_data``.
@@ -85,7 +85,7 @@ def find_root(data: str) -> str:
 def compare_frameworks(
     plan: Plan, precision: str | None, report: Path | None, json_file: Path | None, say: Say
 ) -> int:
-    """Climb the ladder, say what each check came to, write the report; return the exit code.
+    """Run the ladder, print the result of each check, write the report; return the exit code.
 
     Raises:
         D2LFTError: The frameworks could not be compared.
@@ -122,7 +122,7 @@ def has_precision(check: Check, precision: str | None) -> bool:
 def line(check: Check) -> str:
     """Return a check as a line: measured value, tolerance, verdict; then place and cause.
 
-    A stated figure has neither tolerance nor verdict.
+    A figure that is only stated has neither tolerance nor verdict.
     """
     if check.stated:
         where = f'; {check.where}' if check.where else ''
@@ -136,7 +136,7 @@ def line(check: Check) -> str:
 
 
 def verdict(result: Result, say: Say) -> int:
-    """Say what a climb came to; return the exit code.
+    """Print the result of the ladder; return the exit code.
 
     Raises:
         ParityError: Nothing was compared.
@@ -153,7 +153,7 @@ def verdict(result: Result, say: Say) -> int:
 
 
 def find_faults(plan: Plan, json_file: Path | None, say: Say) -> int:
-    """Plant the faults and say which were found; return the exit code."""
+    """Plant the faults and print which were found; return the exit code."""
     with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
         findings = prove(plan, Path(folder))
     if json_file:

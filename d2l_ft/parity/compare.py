@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 SUMS = ' (sums)'
-"""End of the name under which the sums over a thinned array stand in a trace."""
+"""Suffix of the name that the sums over a thinned array have in a trace."""
 
 
 def relative(a: NDArray[Any], b: NDArray[Any], floor: float = 0.0) -> float:
@@ -22,7 +22,7 @@ def relative(a: NDArray[Any], b: NDArray[Any], floor: float = 0.0) -> float:
     Args:
         a: Any shape.
         b: The reference.
-        floor: The least that the denominator is taken for.
+        floor: The denominator is at least this.
     """
     if np.shape(a) != np.shape(b):
         return math.inf

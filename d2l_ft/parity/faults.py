@@ -34,8 +34,8 @@ class Fault:
         check: Beginning of the name of the check that must be the first to fail.
         where: What the place must name.
         plant: How it is planted.
-        rungs: Rungs that are climbed to find it.
-        both: Whether both frameworks have it, so that only the recipe can tell.
+        rungs: Rungs that are traced to find it.
+        both: Whether both frameworks have it, so that only the comparison with the recipe finds it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """Return what is done wrong, in one line."""
+        """Return what is done wrong, in one line; it stands in the tables."""
         return (self.plant.__doc__ or '').partition('\n')[0]
 
 
@@ -62,7 +62,7 @@ def fault(
     Args:
         check: As in ``Fault``.
         where: As in ``Fault``.
-        more: Rungs below that of the check, which must stay clean.
+        more: Earlier rungs, which must find nothing.
         both: As in ``Fault``.
     """
 
@@ -78,7 +78,7 @@ def fault(
 
 @contextmanager
 def plant(name: str, context: Context) -> Iterator[Context]:
-    """Plant a fault for the length of a block.
+    """Plant a fault for the duration of a ``with`` block.
 
     Raises:
         ParityError: There is no such fault.
@@ -90,7 +90,7 @@ def plant(name: str, context: Context) -> Iterator[Context]:
 
 
 def with_backend(context: Context, **functions: Any) -> Context:
-    """Return a context whose backend has other functions."""
+    """Return a context with some functions of its backend replaced."""
     backend: Any = SimpleNamespace(**{**vars(context.backend), **functions})
     return dataclasses.replace(context, backend=backend)
 

@@ -1,4 +1,4 @@
-"""Climb the ladder: trace both frameworks, each in its own process, then compare the files."""
+"""Run the ladder: trace both frameworks, each in its own process, then compare the files."""
 
 import json
 import os
@@ -29,12 +29,12 @@ Process = subprocess.Popen[str]
 
 @dataclass(frozen=True)
 class Result:
-    """What a climb came to.
+    """The result of the ladder.
 
     Attributes:
         checks: In the order of the ladder.
         environment: Versions, machine, what was traced.
-        notes: Rungs that could not be climbed, and why; what else a reader must know.
+        notes: Rungs that were left out, and why; other remarks for the reader.
         seconds: Duration of all.
     """
 
@@ -90,7 +90,7 @@ def run_ladder(
 
     Args:
         plan: What to do.
-        folder: Where the traces go; what is there of the same rungs is written anew.
+        folder: Where the traces go; earlier traces of the same rungs are replaced.
         on_check: Called with each check, as soon as it is known.
         bar: Whether to show progress; it needs a terminal too.
 
@@ -113,7 +113,7 @@ def run_ladder(
 
 
 def drop_rungs(plan: Plan) -> tuple[Plan, list[str]]:
-    """Return the plan without the rungs for which the data set has too little, and notes on it."""
+    """Return the plan without the rungs for which the data set is too small, and notes on these."""
     notes, rungs = [], []
     for rung in plan.rungs:
         lack = getattr(RUNGS[rung], 'lacks', lambda _plan: '')(plan)
@@ -125,7 +125,7 @@ def drop_rungs(plan: Plan) -> tuple[Plan, list[str]]:
 
 
 def trace_pair(plan: Plan, folder: Path, bar: bool = True) -> None:
-    """Run both frameworks side by side; then each reads the other's checkpoints.
+    """Run both frameworks in parallel; then each reads the other's checkpoints.
 
     Raises:
         ParityError: A process failed.
@@ -198,7 +198,7 @@ def follow(process: Process, progress: Any, pool: ThreadPoolExecutor) -> tuple[i
 
 
 def end(processes: Sequence[Process]) -> None:
-    """Kill what still runs."""
+    """Kill the processes that still run."""
     for each in processes:
         if each.poll() is None:
             each.kill()
@@ -227,6 +227,8 @@ def compare(
 
 
 def environment(plan: Plan) -> dict[str, Any]:
-    """Return what a reader of the result must know of where it was made."""
-    plain = asdict(plan) | {'root': Path(plan.root).name}  # a reader has other folders
+    """Return the versions, the system and the plan, for readers of the result."""
+    plain = asdict(plan) | {
+        'root': Path(plan.root).name
+    }  # the path means nothing on another machine
     return {'versions': versions(), 'system': platform.platform(), 'plan': plain}

@@ -1,4 +1,4 @@
-"""What is traced, what a trace is, and what a comparison says."""
+"""Plan, trace and check: what both frameworks do, what they write, and one comparison of it."""
 
 import json
 from collections import Counter
@@ -21,14 +21,15 @@ from d2l_ft.models.state import State
 from d2l_ft.parity.compare import SUMS
 
 MOST = 1 << 16
-"""Elements of a tensor that are written to a trace; the sums of all of them stand beside."""
+"""Elements of a tensor that are written to a trace, to bound its size; of a larger tensor the sums
+over all elements are written too."""
 
 STREAM_PERTURB = 7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What both frameworks are to do; a JSON file for the processes that do it.
+    """What both frameworks do; a JSON file for the processes that do it.
 
     Attributes:
         root: An image folder as ``load_folders`` takes it.
@@ -84,7 +85,7 @@ class Plan:
         return load_parts(self.root, self.seed)
 
     def shortage(self) -> list[str]:
-        """Return notes on what is done where the data set has less than the plan asks for."""
+        """Return notes on what is done if the data set is too small for the plan."""
         train, test = self.parts
         notes = []
         if train.samples == test.samples:
@@ -110,17 +111,17 @@ class Plan:
         return [samples[i * len(samples) // number] for i in range(number)]
 
     def cycle(self, count: int) -> list[tuple[Sample, int]]:
-        """Return so many training samples, each with its round: few files are gone round again.
+        """Return training samples, each with the round in which it comes; few files are repeated.
 
         Args:
-            count: How many. Whoever crops takes the round for the epoch, so that a file that
-                comes again comes with another crop.
+            count: How many. A caller that crops uses the round as the epoch, so that a repeated
+                file has another crop.
         """
         samples = self.samples(count)
         return [(samples[i % len(samples)], i // len(samples)) for i in range(count)]
 
     def name(self, path: str) -> str:
-        """Return the path of a file as a reader knows it, relative to the data set."""
+        """Return the path of a file relative to the data set, as reports show it."""
         return str(Path(path).relative_to(self.root))
 
 
@@ -136,7 +137,7 @@ def load_parts(root: str, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
 
 
 def is_too_small(root: str) -> bool:
-    """Tell whether a folder has no parts, and a class with one image, so none to hold out."""
+    """Tell whether a folder cannot be split: it has no parts, and a class with one image."""
     if part_folders(Path(root)):
         return False
     labels = Counter(each.label for each in scan(root).samples)
@@ -145,12 +146,12 @@ def is_too_small(root: str) -> bool:
 
 @dataclass
 class Context:
-    """What a rung needs to trace one framework.
+    """The context in which a rung traces one framework.
 
     Attributes:
         plan: What to do.
         backend: The framework.
-        probe: Its inside.
+        probe: Access to its internals.
         folder: Where the trace goes.
     """
 
@@ -167,7 +168,7 @@ class Context:
         np.savez(path, **kept)
 
     def note(self, group: str, facts: Any) -> None:
-        """Write what is no array, as JSON."""
+        """Write facts that are not arrays, as JSON."""
         path = self.folder / f'{group}.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(facts))
@@ -175,7 +176,7 @@ class Context:
     def net(
         self, arch: str, classes: int, dtype: str, strict: bool = True, devices: str = 'cpu'
     ) -> Placed:
-        """Return a placed net with shaken weights, the same numbers in every framework."""
+        """Return a placed net with perturbed weights, the same numbers in every framework."""
         net = self.backend.build_net(arch, classes, seed=self.plan.seed)
         self.probe.prepare(net, dtype, strict=strict)
         placed = self.backend.place(net, self.backend.devices(devices))
@@ -183,12 +184,12 @@ class Context:
         return placed
 
     def batch(self, classes: int, size: int | None = None, skip: int = 0) -> Any:
-        """Return a batch of real pictures; labels go round the classes.
+        """Return a batch of real images; the labels cycle through the classes.
 
         Args:
             classes: Number of classes.
             size: Examples; None is the plan's batch size.
-            skip: Pictures to pass over.
+            skip: Images to skip.
         """
         count = size or self.plan.batch_size
         chosen = self.plan.cycle(count + skip)[skip:]
@@ -201,7 +202,7 @@ class Context:
 def perturb(state: Mapping[str, NDArray[Any]], seed: int) -> State:
     """Return a state whose scales, shifts and statistics are as uneven as a trained net's.
 
-    A fresh net has 1 and 0 there, which would hide an exchange or a wrong rule.
+    A new net has 1 and 0 there, so swapped parameters or a wrong rule would not show.
     """
     found = {}
     for number, name in enumerate(sorted(state)):
@@ -220,8 +221,8 @@ def perturb(state: Mapping[str, NDArray[Any]], seed: int) -> State:
 def thin(state: Mapping[str, NDArray[Any]]) -> State:
     """Return a state without most of its larger tensors: every k-th element, and two sums of all.
 
-    The sums are of the magnitudes and of the squares, which do not cancel, so a change anywhere
-    is seen.
+    The sums are of the magnitudes and of the squares, which do not cancel, so a change of any
+    element shows.
     """
     found = {}
     for name, array in state.items():
@@ -237,7 +238,7 @@ def thin(state: Mapping[str, NDArray[Any]]) -> State:
 
 
 class Trace:
-    """What one framework's process wrote."""
+    """The trace of one framework: the files that its process wrote."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -276,11 +277,11 @@ class Check:
         tolerance: The most it may be.
         unit: Of both.
         ok: Whether it is within.
-        where: The first place where the two part, if they do.
+        where: The first place where the two differ, if they do.
         cause: The likely cause, if they do.
-        low: The least it may be: a known difference must still be there.
+        low: The least it may be: a known difference must be found.
         reason: Why the tolerance is not less; of a stated figure, what it comes from.
-        stated: Whether the value is only stated: it depends on the picture, so nothing is judged.
+        stated: Whether the value is only reported, without a limit, as it depends on the images.
     """
 
     name: str

@@ -4,7 +4,7 @@
     python -m d2l_ft.parity.trace BACKEND FOLDER --faults NAME,NAME,... --again OTHER
 
 FOLDER/plan.json says what to do; the trace goes to FOLDER/BACKEND, of a fault to
-FOLDER/NAME/BACKEND. A line of JSON on standard output tells of each finished rung.
+FOLDER/NAME/BACKEND. Each finished rung prints a line of JSON.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def begin(folder: Path, name: str) -> Context:
     """Return the context of a framework.
 
     Raises:
-        ParityError: There is no good plan.
+        ParityError: There is no valid plan.
     """
     try:
         plan = Plan.from_json((folder / 'plan.json').read_text())
@@ -71,13 +71,13 @@ def trace(context: Context) -> None:
 
 
 def trace_rung(context: Context, rung: str) -> None:
-    """Trace one rung, in place of an earlier trace of it."""
+    """Trace one rung, replacing an earlier trace of it."""
     shutil.rmtree(context.folder / rung, ignore_errors=True)
     RUNGS[rung].trace(context)
 
 
 def trace_faults(context: Context, folder: Path, names: list[str], other: Path) -> None:
-    """Trace once for each fault, with the rungs that are to find it."""
+    """Trace once for each fault, with the rungs that must find it."""
     for name in names:
         start_time = time.perf_counter()
         plan = dataclasses.replace(context.plan, rungs=FAULTS[name].rungs)
@@ -91,7 +91,7 @@ def trace_faults(context: Context, folder: Path, names: list[str], other: Path) 
 
 
 def tell(what: str, seconds: float) -> None:
-    """Tell the parent that something is done."""
+    """Report to the parent process that something is done."""
     print(json.dumps({'done': what, 'seconds': round(seconds, 2)}), flush=True)
 
 

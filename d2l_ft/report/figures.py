@@ -12,7 +12,7 @@ from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.training.metrics import EpochMetrics
 
 MOST_DOTS = 40
-"""Epochs up to which each has a dot on its curve."""
+"""With more epochs than this a curve has no dots, which would cover it."""
 
 
 def show_images(
@@ -105,11 +105,11 @@ def fonts(text: str) -> list[str]:
     )
     families = [FALLBACK]
     for entry in fontManager.ttflist if missing else ():
-        if entry.name.startswith('Last Resort'):  # which has a box for whatever there is
+        if entry.name.startswith('Last Resort'):  # its glyph for every character is a box
             continue
         try:
             known = set(FT2Font(entry.fname).get_charmap())
-        except (OSError, RuntimeError):  # a font that was removed, or of a kind that is not read
+        except (OSError, RuntimeError):  # the font was removed, or FreeType cannot read it
             continue
         if missing & known:
             families.append(entry.name)

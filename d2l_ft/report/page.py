@@ -1,4 +1,4 @@
-"""A run as one HTML page with everything inside, for a browser without a network."""
+"""The report of a run: one HTML page that needs no other file and no network."""
 
 import base64
 import html
@@ -34,11 +34,11 @@ def write_report(
     evaluation: Evaluation,
     curves: bytes,
 ) -> None:
-    """Write a page: results, curves, confusion matrix, worst mistakes, settings.
+    """Write the report: results, curves, confusion matrix, worst mistakes, settings.
 
     Args:
         path: The file.
-        config: What was asked for; 'arch' and 'data' are in the title.
+        config: The run's config; 'arch' and 'data' are in the title.
         metrics: Of all epochs and nets.
         net: The name of the net that was evaluated.
         evaluation: Its predictions for the test part.
@@ -110,7 +110,7 @@ def _confusion(evaluation: Evaluation) -> str:
 
 
 def _mistakes(evaluation: Evaluation) -> str:
-    """Return thumbnails of the mistakes that the net was surest of."""
+    """Return thumbnails of the mistakes with the highest probability."""
     figures = ''
     for each in evaluation.worst():
         image = decode(each.path)
@@ -119,7 +119,7 @@ def _mistakes(evaluation: Evaluation) -> str:
         _, data = cv2.imencode('.jpg', cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         source = base64.b64encode(data.tobytes()).decode()
         text = (
-            f'{evaluation.classes[each.label]}, taken for '
+            f'{evaluation.classes[each.label]}, predicted as '
             f'{evaluation.classes[each.predicted]} ({each.probability:.2f})'
         )
         figures += (

@@ -8,11 +8,11 @@ WIDTH = 30
 """Characters of a bar in the plain-text curves."""
 
 MOST_BARS = 20
-"""Epochs of a net in the plain-text curves; of a longer training some are left out."""
+"""Epochs of a net in the plain-text curves; of more epochs some are left out."""
 
 
 def text_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> list[str]:
-    """Return the test accuracy of each net and epoch as bars of characters, some twenty a net."""
+    """Return the test accuracy of each net as bars of characters, at most ``MOST_BARS`` epochs."""
     width = max((len(name) for name in runs), default=0)
     return [
         f'{name:{width}}  epoch {each.epoch:2d}  test acc {each.test_acc:.3f}  '
@@ -29,5 +29,5 @@ def _select_epochs(history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
 
 
 def _bar(share: float) -> str:
-    """Return a bar for a share; none for what is not a number, as without a test part."""
+    """Return a bar for a share; none for NaN, which stands for a missing test part."""
     return '#' * round(WIDTH * min(share, 1)) if share > 0 else ''

@@ -25,7 +25,7 @@ from d2l_ft.training.metrics import EpochMetrics
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a net says of one image.
+    """The prediction of a net for one image.
 
     Attributes:
         path: The image file.
@@ -47,13 +47,13 @@ class Prediction:
 
 
 class FineTuned:
-    """A run: nets that were trained, how training went, and what they say of images.
+    """A run: its trained nets, their metrics, and their predictions.
 
     ``fine_tune`` and ``load_run`` return it.
 
     Args:
         run: The run directory.
-        backend: The framework of its nets where a method is told no other, as ``get_backend`` takes
+        backend: The framework of its nets unless a method names another, as ``get_backend`` takes
             it.
 
     Example:
@@ -116,8 +116,8 @@ class FineTuned:
         """Test the net on the test part of its data, or on another data set.
 
         Args:
-            data: A data set, whose test part is taken, or a folder of class folders, of which all
-                is. It may have some of the run's classes only; they are matched by name.
+            data: A data set, of which the test part is used, or a folder of class folders, which
+                is used whole. It need not have all classes of the run; they are matched by name.
             backend: As ``net`` takes it.
             bar: Whether to show progress; it needs a terminal too.
 
@@ -138,8 +138,8 @@ class FineTuned:
         """Classify images.
 
         Args:
-            paths: One or several: files; folders, of which all .jpg, .jpeg and .png are taken,
-                deeper ones too; patterns with * ? [ ].
+            paths: One or several: files; folders, whose .jpg, .jpeg and .png files are taken at
+                any depth; patterns with * ? [ ].
             backend: As ``net`` takes it.
             bar: Whether to show progress; it needs a terminal too.
 
@@ -161,7 +161,7 @@ class FineTuned:
         return [Prediction(path, row) for path, row in zip(images, rows, strict=True)]
 
     def _get_backend(self, backend: Backend | str | None) -> Backend:
-        """Return the framework that a method was told, or that of the run."""
+        """Return the framework that a method names, or that of the run."""
         return get_backend(self._backend if backend is None else backend)
 
 
@@ -203,16 +203,16 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         devices: As ``train_ch13`` takes them.
         backend: The framework, as ``get_backend`` takes it.
         out: The run directory; None makes one below runs/.
-        resume: Whether to go on with the run in ``out`` where it stopped. What is left at its
-            default is then as the run has it.
+        resume: Whether to continue the run in ``out`` where it stopped. Options that are left at
+            their defaults then keep the values of the run.
         bar: Whether to show progress: bars in a terminal, curves in a notebook.
         quiet: Whether to print nothing, and show no progress.
-        options: Any other option of ``d2l-ft train``, such as ``image_size=96``.
+        options: Other options of ``d2l-ft train``, such as ``image_size=96``.
 
     Raises:
         OptionError: There is no such option, or its value is out of its bounds.
-        D2LFTError: Anything else that can be put right; nothing is trained before all is checked.
-        KeyboardInterrupt: After Ctrl-C, when the step under way is done and its checkpoint written.
+        D2LFTError: Anything else that the user can fix; all is checked before training starts.
+        KeyboardInterrupt: After Ctrl-C, when the current step is done and a checkpoint written.
 
     Example:
         >>> run = d2l.fine_tune('photos', source='weights.safetensors', num_epochs=1, batch_size=8,
@@ -244,7 +244,7 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         given = {name: value for name, value in requested.items() if value != defaults[name]}
         settings = config.settings.resume(given)
         backend = config.backend if backend is None else backend
-    settings.check()  # tells what is wrong before a framework is imported
+    settings.check()  # before a framework is imported, which takes seconds
     chosen = get_backend(backend)
     if not resume or devices != 'auto':
         settings = settings.replace(devices=as_request(chosen, devices))

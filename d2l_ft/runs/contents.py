@@ -1,8 +1,8 @@
-"""What the images of a run held when it began, so that it goes on with the same ones only.
+"""The contents of a run's images when it started, so that it resumes only with the same ones.
 
 images.jsonl has a line for each image, in the order of the samples: its path within the data set,
-its label, a hash of its bytes, and what the system told of the file (``checked.mark``). A file of
-which the system tells the same is not read again.
+its label, a hash of its bytes, and size, times and inode of the file (``validation_cache.mark``). A
+file whose size, times and inode are unchanged is not read again.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class ImageRecord:
         name: Path within the data set, with '/'.
         label: Index of the class.
         digest: SHA-256 of the file's bytes.
-        seen: ``mark`` of the file; empty where it could still have changed unnoticed.
+        seen: ``mark`` of the file; '' if it could have changed afterwards without a new mark.
     """
 
     name: str
@@ -69,7 +69,7 @@ def digest(path: str) -> str:
 
 
 def read_mark(path: str) -> str:
-    """Return what the system tells of a file; nothing of one that cannot be asked."""
+    """Return the ``mark`` of a file; '' if its status cannot be read."""
     try:
         return mark(os.stat(path))
     except OSError:
@@ -77,18 +77,18 @@ def read_mark(path: str) -> str:
 
 
 def is_settled(seen: str, now: int) -> bool:
-    """Tell whether the next change of a file would show in its times.
+    """Tell whether the next change of a file would change its times.
 
     Args:
         seen: Its ``mark``.
-        now: When it was looked at, in nanoseconds.
+        now: When its mark was read, in nanoseconds.
     """
     times = [int(each) for each in seen.split()[1:3]]
     return bool(times) and max(times) < now - YOUNG
 
 
 def map_in_threads(work: Callable[[str], str], paths: Iterable[str], *, bar: bool) -> list[str]:
-    """Return what a function gives for each path; it reads files, outside Python's lock."""
+    """Return the result of a function for each path; threads, as reading releases the GIL."""
     inputs = list(paths)
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = pool.map(work, inputs)
@@ -105,7 +105,9 @@ def map_in_threads(work: Callable[[str], str], paths: Iterable[str], *, bar: boo
 
 
 def save_contents(folder: Path, data: DataSet, *, bar: bool = True) -> None:
-    """Write what the images hold into a run directory; those that were checked are not read again.
+    """Write the contents of the images into a run directory.
+
+    Images that were hashed by the check are not read again.
 
     Raises:
         DataError: An image cannot be read.
@@ -125,7 +127,7 @@ def save_contents(folder: Path, data: DataSet, *, bar: bool = True) -> None:
 
 
 def load_contents(folder: Path) -> list[ImageRecord]:
-    """Return what a run directory tells of its images.
+    """Return the images of a run directory.
 
     Raises:
         CheckpointError: The file is missing, cannot be read, or is damaged.
@@ -147,7 +149,7 @@ def _record(values: Any) -> ImageRecord:
     """Return a line of the file.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not one.
     """
     if not isinstance(values, list) or len(values) != 4:
         raise ValueError('no list of four')
@@ -161,11 +163,11 @@ def _record(values: Any) -> ImageRecord:
 
 
 def find_change(records: list[ImageRecord], data: DataSet, *, bar: bool = True) -> str:
-    """Return one image of a data set that is not as it was kept, and how, or nothing.
+    """Return the first image of a data set that has changed, and how; '' if none has.
 
     Args:
-        records: What the images held.
-        data: What there is now, in whatever folder.
+        records: The images when the run started.
+        data: The data set now; its folder may have moved.
         bar: Whether to show progress; it needs a terminal too.
 
     Raises:

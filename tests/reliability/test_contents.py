@@ -110,7 +110,7 @@ def test_another_image_is_refused_and_named(change, split, tmp_path, figure):
             trained(folder, out, 2, resume=True)
         line = str(caught.value)
         assert '\n' not in line
-        assert 'train anew with another `out`' in line
+        assert 'train again with another `out`' in line
         assert str(victim) in line or change in (rename, relabel), line
         assert '.png' in line
     assert len(trained(start, out, 2, resume=True).metrics()) == 2

@@ -123,7 +123,7 @@ def test_each_argument_that_a_message_names_is_an_option():
         ('`batch_size` is 0', '--batch-size is 0'),
         ('try `learning_rate=0.1` (a tenth)', 'try --lr 0.1 (a tenth)'),
         ('`freeze=True`, or `augment=False`', '--freeze, or --no-augment'),
-        ('begun with `freeze=False`', 'begun with no --freeze'),
+        ('started with `freeze=False`', 'started with no --freeze'),
         ('from `data=/a b`', 'from --data /a b'),
         ('`weight` is unknown', '`weight` is unknown'),
     ],

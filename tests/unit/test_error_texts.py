@@ -786,19 +786,19 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
     kept = image.read_bytes()
     image.write_bytes((folder / 'train/dark/01.jpg').read_bytes())
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{image} has changed since {out} began: make it as it was, or train anew with another '
-        '`out`'
+        f'{image} has changed since {out} was started: make it as it was, or train again with '
+        'another `out`'
     )
     image.write_bytes(kept)
     run.config = dataclasses.replace(run.config, image_size=33)
     run.save_config()
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{folder} has changed since {out} began: train anew with another `out`'
+        f'{folder} has changed since {out} was started: train again with another `out`'
     )
     run.config = dataclasses.replace(run.config, image_size=32, data='sample')
     run.save_config()
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{out} was begun with `data=sample`: leave the option out, or train anew with another '
+        f'{out} was started with `data=sample`: leave the option out, or train again with another '
         '`out`'
     )
     (folder / 'test/dark').rename(folder / 'test/other')
@@ -818,7 +818,7 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
 def test_a_training_that_diverges(folder, tmp_path):
     text = says(TrainingDiverged, fit, folder, tmp_path / 'run', learning_rate=1e37)
     assert text.startswith('scratch: ')
-    assert ': train anew with  `learning_rate=1e+36`  (a tenth)' in text
+    assert ': train again with  `learning_rate=1e+36`  (a tenth)' in text
 
 
 def test_images_of_which_a_device_would_get_one(folder, tmp_path):
@@ -907,10 +907,10 @@ def test_a_command_that_goes_on_without_a_run_or_otherwise_than_it_began(tmp_pat
     run = Run(tmp_path / 'run', run_config(settings=Settings.of(seed=3)))
     run.save_config()
     assert says(CheckpointError, run.config.settings.resume, {'seed': 4}) == (
-        'the run was begun with `seed=3`: leave the option out, or train anew with another `out`'
+        'the run was started with `seed=3`: leave the option out, or train again with another `out`'
     )
     assert refused('train', '--resume', '--out', run.path, '--seed', 4) == (
-        'the run was begun with --seed 3: leave the option out, or train anew with another --out'
+        'the run was started with --seed 3: leave the option out, or train again with another --out'
     )
 
 

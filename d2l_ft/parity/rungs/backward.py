@@ -8,12 +8,12 @@ from d2l_ft.parity.tolerances import check, limit
 __all__ = ['compare', 'trace']
 
 FLOOR = 1e-4
-"""Share of the largest gradient below which a tensor's is taken for zero: that of a shift before a
-BatchNorm vanishes in exact arithmetic, so what is left of it is rounding alone."""
+"""Share of the largest gradient below which a tensor's gradient counts as zero. The gradient of a
+bias before a BatchNorm is zero in exact arithmetic, so what is computed is rounding only."""
 
 ONE_BRANCH = 5e-3
 """How far a single ReLU that a rounding turned may move the gradient, as a share of its length.
-Distances below this are not told apart, as one framework may have met such a ReLU, the other none.
+Distances below this count as equal, as it may have happened in one framework and not in the other.
 """
 
 

@@ -19,7 +19,7 @@ SIZES = (4, 4, 4, 4, 4, 3)
 EPOCHS = 2
 
 INSTALL = 'pip install --no-deps d2l==0.17.6'
-"""Without its pins, which admit neither framework's newer versions."""
+"""--no-deps, as its pins exclude the newer versions of both frameworks."""
 
 
 def trace(context: Context) -> None:

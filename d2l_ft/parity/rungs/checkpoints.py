@@ -1,4 +1,4 @@
-"""Rung 9: checkpoints written by one framework and read by the other; training goes on there."""
+"""Rung 9: checkpoints written by one framework and read by the other; training continues there."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +69,7 @@ def write(context: Context, placed: Placed, trainer: Any, target: Path) -> None:
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
-    """Compare what was written with what the other read and wrote again, and both ends."""
+    """Compare each checkpoint with its copy by the other framework, and the states at the end."""
     for arch in plan.archs:
         for writer, reader in ((a, b), (b, a)):
             way = f'{writer.folder.name}-to-{reader.folder.name}'

@@ -14,7 +14,7 @@ PLAIN_ARCH = 'squeezenet1_1'
 """Has no BatchNorm, so that several devices must give the step of one."""
 
 HEAVY = ('vgg11',)
-"""Left out: three replicas with gradients and velocities in float64 take 10 GB a framework."""
+"""Left out: three replicas with gradients and velocities in float64 take 10 GB per framework."""
 
 
 def trace(context: Context) -> None:

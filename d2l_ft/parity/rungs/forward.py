@@ -1,7 +1,7 @@
 """Rung 4: the same logits and losses, layer by layer, in eval and in train mode.
 
-In train mode BatchNorm divides by the deviations of the batch, which are next to nothing where a
-picture is: there float32 is judged by its distance from float64.
+In train mode BatchNorm divides by the standard deviations of the batch, which are tiny where all
+images are uniform. There float32 is compared by its distance from float64.
 """
 
 from d2l_ft.parity.compare import first_beyond, largest, relative, relative_by_name
@@ -11,8 +11,8 @@ from d2l_ft.parity.tolerances import check, limit
 MODES = ('eval', 'train')
 
 ROUNDED = 1e-4
-"""Distance of float32 from float64, of the largest value of a layer, below which the frameworks are
-not told apart."""
+"""Distances of float32 from float64, relative to the largest value of a layer, count as equal below
+this."""
 
 
 def trace(context: Context) -> None:
@@ -65,7 +65,7 @@ def layers(a: Trace, b: Trace, case: str, dtype: str, mode: str) -> dict[str, fl
 
 
 def check_rounding(a: Trace, b: Trace, case: str) -> Check:
-    """Return how many times as far from float64 one framework's layers are as the other's."""
+    """Return the check of the ratio of the frameworks' distances from float64, over all layers."""
     far = []
     for trace_ in (a, b):
         single = trace_.arrays(f'forward/{case}/float32/train')

@@ -30,14 +30,14 @@ RESIZES: dict[str, tuple[Resize, ...]] = {
     'tensor-antialias': (resize_as_torch,),
     'pil': (resize_as_pil, resize_as_pil_height_first),
 }
-"""What a way to transform may give, where that is not the core's resize: any of these."""
+"""Transforms that do not resize as the core does -> the resizes that they may equal."""
 
 SIDES = range(32, 48)
-"""Sides of squares whose central crop of 32 is looked for: margins of 0 to 15 pixels."""
+"""Sides of squares for which the central crop of 32 is compared: margins of 0 to 15 pixels."""
 
 
 def trace(context: Context) -> None:
-    """Write crops and floats of every epoch, and what the framework's own transforms give."""
+    """Write crops and floats of every epoch, and the results of the framework's own transforms."""
     plan = context.plan
     crops, floats = epochs(context, 0)
     context.save('pixels/epochs', {'crops': crops, 'floats': floats})
@@ -87,7 +87,7 @@ def transform_samples(plan: Plan) -> list[tuple[int, Sample]]:
 def core_crop(
     image: NDArray[np.uint8], pipeline: Pipeline, index: int, part: str
 ) -> NDArray[np.uint8]:
-    """Return what the core's pipeline makes of a decoded image as a train or test image."""
+    """Return the crop that the core's pipeline makes of a decoded train or test image."""
     return pipeline.cut(image, 0, index) if part == 'train' else pipeline.centre(image)
 
 
@@ -144,7 +144,7 @@ def check_bytes(what: str, a: NDArray[Any], b: NDArray[Any], plan: Plan) -> Chec
 
 
 def check_decoder(framework: str, images: dict[str, NDArray[Any]], plan: Plan) -> Check:
-    """State how far a framework's own reader is from the core's."""
+    """Return the stated distance of a framework's own image reader from the core's."""
     far = {
         f'train/decoded/{index:02d}': distance(images[f'{index:02d}'], decode(sample.path))
         for index, sample in transform_samples(plan)
@@ -155,7 +155,7 @@ def check_decoder(framework: str, images: dict[str, NDArray[Any]], plan: Plan) -
 
 
 def distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Return the largest difference of two images; of other shapes, the largest there can be."""
+    """Return the largest difference of two images; 255 for different shapes."""
     return float(np.abs(a.astype(int) - b).max()) if a.shape == b.shape else 255.0
 
 
@@ -167,7 +167,7 @@ def distances(
     part: str,
     stack: str,
 ) -> tuple[float, float]:
-    """Return how far a framework's crop is from what its way must give, and from the core's."""
+    """Return the distances of a framework's crop from its reference and from the core's crop."""
     from_core = distance(own, core_crop(image, pipeline, index, part))
     ways = [reference_crop(image, pipeline, index, part, each) for each in RESIZES.get(stack, ())]
     return min([distance(own, way) for way in ways] or [from_core]), from_core
@@ -176,10 +176,10 @@ def distances(
 def check_transforms(
     trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan
 ) -> Checks:
-    """Compare one of a framework's own ways to transform with what it must give.
+    """Compare one of a framework's own transforms with its reference.
 
-    Both start from the image that the framework decoded, so that the arithmetic is judged. Where
-    it is another one than the core's, the distance from the core's is stated.
+    Both start from the image that the framework decoded, so that only the arithmetic is compared.
+    If the transform resizes otherwise than the core, its distance from the core is stated too.
     """
     own = trace.arrays(f'pixels/own-{stack}')
     pipeline = Pipeline(plan.image_size, train=True, seed=plan.seed)
@@ -205,7 +205,7 @@ def check_transforms(
 
 
 def image_name(name: str, plan: Plan) -> str:
-    """Return the file that a name of a trace's array stands for."""
+    """Return the file of an array in a trace, by the name of the array."""
     part, _, index = name.split('/')
     return f'{plan.name(plan.samples(ORACLES)[int(index)].path)} as a {part} image'
 

@@ -34,7 +34,7 @@ def trace_gradients(context: Context) -> None:
 
 
 def trace_step(context: Context, arch: str, classes: int, dtype: str, batch: Any) -> None:
-    """Take one step; write loss, gradients, changes, and what they show of the recipe."""
+    """Take one step; write loss, gradients, changes, and the factors estimated from them."""
     placed = context.net(arch, classes, dtype)
     trainer = build_trainer(context, placed, PLAIN)
     before = context.backend.get_state(placed)
@@ -58,7 +58,7 @@ def trace_updates(context: Context) -> None:
 
 
 def trace_kind(context: Context, arch: str, classes: int, kind: str) -> None:
-    """Take the steps of a kind; write the changes, and what ``stock`` needs to be understood."""
+    """Take the steps of a kind; write the changes, and what the comparison of ``stock`` needs."""
     placed = context.net(arch, classes, 'float64', strict=kind != 'stock')
     if kind == 'frozen':
         context.backend.freeze(placed.net)
@@ -78,7 +78,7 @@ def trace_kind(context: Context, arch: str, classes: int, kind: str) -> None:
 
 
 def stable_recipe(arch: str, rate: float) -> Recipe:
-    """Return the recipe with momentum at a rate, or at the highest that the net bears."""
+    """Return the recipe with momentum, at a rate or at that of ``RATES`` if it is lower."""
     return MOMENTUM.at_rate(min(rate, RATES.get(arch, rate)))
 
 
@@ -106,12 +106,12 @@ def take_steps(context: Context, placed: Placed, kind: str, classes: int) -> Non
 
 
 def difference(after: State, before: State) -> State:
-    """Return what was added to each array of a state."""
+    """Return the change of each array of a state."""
     return {name: after[name] - array for name, array in before.items()}
 
 
 def estimate_factors(before: State, after: State, gradients: State) -> dict[str, list[float]]:
-    """Return name -> [rate multiplier, decay / rate multiplier], as one step shows them.
+    """Return name -> [rate multiplier, decay / rate multiplier], estimated from one step.
 
     The change of a weight is -(a g + b w); a and b are found by least squares over its elements
     and divided by the recipe's rate. ``b / a`` must be the recipe's decay. Tensors in which the
@@ -134,6 +134,6 @@ def estimate_factors(before: State, after: State, gradients: State) -> dict[str,
 
 
 def recipe_factors(name: str, arch: str) -> tuple[float, float]:
-    """Return the multiplier and the decay that ``estimate_factors`` must show."""
+    """Return the multiplier and the decay that ``estimate_factors`` must give."""
     top = is_head(name, architecture(arch).head)
     return (PLAIN.head_lr_mult if top else 1.0), PLAIN.weight_decay

@@ -24,14 +24,14 @@ TESTED = 24
 """Test images whose logits are compared at the end."""
 
 RATE = 1e-4
-"""Rate of the body. With the momentum and the head's multiplier it is as much as trains without
+"""Rate of the body: with the momentum and the head's multiplier, the highest that trains without
 oscillation."""
 
 DIGESTS = 10
-"""How often the weights are looked at on the way."""
+"""How often the weights are compared during the run."""
 
 PROOF, KNOWN, ROUNDED = ('strict', 'short'), ('stock',), ('float32', 'float32-other')
-"""Runs that must agree; that differ in a known way; that are judged by their distance."""
+"""Runs that must agree; that differ in a known way; whose distance from float64 is compared."""
 
 
 def trace(context: Context) -> None:
@@ -95,13 +95,13 @@ def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, 
             iterator = iter(loader)
         images, labels = next(iterator)
         spread = (to_numpy(labels) + 2 * np.arange(len(labels))) % classes
-        if classes == 2:  # the folder may have more
+        if classes == 2:  # the data set may have more than two classes
             spread = to_numpy(labels) % 2
         yield context.backend.to_batch(to_numpy(images), spread), len(labels)
 
 
 def digest(state: State, step: int) -> dict[str, NDArray[Any]]:
-    """Return a few numbers of every array, to see where and when two courses part."""
+    """Return a few numbers of every array, to see where and when two runs diverge."""
     return {
         f'{step:03d}/{name}': np.array([array.sum(), np.square(array).sum(), array.flat[0]])
         for name, array in state.items()
@@ -132,7 +132,7 @@ def compare_float64(a: Trace, b: Trace, case: str, run: str, arch: str) -> Check
         'trajectory', case, f'losses-{run}', largest(losses.values()), first_beyond(losses, bound)
     )
     if run == 'stock' and not any('running_' in name for name in left):
-        return  # no BatchNorm, so nothing to differ
+        return  # no BatchNorm, so no difference to expect
     bound = limit('trajectory', f'weights-{run}', arch)
     courses = relative_by_name(left, right)
     left, right = (t.arrays(f'{base}/state') for t in (a, b))

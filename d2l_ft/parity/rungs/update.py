@@ -14,7 +14,7 @@ from d2l_ft.parity.tolerances import check, limit
 __all__ = ['compare', 'trace']
 
 STEP = 0.1
-"""How far a step moves the running statistics: 1 - MXNet's momentum, PyTorch's momentum."""
+"""Share of the batch in new running statistics: 1 - MXNet's momentum, or PyTorch's momentum."""
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
@@ -35,7 +35,7 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
 
 
 def recipe(trace: Trace, case: str, arch: str) -> Checks:
-    """Check that the observed step is the recipe's, for one framework."""
+    """Check that one framework's step has the factors of the recipe."""
     rates, decays = {}, {}
     for name, (rate, decay) in trace.facts(f'step/{case}/float64/observed').items():
         factors = recipe_factors(name, arch)
@@ -61,7 +61,7 @@ def stock(left: Arrays, right: Arrays, counts: dict[str, int], case: str, arch: 
         if kind not in ('mean', 'var'):
             continue
         ours, theirs = left[name], right[name]
-        if not ours.any():  # MXNet moves statistics in backward, which does not come here
+        if not ours.any():  # MXNet updates statistics in backward, which does not reach this layer
             unreached.append(name)
             continue
         if kind == 'var':
