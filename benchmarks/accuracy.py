@@ -19,7 +19,7 @@ VARIANTS = {
 
 
 def run_one(name: str, seed: str, epochs: str) -> dict[str, float]:
-    """Return the last test accuracy of a training."""
+    """Return the last test accuracy of a run."""
     from d2l_ft.cli.main import main
     from d2l_ft.runs.directory import Run
 

@@ -59,7 +59,7 @@ def run_in_turn(
 ) -> dict[str, list[dict[str, Any]]]:
     """Run commands A B C A B C ..., each time in a process of its own.
 
-    A machine that is shared slows whatever runs at the moment; in turn it slows all alike.
+    On a shared machine the speed varies with time; running in turn spreads that over all commands.
 
     Args:
         commands: Name -> arguments of the Python interpreter; each prints one JSON object last.

@@ -28,7 +28,7 @@ FILES = {
     'bfloat16, from files': ('bfloat16', []),
     'bfloat16, from files, decoded in each epoch': ('bfloat16', ['--image-cache', '0']),
 }
-"""Name -> precision and options of a training whose images are JPEG files."""
+"""Name -> precision and options of training from JPEG files."""
 
 
 def device() -> str:
@@ -93,7 +93,7 @@ def end_to_end(name: str, folder: str, batch: str, epochs: str) -> dict[str, flo
 
 
 def rate(step: Any, read: Any, every: int, batch: int, steps: int) -> float:
-    """Return the images/s of a step; what it gives is read, and so waited for, as its loop does."""
+    """Return the images/s of a step; its result is read, which waits for it, as in its loop."""
     for _ in range(3):
         read(step())
     start_time = time.perf_counter()
@@ -108,7 +108,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Run the variants in turn.
 
     Raises:
-        SystemExit: There is no GPU, and it is not just tried.
+        SystemExit: There is no GPU, and ``quick`` is off.
     """
     from bench import photos, run_in_turn
 

@@ -121,7 +121,7 @@ def run_one(name: str, folder: str) -> dict[str, float]:
 
 
 def waits(folder: Path, backend: str, epochs: int, batch: int) -> list[float]:
-    """Return the share of each epoch in which a training waited for its images."""
+    """Return the share of each epoch in which training waited for its images."""
     from d2l_ft.cli.main import main
 
     with tempfile.TemporaryDirectory() as place:
@@ -138,7 +138,7 @@ def waits(folder: Path, backend: str, epochs: int, batch: int) -> list[float]:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Run the loaders in turn on one thread a process, then a training with each framework."""
+    """Run the loaders in turn on one thread a process, then train with each framework."""
     from bench import photos, run_in_turn
 
     count, rounds, epochs = (10, 1, 2) if quick else (80, 3, 3)

@@ -122,7 +122,7 @@ def cell(found: str, wanted: str) -> str:
 
 
 def render() -> str:
-    """Return the page with its table anew."""
+    """Return the page with a new table."""
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     return before + table(json.loads(NUMBERS.read_text())) + rest.partition(END)[2]

@@ -32,7 +32,7 @@ class Variant:
     Attributes:
         script: The worker in ``WORKERS``.
         book: The variant with which it is compared: the book's tab of its framework.
-        options: What the worker is told beside folder, epochs and batch size.
+        options: Arguments of the worker besides folder, epochs and batch size.
         environment: Folder below ``ENVIRONMENTS``; '' is the environment that runs this script.
     """
 

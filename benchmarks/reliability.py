@@ -75,7 +75,7 @@ def collect(report: Path) -> dict[str, dict[str, Any]]:
 
 
 def counts() -> Counter[str]:
-    """Return file -> number of tests that there are; what they are called is of no account."""
+    """Return file -> number of tests; their names do not matter, so that they can be changed."""
     return Counter(
         file
         for file in ORDER

@@ -1,4 +1,4 @@
-"""How long it takes to begin, how much memory a training takes, and what a test costs."""
+"""How long it takes to start, how much memory training takes, and how long a test takes."""
 
 import argparse
 import json

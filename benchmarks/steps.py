@@ -239,7 +239,7 @@ MOBILENET = 'MXNet, MobileNetV2, float32'
 OTHERS: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     MOBILENET: (mxnet_mobilenet, '', {}),
 }
-"""What else something that was tried is compared with, likewise."""
+"""Baselines only of what was tried, in the same form."""
 
 TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     'torch.compile': (torch_compiled, 'PyTorch, bfloat16', {}),
@@ -251,7 +251,7 @@ TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     'oneDNN subgraphs': (mxnet_subgraph, 'MXNet, float32', {}),
     'bfloat16': (mxnet_mobilenet_bfloat16, MOBILENET, {}),
 }
-"""What is not taken, or not by itself; likewise."""
+"""What was tried but is not the default, in the same form."""
 
 
 def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
