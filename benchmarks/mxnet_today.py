@@ -114,11 +114,11 @@ def table(result: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'Beside them: {versions}.', END])
 
 
-def cell(found: str, wanted: str) -> str:
+def cell(found: str, reference: str) -> str:
     """Return what a pair's result is beside the reference's."""
     if found.startswith(('failed', 'not')):
         return found
-    return 'equal' if found == wanted else 'differs'
+    return 'equal' if found == reference else 'differs'
 
 
 def render() -> str:

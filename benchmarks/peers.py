@@ -172,7 +172,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
         'takes the same where the processor has the instructions, and all else is float32.',
         '',
         "Threads and loading processes are each tool's defaults, so part of what is measured: "
-        'MXNet takes half of the cores unless it is told otherwise. The peak is that of the main '
+        'MXNet uses half of the cores by default. The peak is that of the main '
         'process; workers come on top.',
         '',
         "fastai's head is its own, with two linear layers; its `fine_tune` runs with "

@@ -65,8 +65,8 @@ def main() -> None:
     if options.check:
         fresh = PAGE.read_text() == render()
         sys.exit(0 if fresh else f'{PAGE} is stale: run {Path(__file__).name} --page')
-    wanted = options.only or [claim for claim in CLAIMS if claim != 'gpu']
-    for claim in () if options.page else wanted:
+    claims = options.only or [claim for claim in CLAIMS if claim != 'gpu']
+    for claim in () if options.page else claims:
         from bench import machine
 
         module = importlib.import_module(claim)

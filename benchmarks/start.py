@@ -108,7 +108,7 @@ def section(result: dict[str, Any]) -> list[str]:
     from bench import spread
 
     runs = result['runs']
-    lines = ['## Beginning, memory, tests', '', '| | seconds | peak MiB |', '|---|---|---|']
+    lines = ['## Start, memory, tests', '', '| | seconds | peak MiB |', '|---|---|---|']
     for name in VARIANTS:
         if 'seconds' in runs[name][0]:
             seconds = spread([each['seconds'] for each in runs[name]], 2)

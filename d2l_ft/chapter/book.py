@@ -266,6 +266,6 @@ def tabsets(chapter: Chapter) -> list[list[Code]]:
 
 def goes_with(group: list[Code], cell: Code) -> bool:
     """Tell whether a cell is a variant of those of a group."""
-    taken = {tab for each in group for tab in each.tabs}
-    apart = 'all' not in taken and 'all' not in cell.tabs and not taken & set(cell.tabs)
-    return apart and (not cell.id or cell.id in {each.id for each in group})
+    tabs = {tab for each in group for tab in each.tabs}
+    disjoint = 'all' not in tabs and 'all' not in cell.tabs and not tabs & set(cell.tabs)
+    return disjoint and (not cell.id or cell.id in {each.id for each in group})

@@ -105,15 +105,15 @@ def references(book: Book, page: Page) -> Iterator[str]:
 
 
 def cells(book: Book, page: Page) -> Iterator[str]:
-    """Yield cells that are no Python, too wide, or not to be told apart."""
+    """Yield cells that are not Python, are too wide, or share an id."""
     ids = cell_ids(page.chapter)
     for tab in book.tabs:
-        seen: set[str] = set()
+        ids_so_far: set[str] = set()
         for cell in page.chapter.cells(tab):
             name, where = ids[cell.line], f'{page.path}:{cell.line}'
-            if name in seen:
+            if name in ids_so_far:
                 yield f'{where}: the id {name} is used twice in the tab {tab}'
-            seen.add(name)
+            ids_so_far.add(name)
             source = cell.of_tab(tab)
             if parse_cell(source) is None:
                 yield f'{where}: {syntax_error(source)} in the tab {tab}'

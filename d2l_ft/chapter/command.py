@@ -134,7 +134,7 @@ def states(book: Book) -> list[CellState]:
 
 
 def status(files: Sequence[Path], say: Say) -> int:
-    """Say where every cell stands, and why; run nothing. Return 0 if all are fresh, otherwise 1.
+    """Print the state of every cell, and why; run nothing. Return 0 if all are fresh, otherwise 1.
 
     It also reports paragraphs of an original that changed since its translation was read.
 
@@ -156,13 +156,13 @@ def status(files: Sequence[Path], say: Say) -> int:
 
 
 def check(files: Sequence[Path], accepted: bool, translated: bool, say: Say) -> int:
-    """Say what is wrong; return 0 if nothing is, otherwise 1.
+    """Print the problems of chapters; return 0 if there are none, otherwise 1.
 
     Args:
         files: As ``open_book`` takes them.
-        accepted: Whether the present values are those for which the texts were read.
-        translated: Whether the translations were read against the present originals.
-        say: Takes each line.
+        accepted: Whether the texts were read with the current values.
+        translated: Whether the translations were read against the current originals.
+        say: Prints a line.
 
     Raises:
         D2LFTError: A chapter is not supported, or the stored outputs are damaged.

@@ -249,6 +249,7 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         Failed: A cell raised an error, or the kernel died.
         KeyboardInterrupt: After Ctrl-C; the kernel is ended.
     """
+    # a kernel without the other frameworks, and the seconds of each cell
     manager = Kernel()
     manager.tab = tab
     seconds: dict[str, float] = {}

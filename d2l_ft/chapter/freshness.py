@@ -326,31 +326,33 @@ def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
     A cell uses it directly, or through values that earlier cells made or may have changed.
     """
     ids = cell_ids(page.chapter)
-    made: dict[str, set[str]] = {}
+    uses_of_values: dict[str, set[str]] = {}
     modules: dict[str, str] = {}
     found = {}
     for cell in page.chapter.cells(tab):
         tree = parse_cell(cell.of_tab(tab)) or ast.Module([], [])
         modules |= import_targets(tree)
         used = targets(tree, modules, tab)
-        used = used.union(*(made.get(name, set()) for name in names_in(tree)))
+        used = used.union(*(uses_of_values.get(name, set()) for name in names_in(tree)))
         for name in changed_names(tree) - set(modules):
-            made[name] = made.get(name, set()) | used
+            uses_of_values[name] = uses_of_values.get(name, set()) | used
         found[ids[cell.line]] = reachable_definitions(used, tab)
     return found
 
 
 def reachable_definitions(names: Iterable[str], tab: str) -> dict[str, str]:
     """Return hash -> full name of every definition that some names lead to."""
-    known, seen = library(tab), set(names)
+    definitions_of_tab, seen = library(tab), set(names)
     queue = list(seen)
     while queue:
-        each = known.get(queue.pop())
+        each = definitions_of_tab.get(queue.pop())
         fresh = each.uses - seen if each else frozenset()
         seen |= fresh
         queue += fresh
     return {
-        known[name].digest: name for name in sorted(seen) if name in known and known[name].digest
+        definitions_of_tab[name].digest: name
+        for name in sorted(seen)
+        if name in definitions_of_tab and definitions_of_tab[name].digest
     }
 
 

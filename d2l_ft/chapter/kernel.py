@@ -55,14 +55,14 @@ def facts() -> str:
     from d2l_ft.backend.versions import versions
 
     devices = [str(each) for each in get_backend().devices('auto')]
-    found = {name: version for name, version in versions().items() if is_shown(name)}
-    made = {
+    shown_versions = {name: version for name, version in versions().items() if is_shown(name)}
+    result = {
         'device': ', '.join(devices),
         'python': platform.python_version(),
         'system': platform.system(),
-        'versions': found,
+        'versions': shown_versions,
     }
-    return json.dumps(made)
+    return json.dumps(result)
 
 
 def is_shown(name: str) -> bool:

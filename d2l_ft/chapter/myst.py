@@ -200,8 +200,8 @@ class Myst(Plain):
         run = self.runs.get(tab)
         if run is None:
             return ''
-        left = run.cells[name].outputs if name in run.cells else ()
-        found = [self.output(each, name, tab) for each in left]
+        stored_outputs = run.cells[name].outputs if name in run.cells else ()
+        found = [self.output(each, name, tab) for each in stored_outputs]
         # only if it failed with the present code
         if has_failed(name, code_digests(self.page, tab)[name], run):
             found.append(f'**{self.words["failed"]}**')

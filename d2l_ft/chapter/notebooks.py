@@ -48,11 +48,11 @@ def make_notebook(
         cell = new_code_cell(block.of_tab(tab), id=cell_id(name))
         if run and name in run.cells:
             place = folder(book.root, page.origin, tab)
-            left = [
+            shown_outputs = [
                 each if plain.may_show(place / each.file) else picture_text(each, plain.words)
                 for each in run.cells[name].outputs
             ]
-            outputs = to_notebook(left, place)
+            outputs = to_notebook(shown_outputs, place)
             cell.outputs = [nbformat.from_dict(each) for each in outputs]
         cells.append(cell)
     if prose:

@@ -450,10 +450,10 @@ def own_lines(lines: list[str], tab: str) -> list[str]:
             result.append(lines[at])
             at += 1
             continue
-        depth, taken = len(found[1]), False
+        depth, done = len(found[1]), False
         while found is not None:
             body = lines[at + 1 : (at := end_of_body(lines, at, depth))]
-            if not taken and (taken := holds(found, tab)):
+            if not done and (done := holds(found, tab)):
                 result += own_lines(dedent(body, depth), tab)
             last = found[2] == 'else' or at == len(lines)
             found = None if last else further_branch(lines[at].rstrip(), depth)

@@ -70,8 +70,8 @@ def find_risks(text: str) -> tuple[list[str], bool]:
             found.append(token.content)
         picture, link = (str(token.attrs.get(name, '')) for name in ('src', 'href'))
         bad = bad or not (is_followed(link) and (is_followed(picture) or DATA.match(picture)))
-    named = env.get('references', {}).values()
-    return found, bad or any(not is_followed(each['href']) for each in named)
+    references = env.get('references', {}).values()
+    return found, bad or any(not is_followed(each['href']) for each in references)
 
 
 @cache

@@ -41,19 +41,19 @@ def saved_code(source: str) -> str:
     ]
     lines = source.split('\n')
     marks = mark_columns(plain)
-    taken: set[tuple[int, int]] = set()
+    saved_lines: set[tuple[int, int]] = set()
     for line, column in marks.items():
         if lines[line - 1][:column].strip():
-            taken |= {each for each in statements if each[0] <= line <= each[1]}
+            saved_lines |= {each for each in statements if each[0] <= line <= each[1]}
             continue
         at = line + 1
         for first, last in statements:
             if first == at:
-                taken.add((first, last))
+                saved_lines.add((first, last))
                 at = last + 1
     return '\n'.join(
         lines[number - 1][: marks.get(number)].rstrip()
-        for first, last in sorted(taken)
+        for first, last in sorted(saved_lines)
         for number in range(first, last + 1)
     )
 

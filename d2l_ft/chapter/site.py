@@ -271,6 +271,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
         'myst_heading_anchors': 0,
         'suppress_warnings': ['epub.unknown_project_files', 'epub.duplicated_toc_entry'],
         'highlight_language': 'none',
+        # pages
         'html_theme': 'furo',
         'html_title': title,
         'html_math_renderer': 'mathml',
@@ -300,8 +301,10 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
                 'sidebar/scroll-end.html',
             ]
         },
+        # colours of code
         'pygments_style': 'a11y-high-contrast-light',
         'pygments_dark_style': 'a11y-high-contrast-dark',
+        # e-book
         'epub_basename': EPUB.removesuffix('.epub'),
         'epub_title': plain,
         'epub_author': 'd2l_ft',

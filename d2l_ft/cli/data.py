@@ -53,6 +53,7 @@ def data_check(directory: Path, every: bool) -> None:
     from d2l_ft.data.validation_cache import remembered
     from d2l_ft.system.console import SHOWN, unquoted
 
+    # check every image; anew: without the results of earlier checks
     parts = load_folders(directory)
     bad: list[str] = []
     odd: dict[str, list[str]] = {}
@@ -70,6 +71,7 @@ def data_check(directory: Path, every: bool) -> None:
                     bad.append(f'{sample.path} {problem}')
             for kind, paths in found.odd.items():
                 odd.setdefault(kind, []).extend(paths)
+    # report what is converted, what is remarkable, and what is bad
     for kind, paths in odd.items():
         shown = paths if every else paths[:SHOWN]
         more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''

@@ -31,8 +31,8 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     from d2l_ft.runs.directory import Run
     from d2l_ft.runs.results import evaluate_run
 
-    opened = Run.open(run)
-    found, which = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
+    opened_run = Run.open(run)
+    found, which = evaluate_run(opened_run, get_backend(backend), data, bar=not as_json)
     if as_json:
         say(
             json.dumps(

@@ -74,46 +74,48 @@ class SectionCommand(click.Command):
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each field of ``Settings``."""
-    made = []
+    decorators = []
     for name, group in vars(Settings()).items():
         hints = get_type_hints(type(group))
         for each in fields(group):
-            known: Option = each.metadata['option']
-            made.append(_option(each.name, hints[each.name], each.default, known, SECTIONS[name]))
-    for decorate in reversed(made):  # click lists first what is added last
+            declaration: Option = each.metadata['option']
+            decorators.append(
+                _option(each.name, hints[each.name], each.default, declaration, SECTIONS[name])
+            )
+    for decorate in reversed(decorators):  # click lists first what is added last
         command = decorate(command)
     return command
 
 
-def _option(name: str, hint: Any, default: Any, known: Option, section: str) -> Any:
+def _option(name: str, hint: Any, default: Any, declaration: Option, section: str) -> Any:
     """Return the decorator that adds the option of a field."""
     kind = next(each for each in (*get_args(hint), hint) if isinstance(each, type))
-    flag = flag_of(name, known)
+    flag = flag_of(name, declaration)
     extra: dict[str, Any] = {}
     if kind is bool:
         flag += f'/--no-{flag[2:]}' if default else ''
         extra['is_flag'] = True
-    elif known.choices:
-        extra['type'] = click.Choice(known.choices)
+    elif declaration.choices:
+        extra['type'] = click.Choice(declaration.choices)
     else:
-        extra['type'] = click.IntRange(*known.bounds) if known.bounds else kind
-    shown = default is True if kind is bool else default is not None
+        extra['type'] = click.IntRange(*declaration.bounds) if declaration.bounds else kind
+    show_default = default is True if kind is bool else default is not None
     return click.option(
         flag,
         name,
         cls=SectionOption,
         section=section,
         default=default,
-        metavar=known.metavar,
-        help=as_flags(known.help),
-        show_default=shown and '[default:' not in known.help,
+        metavar=declaration.metavar,
+        help=as_flags(declaration.help),
+        show_default=show_default and '[default:' not in declaration.help,
         **extra,
     )
 
 
-def flag_of(name: str, known: Option) -> str:
+def flag_of(name: str, declaration: Option) -> str:
     """Return the flag of a field, such as '--batch-size' of 'batch_size'."""
-    return known.flag or f'--{name.replace("_", "-")}'
+    return declaration.flag or f'--{name.replace("_", "-")}'
 
 
 FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in option_fields().items()}

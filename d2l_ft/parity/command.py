@@ -44,11 +44,11 @@ def make_plan(
     """
     for name in PAIR:
         check_installed(name)
-    chosen = list(RUNGS) if rungs is None else rungs.replace(' ', '').split(',')
-    if unknown := [name for name in chosen if name not in RUNGS]:
+    names = list(RUNGS) if rungs is None else rungs.replace(' ', '').split(',')
+    if unknown := [name for name in names if name not in RUNGS]:
         raise ParityError(f'no rung is named {unknown[0]!r}: choose of {", ".join(RUNGS)}')
-    if 'update' in chosen:
-        chosen.append('backward')  # it takes the step whose changes are compared
+    if 'update' in names:
+        names.append('backward')  # it takes the step whose changes are compared
     default = HEADS if arch == 'all' else HEADS[:1]
     try:
         classes = default if heads is None else tuple(int(each) for each in heads.split(','))
@@ -61,7 +61,7 @@ def make_plan(
         archs=tuple(ARCHITECTURES) if arch == 'all' else (arch,),
         heads=classes,
         steps=steps,
-        rungs=tuple(name for name in RUNGS if name in chosen),
+        rungs=tuple(name for name in RUNGS if name in names),
         # float32 is judged by its distance from float64, so it never goes alone
         precisions=('float64',) if precision == 'float64' else ('float64', 'float32'),
         source='sample',

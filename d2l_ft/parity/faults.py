@@ -214,9 +214,9 @@ def stale_weight(context: Context) -> Iterator[Context]:
     get, put = context.backend.get_state, context.backend.set_state
 
     def set_state(placed: Any, state: Mapping[str, Any]) -> None:
-        kept = get(placed)
+        state_before = get(placed)
         name = 'layer3.0.conv2.weight'
-        put(placed, {**state, name: kept[name] + 1e-3 * np.sign(kept[name])})
+        put(placed, {**state, name: state_before[name] + 1e-3 * np.sign(state_before[name])})
 
     yield with_backend(context, set_state=set_state)
 

@@ -192,10 +192,10 @@ class Context:
             skip: Images to skip.
         """
         count = size or self.plan.batch_size
-        chosen = self.plan.cycle(count + skip)[skip:]
+        samples = self.plan.cycle(count + skip)[skip:]
         pipeline = Pipeline(self.plan.image_size, train=True, seed=self.plan.seed)
-        crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(chosen)]
-        labels = np.arange(len(chosen)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
+        crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(samples)]
+        labels = np.arange(len(samples)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
         return self.backend.to_batch(pipeline.to_float(np.stack(crops)), labels)
 
 
@@ -250,8 +250,8 @@ class Trace:
             ParityError: They were not written.
         """
         try:
-            with np.load(self.folder / f'{group}.npz', allow_pickle=False) as opened:
-                return dict(opened)
+            with np.load(self.folder / f'{group}.npz', allow_pickle=False) as file:
+                return dict(file)
         except (OSError, ValueError) as error:
             raise ParityError(f'the trace {self.folder} has no {group} ({error})') from error
 

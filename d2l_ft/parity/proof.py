@@ -62,9 +62,11 @@ def prove(
     plan = small(plan, rungs)
     trace_pair(plan, folder, bar)
     clean = Trace(folder / PAIR[0])
-    wrong = [each.name for each in compare(plan, clean, Trace(folder / PAIR[1]))[0] if each.fails]
-    if wrong:
-        raise ParityError(f'the frameworks differ before any fault is planted: {wrong[0]}')
+    failures = [
+        each.name for each in compare(plan, clean, Trace(folder / PAIR[1]))[0] if each.fails
+    ]
+    if failures:
+        raise ParityError(f'the frameworks differ before any fault is planted: {failures[0]}')
     halves = [list(names)[number::2] for number in range(2)]
     processes = [
         start(plan, folder, PAIR[1], '--faults', ','.join(half), '--again', clean.folder)

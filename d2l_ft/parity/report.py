@@ -132,10 +132,10 @@ def crops(plan: Plan, traces: Sequence[Trace]) -> str:
     """Return what each framework saw of the first pictures, and the difference."""
     images = [trace.arrays('pixels/epochs')['crops'][0] for trace in traces]
     step = max(1, len(images[0]) // SHOWN)
-    chosen = [each[::step][:SHOWN] for each in images]
-    apart = np.abs(chosen[0].astype(int) - chosen[1])
+    shown_crops = [each[::step][:SHOWN] for each in images]
+    apart = np.abs(shown_crops[0].astype(int) - shown_crops[1])
     # 8 times as bright, so that small differences are visible
-    rows = [*zip(PAIR, chosen, strict=True), ('difference x 8', np.clip(8 * apart, 0, 255))]
+    rows = [*zip(PAIR, shown_crops, strict=True), ('difference x 8', np.clip(8 * apart, 0, 255))]
     body = ''.join(
         f'<tr><th>{name}' + ''.join(f'<td>{picture(each.astype(np.uint8))}' for each in row)
         for name, row in rows

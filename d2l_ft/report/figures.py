@@ -108,12 +108,12 @@ def fonts(text: str) -> list[str]:
         if entry.name.startswith('Last Resort'):  # its glyph for every character is a box
             continue
         try:
-            known = set(FT2Font(entry.fname).get_charmap())
+            characters = set(FT2Font(entry.fname).get_charmap())
         except (OSError, RuntimeError):  # the font was removed, or FreeType cannot read it
             continue
-        if missing & known:
+        if missing & characters:
             families.append(entry.name)
-            missing -= known
+            missing -= characters
         if not missing:
             break
     return families
@@ -124,11 +124,11 @@ def escape_undrawable(text: str) -> str:
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.ft2font import FT2Font
 
-    known: set[int] = set()
+    characters: set[int] = set()
     for family in fonts(text):
-        known |= set(FT2Font(findfont(FontProperties(family=family))).get_charmap())
+        characters |= set(FT2Font(findfont(FontProperties(family=family))).get_charmap())
     plain = (
-        each if ord(each) in known else each.encode('unicode_escape', 'surrogatepass').decode()
+        each if ord(each) in characters else each.encode('unicode_escape', 'surrogatepass').decode()
         for each in text
     )
     return ''.join(plain)

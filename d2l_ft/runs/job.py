@@ -174,6 +174,7 @@ class Job:
         """Train a net, from its last checkpoint if any; return the signal that ended it, or 0."""
         backend, settings, run = self.backend, self.settings, self.run
         self.placed = placed = self.build(name, source)
+        # the trainer, with its state and position if there is a checkpoint
         optim, recipe = settings.optim, settings.optim.recipe(name)
         trainer = backend.build_trainer(placed, recipe)
         position = Position()
@@ -181,7 +182,7 @@ class Job:
             checkpoint, position = found
             backend.set_state(placed, checkpoint.model)
             backend.set_trainer_state(placed, trainer, checkpoint.trainer)
-        # the from-scratch baseline has no frozen body
+        # batches of images, or of features for the head: the baseline has no frozen body
         on_features = settings.model.cache_features and name == 'fine-tuned'
         kind = self.feature_loaders if on_features else self.image_loaders
         net, train_iter, test_iter = kind(placed)
@@ -191,6 +192,7 @@ class Job:
             done = (epoch * steps + step) / (optim.num_epochs * steps)
             return scheduled(optim.schedule, recipe.learning_rate, done)
 
+        # the loop, with what it writes and shows
         training = Trainer(
             backend,
             net,

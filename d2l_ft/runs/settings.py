@@ -267,19 +267,19 @@ class Settings:
         Raises:
             CheckpointError: One of the others is changed.
         """
-        kept, options = self.values(), option_fields()
+        values, options = self.values(), option_fields()
         settings = self
         for name, value in given.items():
             longer = name == 'num_epochs' and self.optim.schedule == 'constant'
             if options[name].metadata['option'].may_change or longer:
                 settings = settings.replace(**{name: value})
                 continue
-            before = kept[name]
+            before = values[name]
             if name == 'source' and before:
                 value, before = full_path(value), full_path(before)
             if value != before:
                 raise CheckpointError(
-                    f'the run was started with `{name}={kept[name]}`: '
+                    f'the run was started with `{name}={values[name]}`: '
                     'leave the option out, or train again with another `out`'
                 )
         return settings

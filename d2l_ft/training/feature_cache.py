@@ -139,5 +139,5 @@ class FeatureLoader:
         """Yield the framework's batches: (batch, width) float32 and (batch,) labels."""
         view = self.kept[self.sampler.epoch % len(self.kept)]
         for keys in self.sampler:
-            chosen = [index for _, index in keys]
-            yield self.backend.to_batch(view[chosen], self.labels[chosen])
+            indices = [index for _, index in keys]
+            yield self.backend.to_batch(view[indices], self.labels[indices])

@@ -152,6 +152,7 @@ class Trainer:
         here = self.position
         if hasattr(self.train_iter, 'set_epoch'):
             self.train_iter.set_epoch(here.epoch, here.step)
+        # each step: set seed and rate, train, sometimes read the sums, call the callbacks
         self._clock = clock = Clock(self.train_iter)
         read_step, read_time = here.step, time.perf_counter()
         died = None
@@ -177,10 +178,10 @@ class Trainer:
                     break
         except WorkerDied as error:  # between two steps
             died = error
+        # read what is still on the device; then an error, or a signal, ends the epoch
         self.position = self.current_position()
-        if (
-            died and not interrupt.asked
-        ):  # a signal to the process group, such as Ctrl-C, ends the workers too
+        # a signal to the process group, such as Ctrl-C, ends the workers too: that is no error
+        if died and not interrupt.asked:
             raise died
         self.interrupted = interrupt.asked
 

@@ -48,8 +48,8 @@ def trace(context: Context) -> None:
         )
     context.save('book/printed', after)
     context.save('book/ours', backend.get_state(placed))
-    moved = [np.abs(after[name] - array).max() for name, array in start.items()]
-    context.note('book/moved', float(max(moved)))
+    changes = [np.abs(after[name] - array).max() for name, array in start.items()]
+    context.note('book/moved', float(max(changes)))
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:

@@ -114,8 +114,8 @@ def estimate_factors(before: State, after: State, gradients: State) -> dict[str,
     """Return name -> [rate multiplier, decay / rate multiplier], estimated from one step.
 
     The change of a weight is -(a g + b w); a and b are found by least squares over its elements
-    and divided by the recipe's rate. ``b / a`` must be the recipe's decay. Tensors in which the
-    two can't be told apart (too small, or parallel) are left out.
+    and divided by the recipe's rate. ``b / a`` must be the recipe's decay. Tensors from which the
+    two can't be estimated (too small, or parallel) are left out.
     """
     found = {}
     for name, gradient in gradients.items():

@@ -17,7 +17,7 @@ from d2l_ft.parity.rungs.step import build_trainer, stable_recipe
 from d2l_ft.parity.tolerances import check, limit
 
 ONE_BRANCH = 1e-5
-"""Distances below this are not told apart: they come from one ReLU that a rounding turned, or none.
+"""Distances below this count as equal: a rounding may flip one ReLU in one framework only.
 """
 
 TESTED = 24
