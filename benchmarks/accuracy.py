@@ -19,7 +19,7 @@ VARIANTS = {
 
 
 def run_one(name: str, seed: str, epochs: str) -> dict[str, float]:
-    """Return the last test accuracy of a training."""
+    """Return the last test accuracy of a run."""
     from d2l_ft.cli.main import main
     from d2l_ft.runs.directory import Run
 
@@ -33,12 +33,14 @@ def run_one(name: str, seed: str, epochs: str) -> dict[str, float]:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Train each variant with each seed, in turn."""
-    from bench import in_turn
+    from bench import run_in_turn
 
     seeds, epochs = (1, 1) if quick else (5, 5)
     runs: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for seed in range(seeds):
-        found = in_turn({name: [__file__, name, str(seed), str(epochs)] for name in VARIANTS}, 1)
+        found = run_in_turn(
+            {name: [__file__, name, str(seed), str(epochs)] for name in VARIANTS}, 1
+        )
         for name, (line,) in found.items():
             runs[name].append(line['accuracy'])
     return {'epochs': epochs, 'runs': runs}

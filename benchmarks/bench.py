@@ -37,21 +37,21 @@ def processor() -> str:
     """Return the processor's name, with its family and model where Linux tells them."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []
-    told = {name.strip(): value.strip() for name, _, value in (x.partition(':') for x in lines)}
-    name = told.get('model name', platform.processor())
-    if 'cpu family' not in told:  # not of the x86 kind
+    fields = {name.strip(): value.strip() for name, _, value in (x.partition(':') for x in lines)}
+    name = fields.get('model name', platform.processor())
+    if 'cpu family' not in fields:  # not of the x86 kind
         return name
     # on rented machines the name alone is that of processors one of which is twice as fast
-    return f'{name} (family {told["cpu family"]}, model {told["model"]})'
+    return f'{name} (family {fields["cpu family"]}, model {fields["model"]})'
 
 
-def described(where: Mapping[str, Any]) -> str:
+def describe(where: Mapping[str, Any]) -> str:
     """Return one line for what ``machine`` gave."""
-    listed = ', '.join(f'{name} {version}' for name, version in where['versions'].items())
-    return f'{where["date"]}, {where["cores"]} cores of {where["cpu"]}; {listed}'
+    packages = ', '.join(f'{name} {version}' for name, version in where['versions'].items())
+    return f'{where["date"]}, {where["cores"]} cores of {where["cpu"]}; {packages}'
 
 
-def in_turn(
+def run_in_turn(
     commands: Mapping[str, Sequence[str]],
     rounds: int,
     environment: Mapping[str, Mapping[str, str]] | None = None,
@@ -59,7 +59,7 @@ def in_turn(
 ) -> dict[str, list[dict[str, Any]]]:
     """Run commands A B C A B C ..., each time in a process of its own.
 
-    A machine that is shared slows whatever runs at the moment; in turn it slows all alike.
+    On a shared machine the speed varies with time; running in turn spreads that over all commands.
 
     Args:
         commands: Name -> arguments of the Python interpreter; each prints one JSON object last.
@@ -79,14 +79,14 @@ def in_turn(
         bar.set_postfix_str(name)
         variables = os.environ | dict((environment or {}).get(name, {}))
         variables = {key: value for key, value in variables.items() if value}
-        done = subprocess.run(
+        process = subprocess.run(
             [(interpreters or {}).get(name, sys.executable), *commands[name]],
             env=variables,
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         )
-        found[name].append(json.loads(done.stdout.splitlines()[-1]))
+        found[name].append(json.loads(process.stdout.splitlines()[-1]))
     return found
 
 

@@ -25,19 +25,19 @@ ROOT = HERE.parent
 MARKED = re.compile(r'(<!--figure:([\w.]+)-->)(.*?)(<!--/figure-->)', re.DOTALL)
 
 
-def measured(name: str) -> Any:
+def load_numbers(name: str) -> Any:
     """Return what the JSON file of a benchmark holds."""
     return json.loads((HERE / f'{name}.json').read_text())
 
 
 def figures() -> dict[str, str]:
     """Return name -> text of every figure that a page may have."""
-    return speed() | on_gpu() | accuracy() | proof() | reliability()
+    return speed() | gpu_speed() | accuracy() | proof() | reliability()
 
 
 def speed() -> dict[str, str]:
     """Return how many times as fast as the book and the peers training is, on the CPU."""
-    peers, loading = measured('performance/peers'), measured('performance/loading')['runs']
+    peers, loading = load_numbers('performance/peers'), load_numbers('performance/loading')['runs']
     found = {
         f'peers.{key}': f'{ratio(rates(peers, name), rates(peers, book)):.1f}'
         for key, name, book in (
@@ -52,7 +52,7 @@ def speed() -> dict[str, str]:
     }
     ours, base = loading['d2l-ft with PyTorch'], [row['first'] for row in loading['torchvision']]
     machine = peers['machine']
-    frozen = [run for rows in measured('performance/frozen')['runs'].values() for run in rows]
+    frozen = [run for rows in load_numbers('performance/frozen')['runs'].values() for run in rows]
     least = min(run['kept'] / run['plain'] for run in frozen)
     return found | {
         'peers.date': machine['date'],
@@ -63,9 +63,9 @@ def speed() -> dict[str, str]:
     }
 
 
-def on_gpu() -> dict[str, str]:
+def gpu_speed() -> dict[str, str]:
     """Return the same on a GPU."""
-    result = measured('performance/gpu')
+    result = load_numbers('performance/gpu')
     images = {name: [row['images'] for row in rows] for name, rows in result['runs'].items()}
     names = {'step': 'bfloat16', 'files': 'bfloat16, from files', 'float32': 'float32'}
     return {
@@ -80,7 +80,7 @@ def on_gpu() -> dict[str, str]:
 
 def accuracy() -> dict[str, str]:
     """Return the test accuracies on the built-in sample, over the seeds."""
-    result = measured('gap')
+    result = load_numbers('gap')
     found = {
         'gap.date': result['machine']['date'],
         'gap.machine': f'{result["machine"]["cores"]} cores of {result["machine"]["cpu"]}',
@@ -101,14 +101,14 @@ def accuracy() -> dict[str, str]:
 
 def proof() -> dict[str, str]:
     """Return what the proof found; of its two environments the worse value."""
-    results = [measured(name) for name in ('parity', 'parity-legacy')]
+    results = [load_numbers(name) for name in ('parity', 'parity-legacy')]
     values: dict[str, float] = {}
     for check in (each for result in results for each in result['checks']):
         name = re.sub(r'^forward/.*/logits-eval-float32$', 'logits', check['name'])
         values[name] = max(values.get(name, 0), check['value'] or 0)
     judged = [sum(not each.get('stated') for each in result['checks']) for result in results]
     held = [sum(each['ok'] for each in x['checks'] if not each.get('stated')) for x in results]
-    faults = measured('faults')
+    faults = load_numbers('faults')
     return {
         'parity.checks': str(max(judged)),
         'parity.held': str(held[judged.index(max(judged))]),
@@ -124,7 +124,7 @@ def proof() -> dict[str, str]:
 
 def reliability() -> dict[str, str]:
     """Return how many cases of the tests of reliability passed, and how many files were damaged."""
-    tests = measured('reliability')['tests']
+    tests = load_numbers('reliability')['tests']
     damaged = tests['loading/test_mutated_files_are_read_or_refused']['figures']
     count = sum(int(figure.partition(' ')[0]) for _, figure in damaged)
     return {
@@ -138,7 +138,7 @@ def pages() -> list[Path]:
     return [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
-def filled(text: str, values: dict[str, str]) -> tuple[str, list[str]]:
+def fill_page(text: str, values: dict[str, str]) -> tuple[str, list[str]]:
     """Return a page with its figures filled in, and a line for each that was not as it should be.
 
     Args:
@@ -170,7 +170,7 @@ def update(paths: Iterable[Path], values: dict[str, str], write: bool) -> list[s
     """Fill in the figures of pages; return a line for each that was not as it should be."""
     problems = []
     for path in paths:
-        text, found = filled(path.read_text(encoding='utf-8'), values)
+        text, found = fill_page(path.read_text(encoding='utf-8'), values)
         problems += [f'{path.name}: {each}' for each in found]
         if write:
             path.write_text(text, encoding='utf-8')

@@ -60,12 +60,12 @@ def write_source(backend: str, path: Path) -> None:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Run both kinds with both frameworks."""
-    from bench import in_turn, photos
+    from bench import photos, run_in_turn
 
     count, epochs, size, rounds = (20, 2, 64, 1) if quick else (120, 3, 224, 1)
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', count)
-        runs = in_turn(
+        runs = run_in_turn(
             {
                 f'{backend}, {kind}': [__file__, backend, kind, str(folder), str(epochs), str(size)]
                 for backend in ('pytorch', 'mxnet')

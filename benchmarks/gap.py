@@ -26,7 +26,7 @@ BACKENDS = ('pytorch', 'mxnet')
 
 def measure(backend: str, seed: int, folder: Path) -> dict[str, Any]:
     """Return the test accuracies of both nets by epoch, and the seconds of the whole command."""
-    out, begun = folder / f'{backend}-{seed}', time.perf_counter()
+    out, start_time = folder / f'{backend}-{seed}', time.perf_counter()
     subprocess.run(
         [
             sys.executable, '-m', 'd2l_ft', 'train', '--backend', backend, '--compare',
@@ -38,7 +38,7 @@ def measure(backend: str, seed: int, folder: Path) -> dict[str, Any]:
     for line in (out / 'metrics.jsonl').read_text().splitlines():
         epoch = json.loads(line)
         row[epoch['net']].append(epoch['test_acc'])
-    return row | {'seconds': round(time.perf_counter() - begun, 1)}
+    return row | {'seconds': round(time.perf_counter() - start_time, 1)}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

@@ -28,7 +28,7 @@ FILES = {
     'bfloat16, from files': ('bfloat16', []),
     'bfloat16, from files, decoded in each epoch': ('bfloat16', ['--image-cache', '0']),
 }
-"""Name -> precision and options of a training whose images are JPEG files."""
+"""Name -> precision and options of training from JPEG files."""
 
 
 def device() -> str:
@@ -93,24 +93,24 @@ def end_to_end(name: str, folder: str, batch: str, epochs: str) -> dict[str, flo
 
 
 def rate(step: Any, read: Any, every: int, batch: int, steps: int) -> float:
-    """Return the images/s of a step; what it gives is read, and so waited for, as its loop does."""
+    """Return the images/s of a step; its result is read, which waits for it, as in its loop."""
     for _ in range(3):
         read(step())
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     for number in range(1, steps + 1):
         given = step()
         if number % every == 0 or number == steps:
             read(given)
-    return batch * steps / (time.perf_counter() - begun)
+    return batch * steps / (time.perf_counter() - start_time)
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """Run the variants in turn.
 
     Raises:
-        SystemExit: There is no GPU, and it is not just tried.
+        SystemExit: There is no GPU, and ``quick`` is off.
     """
-    from bench import in_turn, photos
+    from bench import photos, run_in_turn
 
     if device() == 'cpu' and not quick:
         raise SystemExit('gpu.py: there is no GPU here: give --quick to try it, or leave it out')
@@ -123,7 +123,7 @@ def measure(quick: bool) -> dict[str, Any]:
         commands |= {
             name: [__file__, 'end_to_end', name, folder, str(batch), str(epochs)] for name in FILES
         }
-        runs = in_turn(commands, rounds)
+        runs = run_in_turn(commands, rounds)
     return {'device': gpu_name(), 'batch': batch, 'runs': runs}
 
 

@@ -46,30 +46,30 @@ QUICK: dict[str, Any] = {
 }
 
 
-def folder(root: str) -> dict[str, float]:
+def check_folder(root: str) -> dict[str, float]:
     """Scan and check a folder, as ``load_data`` does."""
     from d2l_ft.data.folder_layout import load_folders
     from d2l_ft.data.validation import check_images
     from d2l_ft.data.validation_cache import open_checked
 
-    before, begun = peak(), time.perf_counter()
+    before, start_time = peak(), time.perf_counter()
     train, test = load_folders(root)
     scanned = time.perf_counter()
     with open_checked(root) as checked:
         check_images([*train.samples, *test.samples], bar=False, checked=checked)
     done = time.perf_counter()
-    return {'scan': scanned - begun, 'check': done - scanned, 'before': before, 'peak': peak()}
+    return {'scan': scanned - start_time, 'check': done - scanned, 'before': before, 'peak': peak()}
 
 
-def listed(root: str) -> dict[str, float]:
+def list_folder(root: str) -> dict[str, float]:
     """List a folder and split it, without a look into the files."""
     from d2l_ft.data.folder_layout import load_folders
 
     seconds = []
     for _ in range(5):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         load_folders(root)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start_time)
     return {'seconds': statistics.median(seconds)}
 
 
@@ -89,13 +89,13 @@ def step(name: str, size: str, batch: str, steps: str) -> dict[str, float]:
     data = backend.to_batch(images, np.arange(int(batch)) % 10)
     seconds = []
     for _ in range(2 + int(steps)):  # two to warm up
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         float(backend.train_step(placed, trainer, data).loss)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start_time)
     return {'seconds': statistics.median(seconds[2:]), 'peak': peak()}
 
 
-def loading(name: str, root: str, workers: str) -> dict[str, float]:
+def load_images(name: str, root: str, workers: str) -> dict[str, float]:
     """Decode, crop and batch photographs for two epochs; the first starts the workers."""
     from d2l_ft.backend.registry import get_backend
     from d2l_ft.data.folder_layout import load_folders
@@ -106,10 +106,10 @@ def loading(name: str, root: str, workers: str) -> dict[str, float]:
     loader = get_backend(name).loader(samples, pipeline, 16, shuffle=True, workers=int(workers))
     for epoch in range(2):
         loader.set_epoch(epoch)
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         for _ in loader:
             pass
-    return {'rate': len(samples) / (time.perf_counter() - begun)}
+    return {'rate': len(samples) / (time.perf_counter() - start_time)}
 
 
 def write(root: Path, count: int, classes: int) -> None:
@@ -128,7 +128,7 @@ def write(root: Path, count: int, classes: int) -> None:
 
 def measure_folders(counts: Sequence[int], rounds: int) -> list[dict[str, float]]:
     """Return seconds (the least of the rounds) and MiB of the scan, the first check, the second."""
-    from bench import in_turn
+    from bench import run_in_turn
 
     rows = []
     for count in counts:
@@ -136,10 +136,10 @@ def measure_folders(counts: Sequence[int], rounds: int) -> list[dict[str, float]
         with tempfile.TemporaryDirectory() as place:
             write(Path(place) / 'images', count, classes=10)
             time.sleep(2.5)  # younger files would not be remembered
-            command = {'folder': [__file__, 'folder', f'{place}/images']}
+            command = {'folder': [__file__, 'check_folder', f'{place}/images']}
             for number in range(rounds):
                 variables = {'folder': {'D2L_FT_HOME': f'{place}/home{number}'}}
-                found.append(in_turn(command, 2, variables)['folder'])
+                found.append(run_in_turn(command, 2, variables)['folder'])
         rows.append(
             {
                 'images': count,
@@ -156,20 +156,20 @@ def measure_folders(counts: Sequence[int], rounds: int) -> list[dict[str, float]
 
 def measure_classes(counts: Sequence[int], images: int) -> list[dict[str, float]]:
     """Return the seconds in which as many images are listed in more and more classes."""
-    from bench import in_turn
+    from bench import run_in_turn
 
     rows = []
     for classes in counts:
         with tempfile.TemporaryDirectory() as place:
             write(Path(place) / 'images', images, classes)
-            command = {'listed': [__file__, 'listed', f'{place}/images']}
-            rows.append({'classes': classes} | in_turn(command, 1)['listed'][0])
+            command = {'listed': [__file__, 'list_folder', f'{place}/images']}
+            rows.append({'classes': classes} | run_in_turn(command, 1)['listed'][0])
     return rows
 
 
 def measure_steps(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return seconds and MiB of a training step, by framework, size and batch."""
-    from bench import in_turn
+    from bench import run_in_turn
 
     shapes = dict.fromkeys(
         [(size, plan['batch']) for size in plan['sizes']]
@@ -181,22 +181,22 @@ def measure_steps(plan: dict[str, Any]) -> list[dict[str, Any]]:
         for name in NAMES
     }
     commands = {key: [__file__, 'step', *key.split(), str(plan['steps'])] for key in rows}
-    found = in_turn(commands, 1)
+    found = run_in_turn(commands, 1)
     return [row | found[key][0] for key, row in rows.items()]
 
 
 def measure_loading(workers: Sequence[int], count: int) -> list[dict[str, Any]]:
     """Return the images a second of each framework's loader, by the number of workers."""
-    from bench import in_turn, photos
+    from bench import photos, run_in_turn
 
     with tempfile.TemporaryDirectory() as place:
         photos(Path(place) / 'photos', count)
         rows = {f'{name} {n}': {'backend': name, 'workers': n} for n in workers for name in NAMES}
         commands = {
-            key: [__file__, 'loading', row['backend'], f'{place}/photos', str(row['workers'])]
+            key: [__file__, 'load_images', row['backend'], f'{place}/photos', str(row['workers'])]
             for key, row in rows.items()
         }
-        found = in_turn(commands, 1)
+        found = run_in_turn(commands, 1)
     return [row | found[key][0] for key, row in rows.items()]
 
 
@@ -355,5 +355,7 @@ def section(result: dict[str, Any]) -> list[str]:
 
 
 if __name__ == '__main__':
-    function = {each.__name__: each for each in (folder, listed, step, loading)}[sys.argv[1]]
+    function = {each.__name__: each for each in (check_folder, list_folder, step, load_images)}[
+        sys.argv[1]
+    ]
     print(json.dumps(function(*sys.argv[2:])), flush=True)

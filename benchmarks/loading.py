@@ -113,15 +113,15 @@ def run_one(name: str, folder: str) -> dict[str, float]:
     for epoch in function(*arguments, folder):
         seconds = []
         for _ in range(3):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             count = epoch()
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - start_time)
         rates.append(count / min(seconds))
     return dict(zip(('first', 'later'), rates, strict=True))
 
 
 def waits(folder: Path, backend: str, epochs: int, batch: int) -> list[float]:
-    """Return the share of each epoch in which a training waited for its images."""
+    """Return the share of each epoch in which training waited for its images."""
     from d2l_ft.cli.main import main
 
     with tempfile.TemporaryDirectory() as place:
@@ -138,15 +138,15 @@ def waits(folder: Path, backend: str, epochs: int, batch: int) -> list[float]:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Run the loaders in turn on one thread a process, then a training with each framework."""
-    from bench import in_turn, photos
+    """Run the loaders in turn on one thread a process, then train with each framework."""
+    from bench import photos, run_in_turn
 
     count, rounds, epochs = (10, 1, 2) if quick else (80, 3, 3)
     one = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1')
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', count)
         train = str(folder / 'train')
-        runs = in_turn(
+        runs = run_in_turn(
             {name: [__file__, name, train] for name in VARIANTS},
             rounds,
             dict.fromkeys(VARIANTS, one),
@@ -155,7 +155,7 @@ def measure(quick: bool) -> dict[str, Any]:
             name: [__file__, '--waits', name, str(folder), str(epochs), '4' if quick else '32']
             for name in ('pytorch', 'mxnet')
         }
-        found = in_turn(commands, 1)
+        found = run_in_turn(commands, 1)
     return {'rounds': rounds, 'files': count, 'runs': runs, 'waits': found}
 
 

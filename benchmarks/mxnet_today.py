@@ -114,15 +114,15 @@ def table(result: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', f'Beside them: {versions}.', END])
 
 
-def cell(found: str, wanted: str) -> str:
+def cell(found: str, reference: str) -> str:
     """Return what a pair's result is beside the reference's."""
     if found.startswith(('failed', 'not')):
         return found
-    return 'equal' if found == wanted else 'differs'
+    return 'equal' if found == reference else 'differs'
 
 
 def render() -> str:
-    """Return the page with its table anew."""
+    """Return the page with a new table."""
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     return before + table(json.loads(NUMBERS.read_text())) + rest.partition(END)[2]

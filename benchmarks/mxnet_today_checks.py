@@ -64,7 +64,7 @@ def net():
     return block
 
 
-def trained(hybrid, optimizer='sgd'):
+def train_weights(hybrid, optimizer='sgd'):
     """Return the weights of ``net`` after three steps."""
     block, loss = net(), gluon.loss.SoftmaxCrossEntropyLoss()
     if hybrid:
@@ -104,19 +104,19 @@ def gradients():
 @check
 def training():
     """Gluon: three steps of SGD, Adam and LAMB."""
-    return [trained(False, each)[1] for each in ('sgd', 'adam', 'lamb')]
+    return [train_weights(False, each)[1] for each in ('sgd', 'adam', 'lamb')]
 
 
 @check
-def hybridized():
+def hybrid_training():
     """Gluon: three hybridized steps."""
-    return trained(True)[1]
+    return train_weights(True)[1]
 
 
 @check
-def exported():
+def export():
     """HybridBlock.export and SymbolBlock.imports."""
-    block, _ = trained(True)
+    block, _ = train_weights(True)
     block.export('net')
     again = gluon.SymbolBlock.imports('net-symbol.json', ['data'], 'net-0000.params')
     same = (again(numbers(2, 3, 8, 8)) == block(numbers(2, 3, 8, 8))).min()
@@ -124,9 +124,9 @@ def exported():
 
 
 @check
-def saved():
+def save_and_load():
     """save_parameters, load_parameters, nd.save: the files too."""
-    block, weights = trained(False)
+    block, weights = train_weights(False)
     block.save_parameters('net.params')
     again = net()
     again.load_parameters('net.params')
@@ -138,7 +138,7 @@ def saved():
 
 
 @check
-def loaded():
+def data_loaders():
     """DataLoader with 0 and 2 workers, and with threads."""
     data = ArrayDataset(numbers(9, 3), np.arange(9))
     return [
@@ -291,7 +291,7 @@ def estimator():
 
 
 @check
-def profiled():
+def profile():
     """profiler: a run and its table."""
     mx.profiler.set_config(profile_all=True, aggregate_stats=True, filename='profile.json')
     mx.profiler.set_state('run')

@@ -137,21 +137,21 @@ def jpegs() -> dict[str, bytes]:  # noqa: C901 -- a list of kinds
         keep(f'EXIF broken at {at}', small, exif=bytes(broken))
     # what PIL cannot write: other sampling factors, in the frame header of a file that has them
     for name, factors in (('4:4:0', 0x12), ('4:1:1', 0x41), ('4:1:0', 0x42)):
-        files[f'header says {name}'] = with_factors(files['120x160 q75 4:4:4 '], factors)
+        files[f'header says {name}'] = set_factors(files['120x160 q75 4:4:4 '], factors)
     # Adobe's transform says YCCK (2), CMYK or RGB (0), YCbCr (1)
     for base in ('61x83 CMYK', '61x83 q75 4:4:4 '):
         for transform in (0, 1, 2):
-            files[f'{base} transform {transform}'] = with_adobe(files[base], transform)
+            files[f'{base} transform {transform}'] = set_adobe_transform(files[base], transform)
     return files
 
 
-def with_factors(data: bytes, factors: int) -> bytes:
+def set_factors(data: bytes, factors: int) -> bytes:
     """Return a JPEG whose luma has other sampling factors: the blocks are read in another order."""
     at = data.index(b'\xff\xc0') + 11
     return data[:at] + bytes([factors]) + data[at + 1 :]
 
 
-def with_adobe(data: bytes, transform: int) -> bytes:
+def set_adobe_transform(data: bytes, transform: int) -> bytes:
     """Return a JPEG with Adobe's marker and this transform."""
     marker = b'\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00' + bytes([transform])
     at = data.find(b'\xff\xeeAdobe'[:2])
@@ -242,7 +242,7 @@ def others() -> dict[str, bytes]:
     return files
 
 
-def damaged(files: dict[str, bytes]) -> dict[str, bytes]:
+def damage(files: dict[str, bytes]) -> dict[str, bytes]:
     """Return files cut short and files with a byte changed."""
     import numpy as np
 
@@ -267,7 +267,7 @@ def make(folder: Path) -> None:
     whole = {
         f'{kind}: {name}': data for kind, files in kinds.items() for name, data in files.items()
     }
-    kinds['damaged'] = damaged(whole)
+    kinds['damaged'] = damage(whole)
     index = []
     for kind, files in kinds.items():
         for name, data in files.items():

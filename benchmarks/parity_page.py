@@ -64,17 +64,19 @@ def merge(parts: Sequence[Numbers]) -> Numbers:
     rungs = list(RUNGS)
     plan['rungs'] = sorted(plan['rungs'], key=rungs.index)
     plan['heads'] = sorted(plan['heads'])
-    ordered = sorted(checks.values(), key=lambda each: rungs.index(each['name'].split('/')[0]))
+    sorted_checks = sorted(
+        checks.values(), key=lambda each: rungs.index(each['name'].split('/')[0])
+    )
     return {
-        'equal': all(each['ok'] or stated(each) for each in ordered),
-        'checks': ordered,
+        'equal': all(each['ok'] or is_stated(each) for each in sorted_checks),
+        'checks': sorted_checks,
         'environment': {**first, 'plan': plan},
         'notes': list(dict.fromkeys(note for part in parts for note in part['notes'])),
         'seconds': round(sum(part['seconds'] for part in parts), 1),
     }
 
 
-def stated(check: Numbers) -> bool:
+def is_stated(check: Numbers) -> bool:
     """Tell whether a check is a figure that is only stated."""
     return bool(check.get('stated'))
 
@@ -105,7 +107,7 @@ def worst(results: Sequence[Numbers], rung: str) -> list[str]:
         known = [top for top in tops if top is not None]
         top = max(known, key=number)
         most, margin = 'stated', ''
-        if not stated(top):
+        if not is_stated(top):
             most = f'{top["tolerance"]:g}'
             margin = f'{top["tolerance"] / number(top):.1f}' if number(top) else ''
         times = max(len(each.get(what, ())) for each in found)
@@ -120,7 +122,7 @@ def header(result: Numbers) -> list[str]:
     """Return what was compared in an environment, and where."""
     plan, versions = result['environment']['plan'], result['environment']['versions']
     verdict = 'equal' if result['equal'] else 'DIFFERENT'
-    judged = sum(not stated(each) for each in result['checks'])
+    judged = sum(not is_stated(each) for each in result['checks'])
     figures = len(result['checks']) - judged
     more = f' (and {figures} stated figures)' if figures else ''
     return [

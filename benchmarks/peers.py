@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import in_turn, photos, ratio, spread
+from bench import photos, ratio, run_in_turn, spread
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
@@ -32,7 +32,7 @@ class Variant:
     Attributes:
         script: The worker in ``WORKERS``.
         book: The variant with which it is compared: the book's tab of its framework.
-        options: What the worker is told beside folder, epochs and batch size.
+        options: Arguments of the worker besides folder, epochs and batch size.
         environment: Folder below ``ENVIRONMENTS``; '' is the environment that runs this script.
     """
 
@@ -82,7 +82,7 @@ def measure(quick: bool) -> dict[str, Any]:
     files, epochs, batch, rounds = (20, 2, 8, 1) if quick else (80, 3, 32, 3)
     with tempfile.TemporaryDirectory() as place:
         folder = photos(Path(place) / 'photos', files)
-        runs = in_turn(
+        runs = run_in_turn(
             {
                 name: [
                     str(WORKERS / each.script),
@@ -172,7 +172,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
         'takes the same where the processor has the instructions, and all else is float32.',
         '',
         "Threads and loading processes are each tool's defaults, so part of what is measured: "
-        'MXNet takes half of the cores unless it is told otherwise. The peak is that of the main '
+        'MXNet uses half of the cores by default. The peak is that of the main '
         'process; workers come on top.',
         '',
         "fastai's head is its own, with two linear layers; its `fine_tune` runs with "

@@ -23,7 +23,7 @@ CLAIMS = ('steps', 'accuracy', 'peers', 'loading', 'frozen', 'start', 'growth', 
 
 def render() -> str:
     """Return the page."""
-    from bench import described
+    from bench import describe
 
     lines = ['<!-- written by benchmarks/performance.py; do not edit -->', '# Performance', '']
     lines += [
@@ -35,7 +35,7 @@ def render() -> str:
         if (file := NUMBERS / f'{claim}.json').is_file():
             result = json.loads(file.read_text())
             lines += ['', *importlib.import_module(claim).section(result), '']
-            lines.append(f'Measured on {described(result["machine"])}.')
+            lines.append(f'Measured on {describe(result["machine"])}.')
             if (other := NUMBERS / f'{claim}-beside.json').is_file():
                 lines += ['', *importlib.import_module(claim).beside(json.loads(other.read_text()))]
         else:
@@ -65,8 +65,8 @@ def main() -> None:
     if options.check:
         fresh = PAGE.read_text() == render()
         sys.exit(0 if fresh else f'{PAGE} is stale: run {Path(__file__).name} --page')
-    wanted = options.only or [claim for claim in CLAIMS if claim != 'gpu']
-    for claim in () if options.page else wanted:
+    claims = options.only or [claim for claim in CLAIMS if claim != 'gpu']
+    for claim in () if options.page else claims:
         from bench import machine
 
         module = importlib.import_module(claim)

@@ -75,7 +75,7 @@ def collect(report: Path) -> dict[str, dict[str, Any]]:
 
 
 def counts() -> Counter[str]:
-    """Return file -> number of tests that there are; what they are called is of no account."""
+    """Return file -> number of tests; their names do not matter, so that they can be changed."""
     return Counter(
         file
         for file in ORDER
@@ -84,7 +84,7 @@ def counts() -> Counter[str]:
     )
 
 
-def shown(line: dict[str, Any]) -> str:
+def table_cell(line: dict[str, Any]) -> str:
     """Return a cell of the table: what a test measured, or how many cases passed."""
     cases = line['figures']
     if not cases:
@@ -120,7 +120,9 @@ def render() -> str:
         lines += ['| test | measured |', '|---|---|']
         for name, line in tests.items():
             if name.startswith(f'{file}/'):
-                lines.append(f'| {name.partition("/test_")[2].replace("_", " ")} | {shown(line)} |')
+                lines.append(
+                    f'| {name.partition("/test_")[2].replace("_", " ")} | {table_cell(line)} |'
+                )
     return '\n'.join([*lines, ''])
 
 

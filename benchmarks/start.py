@@ -1,4 +1,4 @@
-"""How long it takes to begin, how much memory a training takes, and what a test costs."""
+"""How long it takes to start, how much memory training takes, and how long a test takes."""
 
 import argparse
 import json
@@ -19,9 +19,9 @@ def command(*arguments: str) -> Callable[[], dict[str, float]]:
     """Return a call that times a command."""
 
     def call() -> dict[str, float]:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        return {'seconds': time.perf_counter() - begun}
+        return {'seconds': time.perf_counter() - start_time}
 
     return call
 
@@ -31,13 +31,13 @@ def first_step(backend: str) -> Callable[[], dict[str, float]]:
     arch = 'resnet18' if backend == 'pytorch' else 'resnet18_v2'
 
     def call() -> dict[str, float]:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         from steps import ours
 
         from d2l_ft.backend.registry import get_backend
 
         float(ours(get_backend(backend), arch, BATCH, 'float32', True)[0]().loss)
-        return {'seconds': time.perf_counter() - begun, 'peak': peak()}
+        return {'seconds': time.perf_counter() - start_time, 'peak': peak()}
 
     return call
 
@@ -46,11 +46,11 @@ def book_step(tab: str) -> Callable[[], dict[str, float]]:
     """Return the same with the code of a tab of the book."""
 
     def call() -> dict[str, float]:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         import steps
 
         getattr(steps, f'{tab}_book')(BATCH)[0]()
-        return {'seconds': time.perf_counter() - begun, 'peak': peak()}
+        return {'seconds': time.perf_counter() - start_time, 'peak': peak()}
 
     return call
 
@@ -68,12 +68,12 @@ def evaluation(backend: str) -> Callable[[], dict[str, float]]:
         batches = [chosen.to_batch(images, draws.integers(0, 2, BATCH))] * 3
         ratios = []
         for _ in range(3):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             float(chosen.evaluate(placed, batches).loss)
             middle = time.perf_counter()
             for batch in batches:
                 chosen.logits(placed, batch)
-            ratios.append((middle - begun) / (time.perf_counter() - middle))
+            ratios.append((middle - start_time) / (time.perf_counter() - middle))
         return {'ratio': statistics.median(ratios[1:])}
 
     return call
@@ -96,11 +96,11 @@ VARIANTS = {
 
 def measure(quick: bool) -> dict[str, Any]:
     """Run all in turn."""
-    from bench import in_turn
+    from bench import run_in_turn
 
     shipped = {name: {'MXNET_OMP_MAX_THREADS': ''} for name in VARIANTS if 'the book' in name}
     commands = {name: [__file__, name] for name in VARIANTS}
-    return {'runs': in_turn(commands, 1 if quick else 2, shipped)}
+    return {'runs': run_in_turn(commands, 1 if quick else 2, shipped)}
 
 
 def section(result: dict[str, Any]) -> list[str]:
@@ -108,7 +108,7 @@ def section(result: dict[str, Any]) -> list[str]:
     from bench import spread
 
     runs = result['runs']
-    lines = ['## Beginning, memory, tests', '', '| | seconds | peak MiB |', '|---|---|---|']
+    lines = ['## Start, memory, tests', '', '| | seconds | peak MiB |', '|---|---|---|']
     for name in VARIANTS:
         if 'seconds' in runs[name][0]:
             seconds = spread([each['seconds'] for each in runs[name]], 2)

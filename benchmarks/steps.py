@@ -40,9 +40,9 @@ def product(call: Callable[[], Any]) -> float:
     call()
     seconds = []
     for _ in range(6):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start_time)
     return 2 * SIDE**3 / min(seconds)
 
 
@@ -239,7 +239,7 @@ MOBILENET = 'MXNet, MobileNetV2, float32'
 OTHERS: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     MOBILENET: (mxnet_mobilenet, '', {}),
 }
-"""What else something that was tried is compared with, likewise."""
+"""Baselines only of what was tried, in the same form."""
 
 TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     'torch.compile': (torch_compiled, 'PyTorch, bfloat16', {}),
@@ -251,7 +251,7 @@ TRIED: dict[str, tuple[Callable[[int], Measured], str, dict[str, str]]] = {
     'oneDNN subgraphs': (mxnet_subgraph, 'MXNet, float32', {}),
     'bfloat16': (mxnet_mobilenet_bfloat16, MOBILENET, {}),
 }
-"""What is not taken, or not by itself; likewise."""
+"""What was tried but is not the default, in the same form."""
 
 
 def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
@@ -261,9 +261,9 @@ def run_one(name: str, batch: int, steps: int) -> dict[str, float]:
         step()
     seconds, loss = [], 0.0
     for _ in range(steps):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         loss = step()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start_time)
     images, most = batch / statistics.median(seconds), peak()
     return {'images': images, 'peak': most, 'loss': loss, 'product': rate()}
 
@@ -275,20 +275,20 @@ def measure(quick: bool, tried: bool = True) -> dict[str, Any]:
         quick: Whether to take small numbers.
         tried: Whether to run what was tried and not taken, too.
     """
-    from bench import in_turn
+    from bench import run_in_turn
 
     batch, steps, rounds = (2, 1, 1) if quick else (32, 4, 3)
     commands, variables = {}, {}
     for name, (_, _, environment) in (VARIANTS | (OTHERS | TRIED if tried else {})).items():
         commands[name] = [__file__, name, '--batch', str(batch), '--steps', str(steps)]
         variables[name] = environment
-    runs = in_turn(commands, rounds, variables)
+    runs = run_in_turn(commands, rounds, variables)
     return {'batch': batch, 'rounds': rounds, 'runs': runs}
 
 
 def beside(result: dict[str, Any]) -> list[str]:
     """Return the lines of the same comparison with other versions."""
-    from bench import described, ratio, spread
+    from bench import describe, ratio, spread
 
     runs = {name: [each['images'] for each in found] for name, found in result['runs'].items()}
     lines = [
@@ -300,7 +300,7 @@ def beside(result: dict[str, Any]) -> list[str]:
     for name, (_, base, _) in VARIANTS.items():
         times = f'**{ratio(runs[name], runs[base]):.2f}**' if base else '1'
         lines.append(f'| {name} | {times} | {spread(runs[name])} |')
-    return [*lines, '', f'Measured on {described(result["machine"])}.']
+    return [*lines, '', f'Measured on {describe(result["machine"])}.']
 
 
 def section(result: dict[str, Any]) -> list[str]:

@@ -209,8 +209,8 @@ GROUPS = (
 """Headings of the page, and how the files begin whose errors stand there."""
 
 VERBS = (
-    'add|ask|build|call|choose|convert|copy|correct|fetch|fix|free|give|go|leave|make|mend|move|name|'
-    'place|put|read|remove|rename|restore|run|save|see|tell|train|try|update|use|wait|write'
+    'add|ask|build|call|choose|convert|copy|correct|fetch|fix|free|give|go|leave|make|move|name|'
+    'place|put|read|remove|rename|repair|restore|run|save|see|tell|train|try|update|use|wait|write'
 )
 ADVICE = re.compile(f'[:;] +(?=(?:{VERBS}) )')
 """What parts the cause from what to do: a colon before a verb."""

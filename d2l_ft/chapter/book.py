@@ -17,7 +17,7 @@ from d2l_ft.chapter.reader import (
     Table,
     read_chapter,
 )
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.typed_json import from_json
@@ -25,18 +25,18 @@ from d2l_ft.storage.typed_json import from_json
 SETTINGS = 'book.json'
 CLAIMS = '.claims.json'
 NAME = re.compile(r'[\w-][\w. -]*')
-"""What tabs and chapters are called, as files are named after them."""
+"""Names that tabs and chapters may have, as files are named after them."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a label stands for.
+    """The target of a label.
 
     Attributes:
         kind: 'section', 'figure', 'table' or 'equation'.
         number: Such as '13.2.1'.
         title: A heading's text or a caption.
-        page: Stem of the file that has it.
+        page: Stem of its file.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Settings:
         chapters: Stem of the origin's file -> number of the chapter, in the book's order.
         install: The pip line of a Colab notebook; {tab} and {pins} are put in.
         discussions: Stem -> tab -> address of the forum's thread.
-        trusted: Whether HTML, links and pictures of the chapters may run something in a browser.
+        trusted: Whether HTML, links and pictures of the chapters may run scripts in a browser.
     """
 
     title: dict[str, str] = field(default_factory=lambda: {'en': 'Chapters'})
@@ -76,7 +76,7 @@ class Settings:
         Raises:
             ChapterError: The file can't be read, or has a setting that is unknown or not possible.
         """
-        if not inside(path.parent, path).is_file():
+        if not check_inside(path.parent, path).is_file():
             return cls()
         try:
             found = from_json(cls, json.loads(path.read_text(encoding='utf-8')))
@@ -103,7 +103,7 @@ class Page:
 
     Attributes:
         chapter: Its tree.
-        origin: Stem of the file of which it is a translation; its own, if it is the origin.
+        origin: Stem of the file that it translates; its own stem, if it is the origin.
         language: Such as 'en'.
         number: Of the chapter, such as '13.2'.
     """
@@ -124,7 +124,7 @@ class Page:
         return self.path.stem
 
     @cached_property
-    def numbered(self) -> list[tuple[Block, Target]]:
+    def numbered_blocks(self) -> list[tuple[Block, Target]]:
         """Every block that has a number, with it."""
         return list(number_blocks(self.chapter, self.number, self.stem))
 
@@ -148,8 +148,8 @@ class Book:
             raise ChapterError(f'{root} has no chapter: name some in {root / SETTINGS}')
 
     @cached_property
-    def known(self) -> list[Page]:
-        """The pages, and those of the same book that were not asked for: references lead there."""
+    def known_pages(self) -> list[Page]:
+        """The pages, and the other pages of the book, which references may lead to."""
         chosen = {page.path.resolve() for page in self.pages}
         named = self.files() if (self.root / SETTINGS).is_file() else []
         others = [path for path in named if path.is_file() and path.resolve() not in chosen]
@@ -168,8 +168,8 @@ class Book:
         return sorted(self.root.glob('*.md'))
 
     def page(self, path: Path) -> Page:
-        """Read a file, and find out of what it is a translation."""
-        chapter = read_chapter(inside(self.root, path), self.tabs, self.settings.default_tab)
+        """Read a file; its name says whether it is a translation, and of what."""
+        chapter = read_chapter(check_inside(self.root, path), self.tabs, self.settings.default_tab)
         if not NAME.fullmatch(path.stem):
             raise ChapterError(f'{path} is no name of a chapter: use letters, digits, _ and -')
         origin, language = self.identify(path.stem)
@@ -183,9 +183,9 @@ class Book:
         return stem, next(name for name, suffix in self.settings.languages.items() if not suffix)
 
     def origins(self) -> list[Page]:
-        """Return the pages that are no translation, or whose origin is not here.
+        """Return the pages that are not translations, and translations without their origin.
 
-        Their cells are those that are run; a translation shows the same outputs.
+        The cells of these are run; a translation shows the outputs of its origin.
         """
         mine = [page for page in self.pages if page.stem == page.origin]
         stems = {page.origin for page in mine}
@@ -202,10 +202,10 @@ class Book:
             ChapterError: A label is used twice, or a page that is known can't be read.
         """
         found: dict[str, Target] = {}
-        for page in self.known:
+        for page in self.known_pages:
             if page.language != language:
                 continue
-            for block, target in page.numbered:
+            for block, target in page.numbered_blocks:
                 name = getattr(block, 'label', '')
                 if name in found:
                     raise ChapterError(f'{page.path}:{block.line}: the label {name} is used twice')
@@ -240,8 +240,8 @@ def number_blocks(chapter: Chapter, number: str, stem: str) -> Iterable[tuple[Bl
 def cell_ids(chapter: Chapter) -> dict[int, str]:
     """Return line of a code cell -> its id, the same for the variants of one cell.
 
-    Code cells that follow each other without prose between, in tabs that do not meet, are
-    variants of one cell. One without an id is named after its place.
+    Consecutive code cells without prose between them, in disjoint tabs, are variants of one cell.
+    A cell without an id is named after its place.
     """
     found: dict[int, str] = {}
     for number, group in enumerate(tabsets(chapter), 1):
@@ -266,6 +266,6 @@ def tabsets(chapter: Chapter) -> list[list[Code]]:
 
 def goes_with(group: list[Code], cell: Code) -> bool:
     """Tell whether a cell is a variant of those of a group."""
-    taken = {tab for each in group for tab in each.tabs}
-    apart = 'all' not in taken and 'all' not in cell.tabs and not taken & set(cell.tabs)
-    return apart and (not cell.id or cell.id in {each.id for each in group})
+    tabs = {tab for each in group for tab in each.tabs}
+    disjoint = 'all' not in tabs and 'all' not in cell.tabs and not tabs & set(cell.tabs)
+    return disjoint and (not cell.id or cell.id in {each.id for each in group})

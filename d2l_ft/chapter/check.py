@@ -1,4 +1,4 @@
-"""Find what is wrong with chapters, before a reader does."""
+"""Find problems in chapters."""
 
 import ast
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ from d2l_ft.chapter.reader import (
     without_magics,
 )
 from d2l_ft.chapter.render import CITATIONS
-from d2l_ft.chapter.saved import other_than_the_package
+from d2l_ft.chapter.saved import hub_differences
 from d2l_ft.chapter.translation import stale_paragraphs
 
 WIDTH = 78
 """Columns of a line of code, as in the book."""
 
 SHOWN = 60
-"""Characters of a line that are shown where a translation parts from its origin."""
+"""Characters of a line that are shown where a translation differs from its origin."""
 
 KINDS = (
     'cells',
@@ -41,7 +41,7 @@ KINDS = (
     'formulas',
     'references',
 )
-"""What a translation has in common with its origin."""
+"""What must be the same in a translation and its origin."""
 
 KNOWN_MARKS = ('numref', 'ref', 'eqref', 'bibliography', 'begin_tab', 'end_tab', *CITATIONS)
 
@@ -59,7 +59,7 @@ def problems(book: Book) -> Iterator[str]:
         if page.stem != page.origin:
             yield from translation(book, page)
             yield from stale_paragraphs(book, page)
-    yield from other_than_the_package(book)
+    yield from hub_differences(book)
     for page in book.origins():
         for tab in book.tabs:
             run = load_run(book.root, page.origin, tab)
@@ -72,7 +72,7 @@ def problems(book: Book) -> Iterator[str]:
 
 
 def notes(book: Book) -> Iterator[str]:
-    """Yield one line for everything that is accepted but shown more plainly than in the book."""
+    """Yield one line for everything that is shown in a simpler form than in the book."""
     for page in book.pages:
         for block in page.chapter.walk():
             for name, value in marks_of(block):
@@ -81,7 +81,7 @@ def notes(book: Book) -> Iterator[str]:
 
 
 def marks_of(block: Block) -> list[tuple[str, str]]:
-    """Return the marks in the prose of a block, not of those inside of it."""
+    """Return the marks in the prose of a block, without those of blocks inside it."""
     texts = [] if isinstance(block, Tab) else prose_of(block)
     return [mark for text in texts for mark in marks(text)]
 
@@ -105,15 +105,15 @@ def references(book: Book, page: Page) -> Iterator[str]:
 
 
 def cells(book: Book, page: Page) -> Iterator[str]:
-    """Yield cells that are no Python, too wide, or not to be told apart."""
+    """Yield cells that are not Python, are too wide, or share an id."""
     ids = cell_ids(page.chapter)
     for tab in book.tabs:
-        seen: set[str] = set()
+        ids_so_far: set[str] = set()
         for cell in page.chapter.cells(tab):
             name, where = ids[cell.line], f'{page.path}:{cell.line}'
-            if name in seen:
+            if name in ids_so_far:
                 yield f'{where}: the id {name} is used twice in the tab {tab}'
-            seen.add(name)
+            ids_so_far.add(name)
             source = cell.of_tab(tab)
             if parse_cell(source) is None:
                 yield f'{where}: {syntax_error(source)} in the tab {tab}'
@@ -134,8 +134,8 @@ def syntax_error(source: str) -> str:
 
 
 def translation(book: Book, page: Page) -> Iterator[str]:
-    """Yield the first place where a translation parts from its origin, of each kind."""
-    origin = next((each for each in book.known if each.stem == page.origin), None)
+    """Yield, for each kind, the first place where a translation differs from its origin."""
+    origin = next((each for each in book.known_pages if each.stem == page.origin), None)
     if origin is None:
         yield f'{page.path}: its origin {page.origin}.md is not there'
         return
@@ -144,7 +144,7 @@ def translation(book: Book, page: Page) -> Iterator[str]:
         for mine, its in zip_longest(ours, theirs):
             if mine is None or its is None or mine[1] != its[1]:
                 line = (mine or ours[-1] if ours else (1, ''))[0]
-                here, there = shown(mine, its), shown(its, mine)
+                here, there = first_difference(mine, its), first_difference(its, mine)
                 yield (
                     f'{page.path}:{line}: the {kind} part from {origin.path.name}'
                     f'{f":{its[0]}" if its else ""}: {here}, there {there}'
@@ -186,8 +186,8 @@ def label_of(block: Block) -> str:
     return block.label if isinstance(block, Heading | Figure | Table | Equation) else ''
 
 
-def shown(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
-    """Return of a feature, as a person reads it, the first line that the other has not."""
+def first_difference(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str:
+    """Return the first line of a feature that differs from the other's, shortened to read."""
     if feature is None:
         return 'nothing more'
     mine, its = (parts_of(each) for each in (feature, other))
@@ -202,7 +202,7 @@ def shown(feature: tuple[int, Any] | None, other: tuple[int, Any] | None) -> str
 
 
 def parts_of(feature: tuple[int, Any] | None) -> list[str]:
-    """Return what a feature is made of, as lines: of a cell its id, its tabs and its code."""
+    """Return the lines of a feature: of a cell its id, its tabs and its code."""
     if feature is None:
         return []
     value = feature[1] if isinstance(feature[1], tuple) else (feature[1],)

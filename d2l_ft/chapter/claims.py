@@ -1,4 +1,4 @@
-"""What a chapter says about its outputs, in a file beside it, and whether that still holds.
+"""The claims of a chapter about its outputs, and whether the outputs still support them.
 
 ``<chapter>.claims.json`` is a list of objects:
 
@@ -6,11 +6,11 @@
      "equals": 2}
 
 ``cell`` is the id of a cell and ``find`` a regular expression over its text, whose first group is
-the value (without ``find`` all of the text). It must be ``equals``, ``at_least``, ``at_most`` or
-``between`` [low, high]; ``exceeds`` names another cell in which the same expression must find less;
-with ``same`` the value must be the same in every tab. ``data`` restricts a claim to outputs made
-on that data set, ``tabs`` to some tabs. ``was`` holds the values for which the text
-was last read and found right.
+the value (the whole text without ``find``). The value must be ``equals``, ``at_least``, ``at_most``
+or ``between`` [low, high]; ``exceeds`` names another cell in which the same expression must find a
+smaller value; with ``same`` the value must be the same in every tab. ``data`` restricts a claim to
+outputs made on that data set, ``tabs`` to some tabs. ``was`` holds the values with which a person
+last read the text and found it right.
 """
 
 import json
@@ -21,7 +21,7 @@ from typing import Any
 
 from d2l_ft.chapter.book import CLAIMS, Book, Page
 from d2l_ft.chapter.outputs import Run, load_run
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.storage.typed_json import convert
@@ -36,7 +36,7 @@ TESTS = {'equals', 'at_least', 'at_most', 'between', 'exceeds', 'same'}
 
 def claims_file(book: Book, page: Page) -> Path:
     """Return the file of a chapter's claims."""
-    return inside(book.root, book.root / f'{page.origin}{CLAIMS}')
+    return check_inside(book.root, book.root / f'{page.origin}{CLAIMS}')
 
 
 def load_claims(path: Path) -> list[dict[str, Any]]:
@@ -77,14 +77,14 @@ def broken_claims(book: Book, page: Page) -> Iterator[str]:
 def judge(claim: dict[str, Any], runs: dict[str, Run]) -> Iterator[str]:
     """Yield a line for each tab in which a claim fails, with the old and the new value."""
     values = {}
-    for tab, run in concerned(claim, runs).items():
+    for tab, run in runs_of_claim(claim, runs).items():
         value = value_of(claim, run)
         if value is None:
             cell, find = claim['cell'], claim.get('find', '')
             yield f'{claim["claim"]}: {tab}: the cell {cell} has no output with {find!r}'
             continue
         values[tab] = value
-        if wrong := failing(claim, value, run):
+        if wrong := unmet_condition(claim, value, run):
             was = claim.get('was', {}).get(tab)
             before = f' (it was {was})' if was is not None else ''
             yield f'{claim["claim"]}: {tab}: {value}{before} is not {wrong}'
@@ -95,8 +95,8 @@ def judge(claim: dict[str, Any], runs: dict[str, Run]) -> Iterator[str]:
         yield f'{claim["claim"]}: the tabs differ: {shown}{before if was else ""}'
 
 
-def concerned(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
-    """Return the runs of which a claim speaks."""
+def runs_of_claim(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
+    """Return the runs to which a claim applies."""
     return {
         tab: run
         for tab, run in runs.items()
@@ -106,7 +106,7 @@ def concerned(claim: dict[str, Any], runs: dict[str, Run]) -> dict[str, Run]:
 
 
 def value_of(claim: dict[str, Any], run: Run) -> Any:
-    """Return what a claim speaks of: a number where it is one, otherwise text; None if missing."""
+    """Return the value of a claim: a number if it is one, otherwise text; None if missing."""
     text = run.text(claim['cell'])
     if 'find' in claim:
         found = re.search(claim['find'], text)
@@ -121,8 +121,8 @@ def value_of(claim: dict[str, Any], run: Run) -> Any:
         return text.strip()
 
 
-def failing(claim: dict[str, Any], value: Any, run: Run) -> str:
-    """Return what a value had to be, or '' if it is."""
+def unmet_condition(claim: dict[str, Any], value: Any, run: Run) -> str:
+    """Return the condition that a value does not meet, or '' if it meets all."""
     number = value if isinstance(value, float) else float('nan')  # no comparison holds for it
     if 'equals' in claim:
         bound = claim['equals']
@@ -147,12 +147,12 @@ def is_number(value: Any) -> bool:
 
 
 def accept(book: Book, page: Page) -> int:
-    """Write the present values into a chapter's claims as those that were read; count them."""
+    """Record the current values in a chapter's claims as read; return the number of claims."""
     path = claims_file(book, page)
     claims = load_claims(path)
     runs = {tab: run for tab in book.tabs if (run := load_run(book.root, page.origin, tab))}
     for claim in claims:
-        found = {tab: value_of(claim, run) for tab, run in concerned(claim, runs).items()}
+        found = {tab: value_of(claim, run) for tab, run in runs_of_claim(claim, runs).items()}
         claim['was'] = {**claim.get('was', {}), **found}
     if claims:
         write_atomic(path, (json.dumps(claims, indent=1, ensure_ascii=False) + '\n').encode())

@@ -11,7 +11,7 @@ from d2l_ft.chapter.claims import accept
 from d2l_ft.chapter.freshness import CellState, cell_states
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
-from d2l_ft.chapter.translation import never_read, note_read, stale_paragraphs
+from d2l_ft.chapter.translation import note_read, stale_paragraphs, unread_translations
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 
@@ -27,7 +27,7 @@ BOOK_PACKAGES = (
     'furo',
     'latex2mathml',
 )
-"""Import names of what runs cells and makes pages, of the extra 'book'."""
+"""Import names of the packages of the extra 'book', which run cells and make pages."""
 
 
 def open_book(files: Sequence[Path]) -> Book:
@@ -53,7 +53,7 @@ def open_book(files: Sequence[Path]) -> Book:
     return Book(paths[0].parent, paths)
 
 
-def chosen_tabs(book: Book, tab: str) -> list[str]:
+def select_tabs(book: Book, tab: str) -> list[str]:
     """Return the tabs of an option: one, or 'all'.
 
     Raises:
@@ -67,10 +67,10 @@ def chosen_tabs(book: Book, tab: str) -> list[str]:
 
 
 def check_book_packages() -> None:
-    """Check that what runs cells and makes pages is there.
+    """Check that the packages that run cells and make pages are installed.
 
     Raises:
-        ChapterError: It is not.
+        ChapterError: One is not.
     """
     missing = [name for name in BOOK_PACKAGES if not is_installed(name)]
     if missing:
@@ -97,8 +97,8 @@ def build(
     from d2l_ft.chapter.site import HTML, build_site, check_made_here
 
     book = open_book(files)
-    check_made_here(out / HTML)  # before minutes go into the cells
-    failed = run and not execute(book, chosen_tabs(book, tab), data, overwrite, say)
+    check_made_here(out / HTML)  # before the cells are run for minutes
+    failed = run and not execute(book, select_tabs(book, tab), data, overwrite, say)
     for line in notes(book):
         say(f'note: {line}')
     pages = build_site(book, out, read_pins(book.root.resolve().parent / LOCK))
@@ -107,7 +107,7 @@ def build(
 
 
 def execute(book: Book, tabs: Sequence[str], data: str | None, overwrite: bool, say: Say) -> bool:
-    """Run the tabs that are stale, whatever becomes of the others; tell whether all went well."""
+    """Run the stale tabs, also after one has failed; return whether all succeeded."""
     from d2l_ft.chapter.execute import refresh
 
     good = True
@@ -134,9 +134,9 @@ def states(book: Book) -> list[CellState]:
 
 
 def status(files: Sequence[Path], say: Say) -> int:
-    """Say where every cell stands, and why; run nothing. Return 0 if all are fresh, otherwise 1.
+    """Print the state of every cell, and why; run nothing. Return 0 if all are fresh, otherwise 1.
 
-    Paragraphs of an original that its translation does not follow yet are told as well.
+    It also reports paragraphs of an original that changed since its translation was read.
 
     Raises:
         D2LFTError: A chapter is not supported.
@@ -156,13 +156,13 @@ def status(files: Sequence[Path], say: Say) -> int:
 
 
 def check(files: Sequence[Path], accepted: bool, translated: bool, say: Say) -> int:
-    """Say what is wrong; return 0 if nothing is, otherwise 1.
+    """Print the problems of chapters; return 0 if there are none, otherwise 1.
 
     Args:
         files: As ``open_book`` takes them.
-        accepted: Whether the present values are those for which the texts were read.
-        translated: Whether the translations were read against the present originals.
-        say: Takes each line.
+        accepted: Whether the texts were read with the current values.
+        translated: Whether the translations were read against the current originals.
+        say: Prints a line.
 
     Raises:
         D2LFTError: A chapter is not supported, or the stored outputs are damaged.
@@ -173,7 +173,7 @@ def check(files: Sequence[Path], accepted: bool, translated: bool, say: Say) -> 
         say(f'noted the values of {count} claims')
     if translated:
         say(f'noted that {note_read(book)} translation(s) were read')
-    for line in (*notes(book), *never_read(book)):
+    for line in (*notes(book), *unread_translations(book)):
         say(f'note: {line}')
     found = list(problems(book))
     for line in found:
@@ -203,7 +203,7 @@ def notebooks(files: Sequence[Path], out: Path, say: Say) -> int:
 
 
 def library(files: Sequence[Path], out: Path, verify: bool, say: Say) -> int:
-    """Write the ``#@save`` code, or tell whether what is there is fresh.
+    """Write the ``#@save`` code, or report whether the files are up to date.
 
     Raises:
         D2LFTError: A chapter is not supported, or a cell can't be saved from.

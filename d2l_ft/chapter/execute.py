@@ -1,4 +1,4 @@
-"""Run a chapter's cells in a tab's own kernel, and keep what comes out."""
+"""Run a chapter's cells in a kernel of the tab, and store their outputs."""
 
 import asyncio
 import atexit
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from d2l_ft.backend.registry import BACKENDS, VARIABLE, check_installed
 from d2l_ft.chapter.book import Book, Page, cell_ids
-from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests, together
+from d2l_ft.chapter.freshness import cell_states, code_digests, combine, library_digests
 from d2l_ft.chapter.notebooks import cell_id, make_notebook
 from d2l_ft.chapter.outputs import CellRun, Run, collect, folder, load_run, rank, save_run
 from d2l_ft.chapter.reader import lines_in_file
@@ -38,14 +38,14 @@ FRAME = re.compile(r'^ *(?:Cell|Input) In ?\[(\d+)\],? line:? ?(\d+)', re.MULTIL
 """Where IPython's traceback names a line of a cell."""
 
 POLL = 0.05
-"""Seconds between two looks at a kernel that is to end."""
+"""Seconds between two checks whether a kernel has ended."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a tab: 'fresh', 'run', 'failed' or 'kept', and a line that says more.
+    """The result for a tab: 'fresh', 'run', 'failed' or 'kept', and a line that explains it.
 
-    ``trace`` has, where a cell failed, the lines of the chapter that led there, the last at fault.
+    If a cell failed, ``trace`` has the lines of the chapter in the traceback, the failing one last.
     """
 
     page: str
@@ -64,12 +64,12 @@ class Kernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """Return how to start it."""
         command = [sys.executable, '-m', 'd2l_ft.chapter.kernel', self.tab]
-        # below errors it only says that messages on this machine are signed, not encrypted
+        # its only warning would be that messages on this machine are signed, not encrypted
         options = ['-f', '{connection_file}', '--log-level=ERROR']
         return KernelSpec(argv=[*command, *options], language='python')
 
 
-class Failed(Exception):
+class CellFailed(Exception):
     """A cell failed.
 
     Args:
@@ -91,61 +91,61 @@ class Failed(Exception):
 
 
 def refresh(book: Book, page: Page, tab: str, data: str | None, overwrite: bool) -> Outcome:
-    """Run a tab if a cell of it is stale, or better data were asked for; store the outputs.
+    """Run a tab if one of its cells is stale, or real data were asked for; store the outputs.
 
     Args:
         book: The chapters.
-        page: One that is no translation.
+        page: One that is not a translation.
         tab: A tab.
-        data: 'sample' or 'hotdog'; None takes that of the stored outputs.
-        overwrite: Whether outputs of real data or of a GPU may be replaced by lesser ones.
+        data: 'sample' or 'hotdog'; None means that of the stored outputs.
+        overwrite: Whether outputs of real data or of a GPU may be replaced by others.
 
     Raises:
         ChapterError: The stored outputs are damaged, or can't be written.
     """
     stored = load_run(book.root, page.origin, tab)
     before = stored.made.get('data', DEFAULT_DATA) if stored else DEFAULT_DATA
-    wanted = data or before
+    data_set = data or before
     states = cell_states(page, tab, stored)
     stale = [each for each in states if each.state != 'fresh']
-    if stored and not stale and rank(wanted, '')[0] <= stored.rank[0] and not overwrite:
-        if stored.failure:  # of code that is no longer there
+    if stored and not stale and rank(data_set, '')[0] <= stored.rank[0] and not overwrite:
+        if stored.failure:  # of code that has been removed
             save_run(book.root, page.origin, tab, replace(stored, failure=None), {})
         return Outcome(page.stem, tab, 'fresh', f'all {len(states)} cells are fresh')
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     try:
         if tab in BACKENDS:
             check_installed(tab)
-        run, pictures, trace = execute(book, page, tab, wanted)
+        run, pictures, trace = execute(book, page, tab, data_set)
     except BackendNotInstalled as error:
         return Outcome(page.stem, tab, 'failed', str(error))
-    except Failed as failed:
+    except CellFailed as failed:
         return Outcome(page.stem, tab, 'failed', f'cell {failed.cell}: {failed.error}')
     if run.failure:
-        save_failed(book, page, tab, stored, run, pictures)
+        save_failure(book, page, tab, stored, run, pictures)
         text = f'cell {run.failure["cell"]}, {run.failure["error"]}'
         return Outcome(page.stem, tab, 'failed', text, trace)
     if stored and any(a < b for a, b in zip(run.rank, stored.rank, strict=True)) and not overwrite:
         text = (
             f'the stored outputs ({stored.made.get("data")}, {stored.made.get("device")}) are '
-            f'worth more than these ({wanted}, {run.made["device"]}): replace them with  '
+            f'worth more than these ({data_set}, {run.made["device"]}): replace them with  '
             'd2l-ft chapter build --overwrite'
         )
         return Outcome(page.stem, tab, 'kept', text)
     place = folder(book.root, page.origin, tab)
     changed = ', '.join(changed_outputs(place, stored, run, pictures)) or 'none'
     save_run(book.root, page.origin, tab, run, pictures)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     text = f'{len(states)} cells in {seconds:.0f} s; outputs that changed: {changed}'
     return Outcome(page.stem, tab, 'run', text)
 
 
-def save_failed(
+def save_failure(
     book: Book, page: Page, tab: str, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
 ) -> None:
-    """Store what a run left that failed: new outputs before the failure, the old ones from it on.
+    """Store the outputs of a failed run up to the failure; after it the old ones stay.
 
-    Outputs that are worth more, or made on other data, stay all.
+    Outputs of another rank, or made on other data, all stay.
     """
     if stored and (stored.rank, stored.made.get('data')) != (run.rank, run.made['data']):
         save_run(book.root, page.origin, tab, replace(stored, failure=run.failure), {})
@@ -159,7 +159,7 @@ def save_failed(
 def changed_outputs(
     place: Path, stored: Run | None, run: Run, pictures: Mapping[str, bytes]
 ) -> list[str]:
-    """Return the ids of the cells that left something else than before.
+    """Return the ids of the cells whose outputs changed.
 
     Args:
         place: Folder of the stored pictures.
@@ -180,25 +180,25 @@ def changed_outputs(
 def execute(
     book: Book, page: Page, tab: str, data: str
 ) -> tuple[Run, dict[str, bytes], tuple[str, ...]]:
-    """Run all cells of a tab; return what they left, the bytes of the pictures, and the trace.
+    """Run all cells of a tab; return the outputs, the bytes of the pictures, and the trace.
 
-    Where a cell fails, the run has its failure and the cells before it.
+    If a cell fails, the run has the failure and the cells before it.
 
     Raises:
         Failed: The kernel died before the first cell.
     """
     notebook = make_notebook(book, page, tab, book.labels(page.language))
     notebook.cells.insert(0, new_code_cell(FACTS, id=FACTS_ID))
-    failed: Failed | None = None
+    failed: CellFailed | None = None
     try:
         seconds = run_notebook(notebook, tab, data, book.root, f'{page.stem} {tab}')
-    except Failed as error:
+    except CellFailed as error:
         if error.cell == FACTS_ID:
             raise
         failed, seconds = error, error.seconds
     made = json.loads(notebook.cells.pop(0).outputs[0]['text'])
     made = {'date': datetime.date.today().isoformat(), 'data': data, **made}
-    left = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == 'code'}
+    cell_outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == 'code'}
     cells: dict[str, CellRun] = {}
     pictures: dict[str, bytes] = {}
     failure: dict[str, str] | None = None
@@ -210,9 +210,9 @@ def execute(
             where = trace[-1].partition(': ')[0]
             failure = {'cell': name, 'code': code, 'error': f'{where}: {failed.error}'}
             break
-        outputs, drawn = collect(cell_id(name), left[cell_id(name)])
+        outputs, drawn = collect(cell_id(name), cell_outputs[cell_id(name)])
         took = round(seconds.get(cell_id(name), 0.0), 1)
-        cells[name] = CellRun(code, outputs, took, together(uses[name]))
+        cells[name] = CellRun(code, outputs, took, combine(uses[name]))
         pictures |= drawn
     library = {
         value: full.rpartition('.')[2] for name in cells for value, full in uses[name].items()
@@ -221,12 +221,12 @@ def execute(
     return Run(made, cells, by_name, failure), pictures, trace
 
 
-def trace_of(page: Page, tab: str, failed: Failed) -> tuple[str, ...]:
-    """Return the lines of a chapter that led to a failure: 'file:line: code', the last at fault."""
+def trace_of(page: Page, tab: str, failed: CellFailed) -> tuple[str, ...]:
+    """Return the lines of a chapter in a traceback as 'file:line: code', the failing one last."""
     cells, ids = page.chapter.cells(tab), cell_ids(page.chapter)
     found = []
     for number, line in failed.frames:
-        if 0 <= number - 2 < len(cells):  # the first cell of the notebook asks for the facts
+        if 0 <= number - 2 < len(cells):  # the first cell of the notebook is the one with the facts
             cell = cells[number - 2]
             source = cell.of_tab(tab)
             lines = source.split('\n')
@@ -249,23 +249,24 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
         Failed: A cell raised an error, or the kernel died.
         KeyboardInterrupt: After Ctrl-C; the kernel is ended.
     """
+    # a kernel without the other frameworks, and the seconds of each cell
     manager = Kernel()
     manager.tab = tab
     seconds: dict[str, float] = {}
-    begun: dict[str, float] = {}
+    starts: dict[str, float] = {}
     count = sum(cell.cell_type == 'code' for cell in notebook.cells)
     with (
         tqdm(total=count, desc=title, unit='cell', disable=None) as bar,
-        # what a cell prints is an output; here lands what the kernel prints before and after
+        # what the kernel itself prints; what a cell prints is an output
         tempfile.TemporaryFile() as errors,
     ):
 
         def on_start(cell: Any, cell_index: int) -> None:
-            begun[cell.id] = time.perf_counter()
+            starts[cell.id] = time.perf_counter()
 
         def on_end(cell: Any, cell_index: int, **_: Any) -> None:
             if cell.cell_type == 'code':
-                seconds[cell.id] = time.perf_counter() - begun[cell.id]
+                seconds[cell.id] = time.perf_counter() - starts[cell.id]
                 bar.update()
 
         client = NotebookClient(
@@ -282,19 +283,21 @@ def run_notebook(notebook: Any, tab: str, data: str, cwd: Path, title: str) -> d
             run_client(client, manager, environment, errors)
         except CellExecutionError as error:
             text = f'{error.ename}: {first_line(error.evalue)}'
-            raise Failed(last(begun), text, seconds, frames_in(error.traceback)) from error
-        except (DeadKernelError, RuntimeError) as error:  # the latter if it never answered
+            raise CellFailed(
+                last_started(starts), text, seconds, frames_in(error.traceback)
+            ) from error
+        except (DeadKernelError, RuntimeError) as error:  # RuntimeError if it never answered
             errors.seek(0)
             lines = errors.read().decode(errors='replace').strip().splitlines()
             text = lines[-1] if lines else first_line(str(error))
-            raise Failed(last(begun), f'the kernel died: {text}', seconds) from error
+            raise CellFailed(last_started(starts), f'the kernel died: {text}', seconds) from error
     return seconds
 
 
 def run_client(
     client: NotebookClient, manager: Kernel, environment: dict[str, str], errors: IO[bytes]
 ) -> None:
-    """Execute a notebook in a thread, as the client would answer Ctrl-C in its own way.
+    """Execute a notebook in a thread, as the client has its own handling of Ctrl-C.
 
     Args:
         client: Has the notebook.
@@ -308,21 +311,23 @@ def run_client(
         KeyboardInterrupt: After Ctrl-C, when the kernel is ended.
     """
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(
+        future = pool.submit(
             lambda: asyncio.run(
                 client.async_execute(env=environment, stderr=errors, cleanup_kc=True)
             )
         )
         try:
-            running.result()
+            future.result()
         except KeyboardInterrupt:
-            while not running.done():  # the kernel may be about to start
+            while not future.done():  # the kernel may be about to start
                 if process := getattr(manager.provisioner, 'process', None):
                     process.kill()
                 time.sleep(POLL)
             raise
         finally:
-            atexit.unregister(client._cleanup_kernel)  # done, and it fails where no kernel answered
+            atexit.unregister(
+                client._cleanup_kernel
+            )  # it is done already, and fails if no kernel answered
 
 
 def frames_in(traceback: str) -> list[tuple[int, int]]:
@@ -331,9 +336,9 @@ def frames_in(traceback: str) -> list[tuple[int, int]]:
     return [(int(cell), int(line)) for cell, line in FRAME.findall(plain)]
 
 
-def last(begun: dict[str, float]) -> str:
-    """Return the id of the cell that was begun last."""
-    return next(reversed(begun), FACTS_ID)
+def last_started(starts: dict[str, float]) -> str:
+    """Return the id of the cell that was started last."""
+    return next(reversed(starts), FACTS_ID)
 
 
 def first_line(text: str) -> str:

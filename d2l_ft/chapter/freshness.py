@@ -1,10 +1,10 @@
-"""Tell which outputs are stale and why, without running anything.
+"""Find out which outputs are stale and why, without running anything.
 
 The code of a cell and of all cells before it in its tab is hashed as a syntax tree, so comments
-and layout don't count. Of the library a cell uses what its names lead to: through the imports of
-each module, from function to function. A call such as ``backend.train_step`` leads to the function
-of that name in the tab's backend, whatever ``backend`` is. What counts of a definition is its code,
-not the module in which it lies: moving it makes nothing stale.
+and layout don't count. A cell also depends on the functions of the library that its names lead to,
+through the imports of each module, from function to function. A call such as ``backend.train_step``
+leads to the function of that name in the tab's backend, whichever object ``backend`` is. Only the
+code of a definition counts, not its module: moving it makes nothing stale.
 """
 
 import ast
@@ -33,10 +33,10 @@ SEAM = frozenset(name for name in dir(Backend) if not name.startswith('_'))
 """Names of a backend's functions."""
 
 PLACES = '_NAMES'
-"""The table in which a package says where its names lie: these are followed, it is no code."""
+"""The table of a package's names and their modules; not the table but its names are followed."""
 
 DIGITS = 12
-"""Hexadecimal digits that are kept of a hash."""
+"""Hexadecimal digits of a hash that are kept: enough for some thousand definitions."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Definition:
 
     Attributes:
         digest: Of its code without docstrings; '' for a name that is imported from elsewhere.
-        uses: What its code may lead to, such as 'd2l_ft.training.trainer.Fit'.
+        uses: Full names that its code may lead to, such as 'd2l_ft.training.trainer.Trainer'.
     """
 
     digest: str
@@ -54,7 +54,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class CellState:
-    """Where a cell of a tab stands.
+    """Whether a cell's output in a tab is fresh.
 
     Attributes:
         page: Stem of the chapter.
@@ -82,14 +82,14 @@ def dump(node: object) -> str:
     """Return a syntax tree as text, the same in every version of Python.
 
     Versions add fields, which are empty in older code, so empty fields are left out. Python 3.12
-    cuts the text of an f-string into other pieces than its neighbours.
+    splits the text of an f-string into other pieces than other versions.
     """
     if isinstance(node, ast.JoinedStr):
         return f'JoinedStr({dump(pieces(node))})'
     if isinstance(node, ast.AST):
-        filled = [(name, each) for name, each in ast.iter_fields(node) if each not in (None, [])]
+        fields = [(name, each) for name, each in ast.iter_fields(node) if each not in (None, [])]
         return (
-            f'{type(node).__name__}({", ".join(f"{name}={dump(each)}" for name, each in filled)})'
+            f'{type(node).__name__}({", ".join(f"{name}={dump(each)}" for name, each in fields)})'
         )
     if isinstance(node, list):
         return f'[{", ".join(map(dump, node))}]'
@@ -97,7 +97,7 @@ def dump(node: object) -> str:
 
 
 def is_own(module: str) -> bool:
-    """Tell whether a module is of the package or of one of its backends."""
+    """Tell whether a module belongs to the package or to one of its backends."""
     return module.partition('.')[0] in (OWN, *(each.module for each in BACKENDS.values()))
 
 
@@ -160,7 +160,7 @@ def read_library(roots: Mapping[str, Path], tab: str) -> Mapping[str, Definition
 def late_functions(found: Mapping[str, Definition], tab: str) -> dict[str, Definition]:
     """Return the functions of the tab's backend that it imports when they are first used.
 
-    No import leads to these, so each is taken from whichever of the backend's modules defines it.
+    No import leads to these, so each is looked up in all modules of the backend.
     """
     package = BACKENDS[tab].module if tab in BACKENDS else ''
     late = {f'{package}.{name}' for name in SEAM} - set(found)
@@ -180,17 +180,17 @@ def packages(tab: str) -> list[str]:
 def definitions(module: str, tree: ast.Module, tab: str) -> dict[str, Definition]:
     """Return full name -> definition of every function, class and constant of a module.
 
-    A name that a package only hands on is a definition too, which uses what it stands for.
+    A name that a package re-exports is a definition too, which uses what it stands for.
     """
     body = list(statements(tree.body))
-    known = {name: f'{module}.{name}' for node in body for name in defined(node)}
-    imports = imported(tree)
+    known = {name: f'{module}.{name}' for node in body for name in defined_names(node)}
+    imports = import_targets(tree)
     names = imports | known
     found = {
         f'{module}.{name}': Definition('', frozenset({target})) for name, target in imports.items()
     }
     for node in body:
-        for name in defined(node) - {PLACES}:
+        for name in defined_names(node) - {PLACES}:
             plain = digest(dump(without_modules(without_docstrings(node))))
             uses = frozenset(targets(node, names, tab))
             found[f'{module}.{name}'] = Definition(plain, uses - {f'{module}.{name}'})
@@ -203,17 +203,17 @@ def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
         yield from statements([*node.body, *node.orelse]) if isinstance(node, ast.If) else [node]
 
 
-def defined(node: ast.stmt) -> set[str]:
+def defined_names(node: ast.stmt) -> set[str]:
     """Return the names that a statement of a module defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         places = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return {name for place in places for name in stored(place)}
+        return {name for place in places for name in bound_names(place)}
     return set()
 
 
-def imported(tree: ast.AST) -> dict[str, str]:
+def import_targets(tree: ast.AST) -> dict[str, str]:
     """Return name -> what it stands for, of everything that is imported anywhere in a tree."""
     found = {}
     for node in ast.walk(tree):
@@ -242,16 +242,16 @@ def targets(node: ast.AST, names: Mapping[str, str], tab: str) -> set[str]:
                 found.add(names[each.id])
         elif isinstance(each, ast.Attribute):
             if isinstance(each.value, ast.Name) and each.value.id in names:
-                found |= public(f'{names[each.value.id]}.{each.attr}')
+                found |= resolve_public(f'{names[each.value.id]}.{each.attr}')
             if each.attr in SEAM and tab in BACKENDS:
                 found.add(f'{BACKENDS[tab].module}.{each.attr}')
     return found
 
 
-def public(name: str) -> set[str]:
-    """Return where a name of the package lies, which imports it when it is first used.
+def resolve_public(name: str) -> set[str]:
+    """Return the full name of a name of the package, which imports it when it is first used.
 
-    A module that binds the names to a framework is used as well, by what looks them up.
+    For a module that binds the names to a framework, its ``__getattr__`` is used too.
     """
     package, _, last = name.rpartition('.')
     if package not in (OWN, *BOUND) or last not in _NAMES:
@@ -270,7 +270,7 @@ def without_docstrings(node: ast.AST) -> ast.AST:
 
 
 def without_modules(node: ast.AST) -> ast.AST:
-    """Remove from the imports in a tree where they find names of ours; the names are followed."""
+    """Remove the modules from imports of the library; the imported names are followed instead."""
     for each in ast.walk(node):
         if isinstance(each, ast.ImportFrom) and is_own(each.module or ''):
             each.module = ''
@@ -286,7 +286,7 @@ def is_docstring(node: ast.AST) -> bool:
     )
 
 
-def stored(node: ast.AST) -> set[str]:
+def bound_names(node: ast.AST) -> set[str]:
     """Return the names that a tree binds."""
     found = set()
     for each in ast.walk(node):
@@ -297,13 +297,12 @@ def stored(node: ast.AST) -> set[str]:
     return found
 
 
-def changed_by(tree: ast.Module) -> set[str]:
+def changed_names(tree: ast.Module) -> set[str]:
     """Return the names whose values a cell makes, or may change.
 
-    A call that stands alone is there for what it does: what it is given by name, and the object
-    whose method it is, may be changed.
+    A call whose result is not used may change its arguments and the object whose method it is.
     """
-    found = stored(tree)
+    found = bound_names(tree)
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             call = node.value
@@ -324,39 +323,41 @@ def names_in(tree: ast.AST) -> set[str]:
 def library_digests(page: Page, tab: str) -> dict[str, dict[str, str]]:
     """Return id -> (hash -> full name) of what each cell uses of the library.
 
-    A cell uses it itself, or through what earlier cells made or may have changed.
+    A cell uses it directly, or through values that earlier cells made or may have changed.
     """
     ids = cell_ids(page.chapter)
-    made: dict[str, set[str]] = {}
+    uses_of_values: dict[str, set[str]] = {}
     modules: dict[str, str] = {}
     found = {}
     for cell in page.chapter.cells(tab):
         tree = parse_cell(cell.of_tab(tab)) or ast.Module([], [])
-        modules |= imported(tree)
+        modules |= import_targets(tree)
         used = targets(tree, modules, tab)
-        used = used.union(*(made.get(name, set()) for name in names_in(tree)))
-        for name in changed_by(tree) - set(modules):
-            made[name] = made.get(name, set()) | used
-        found[ids[cell.line]] = reached(used, tab)
+        used = used.union(*(uses_of_values.get(name, set()) for name in names_in(tree)))
+        for name in changed_names(tree) - set(modules):
+            uses_of_values[name] = uses_of_values.get(name, set()) | used
+        found[ids[cell.line]] = reachable_definitions(used, tab)
     return found
 
 
-def reached(names: Iterable[str], tab: str) -> dict[str, str]:
-    """Return hash -> full name of every definition to which some names lead."""
-    known, seen = library(tab), set(names)
-    waiting = list(seen)
-    while waiting:
-        each = known.get(waiting.pop())
+def reachable_definitions(names: Iterable[str], tab: str) -> dict[str, str]:
+    """Return hash -> full name of every definition that some names lead to."""
+    definitions_of_tab, seen = library(tab), set(names)
+    queue = list(seen)
+    while queue:
+        each = definitions_of_tab.get(queue.pop())
         fresh = each.uses - seen if each else frozenset()
         seen |= fresh
-        waiting += fresh
+        queue += fresh
     return {
-        known[name].digest: name for name in sorted(seen) if name in known and known[name].digest
+        definitions_of_tab[name].digest: name
+        for name in sorted(seen)
+        if name in definitions_of_tab and definitions_of_tab[name].digest
     }
 
 
-def together(uses: Iterable[str]) -> str:
-    """Return one hash of the hashes of all that a cell uses."""
+def combine(uses: Iterable[str]) -> str:
+    """Return one hash of the hashes of everything that a cell uses."""
     return digest(' '.join(sorted(uses)))
 
 
@@ -409,7 +410,7 @@ def judge(
         return 'never run', 'a new cell'
     if run.cells[name].code != code:
         return 'stale', f'follows {broken}, whose code changed' if broken else CODE
-    if run.cells[name].uses != together(uses):
+    if run.cells[name].uses != combine(uses):
         changed = sorted(each for value, each in uses.items() if value not in run.library)
         rest = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
         return 'stale', f'{changed[0] if changed else "what it uses"} changed{rest}'

@@ -1,4 +1,4 @@
-"""What stands inside of prose: references, citations, slide marks, code and formulas."""
+"""Marks inside prose: references, citations, slide marks, code and formulas."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,37 +33,37 @@ def tokens(text: str) -> Iterator[Token]:
         yield 'text', text[at:], ''
 
 
-def unbalanced(text: str) -> str:
+def find_unbalanced(text: str) -> str:
     """Return the first slide mark without a partner, or ''."""
-    opened: list[str] = []
+    open_marks: list[str] = []
     for kind, value, _ in tokens(text):
         if kind != 'slide':
             continue
         if value in CLOSE:
-            opened.append(value)
-        elif not opened or CLOSE[opened.pop()] != value:
+            open_marks.append(value)
+        elif not open_marks or CLOSE[open_marks.pop()] != value:
             return value
-    return opened[0] if opened else ''
+    return open_marks[0] if open_marks else ''
 
 
 def render(text: str, mark: Callable[[str, str], str]) -> str:
     """Return prose without slide marks, as pages show it.
 
     Args:
-        text: As written; what stands between ``[~~`` and ``~~]`` is for slides only.
+        text: The source; text between ``[~~`` and ``~~]`` is for slides only.
         mark: (name, value) of a mark such as (numref, fig_x) -> what to show.
     """
-    shown: list[str] = []
-    opened: list[str] = []
+    parts: list[str] = []
+    open_marks: list[str] = []
     for kind, value, name in tokens(text):
         if kind == 'slide':
             if value in CLOSE:
-                opened.append(value)
-            elif opened:
-                opened.pop()
-        elif not any(each in ('[~~', '(~~') for each in opened):
-            shown.append(mark(name, value) if kind == 'mark' else value)
-    return ''.join(shown)
+                open_marks.append(value)
+            elif open_marks:
+                open_marks.pop()
+        elif not any(each in ('[~~', '(~~') for each in open_marks):
+            parts.append(mark(name, value) if kind == 'mark' else value)
+    return ''.join(parts)
 
 
 def marks(text: str) -> list[tuple[str, str]]:

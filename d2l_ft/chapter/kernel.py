@@ -17,10 +17,10 @@ HIDDEN = {name: (*each.packages, each.module) for name, each in BACKENDS.items()
 """Tab -> the modules that the other tabs must not import."""
 
 
-class Hiding:
+class HidingFinder:
     """A finder of modules that does not find some packages.
 
-    None in ``sys.modules`` would hide them too, but SciPy takes what is there for a module.
+    None in ``sys.modules`` would hide them too, but SciPy expects modules there.
 
     Args:
         finder: One of ``sys.meta_path``.
@@ -44,29 +44,29 @@ class Hiding:
 def hide_others(tab: str) -> None:
     """Make the frameworks of the other tabs look as if they were not installed."""
     hidden = {name for other, names in HIDDEN.items() if other != tab for name in names}
-    sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
+    sys.meta_path[:] = [HidingFinder(finder, hidden) for finder in sys.meta_path]
     for name in hidden:
         sys.modules.pop(name, None)  # d2l_ft imports what prepares MXNet
 
 
 def facts() -> str:
-    """Return, as JSON, where a run is made: device, system and versions."""
+    """Return the device, system and versions of a run as JSON."""
     from d2l_ft.backend.registry import get_backend
     from d2l_ft.backend.versions import versions
 
     devices = [str(each) for each in get_backend().devices('auto')]
-    found = {name: version for name, version in versions().items() if is_shown(name)}
-    made = {
+    shown_versions = {name: version for name, version in versions().items() if is_shown(name)}
+    result = {
         'device': ', '.join(devices),
         'python': platform.python_version(),
         'system': platform.system(),
-        'versions': found,
+        'versions': shown_versions,
     }
-    return json.dumps(made)
+    return json.dumps(result)
 
 
 def is_shown(name: str) -> bool:
-    """Tell whether a package is named on the page: not one of another tab."""
+    """Tell whether the version of a package is shown: not if it belongs to another tab."""
     hidden = {each for modules in HIDDEN.values() for each in modules}
     return name not in hidden or importlib.util.find_spec(name) is not None
 

@@ -50,7 +50,7 @@ class Myst(Plain):
     def document(self) -> str:
         """Return the whole page; ``pictures`` then has what it shows."""
         parts: list[str] = []
-        for group in grouped(self.page.chapter.blocks):
+        for group in group_blocks(self.page.chapter.blocks):
             first = group[0]
             if isinstance(first, Code):
                 parts.append(self.cell([each for each in group if isinstance(each, Code)]))
@@ -59,12 +59,12 @@ class Myst(Plain):
             else:
                 parts.append(self.block(first))
                 if first is self.page.chapter.blocks[0] and isinstance(first, Heading):
-                    parts.append(self.box())
+                    parts.append(self.provenance_box())
         parts.append(self.discussions())
         return '\n\n'.join(part for part in parts if part.strip()) + '\n'
 
     def link(self, label: str, words: str) -> str:
-        """Return a reference to a label, on whichever page it is that is made too."""
+        """Return a reference to a label; a link, if its page is built too."""
         target = self.labels[label]
         if target.page not in {page.stem for page in self.book.pages}:
             return words
@@ -81,12 +81,12 @@ class Myst(Plain):
         caption, path = self.text(block.caption), self.picture(block)
         if path is None:
             return f'**{self.number(block)}** {caption} *({self.words["active"]})*'
-        name = self.keep(path)
-        options = [f':alt: {quoted(plain_text(caption))}']
+        name = self.add_picture(path)
+        options = [f':alt: {quote_option(plain_text(caption))}']
         if block.label:
             options.append(f':name: {anchor(block.label)}')
         if block.width:
-            options.append(f':width: {quoted(block.width)}')
+            options.append(f':width: {quote_option(block.width)}')
         number = f'**{self.number(block)}** ' if self.number(block) else ''
         return directive('figure', name, options, f'{number}{caption}')
 
@@ -109,27 +109,27 @@ class Myst(Plain):
         mark = f'({anchor(block.label)})=\n' if block.label else ''
         return mark + super().equation(block)
 
-    def keep(self, path: Path) -> str:
+    def add_picture(self, path: Path) -> str:
         """Note a picture that the page shows, and return the name under which it is copied."""
         name = f'{self.page.stem}-{path.parent.name}-{path.name}'
         self.pictures[name] = path
         return name
 
-    def box(self) -> str:
-        """Return the box that says on which data the outputs were made, and has the notebooks."""
+    def provenance_box(self) -> str:
+        """Return the box that says how the outputs were made, and links to the notebooks."""
         lines = []
         for tab, title in self.book.settings.tabs.items():
             if not self.page.chapter.cells(tab):
                 continue
             run = self.runs.get(tab)
-            lines.append(f'* {self.made(title, run)}')
+            lines.append(f'* {self.provenance(title, run)}')
         if not lines:
             return ''
         text = '\n'.join(lines) + (f'\n\n{self.downloads()}' if self.tabs else '')
         return directive('admonition', self.words['outputs'], [':class: d2l-made'], text)
 
-    def made(self, title: str, run: Run | None) -> str:
-        """Return where the outputs of a tab were made."""
+    def provenance(self, title: str, run: Run | None) -> str:
+        """Return a line on the data, device and versions that a tab's outputs were made with."""
         if run is None:
             return f'{title}: {self.words["never"]}'
         made = run.made
@@ -168,7 +168,7 @@ class Myst(Plain):
         return self.safe(f'{self.words["discuss"]}: {" · ".join(links)}') if links else ''
 
     def prose_tabs(self, group: Sequence[Tab]) -> str:
-        """Return prose of some tabs that stands together."""
+        """Return consecutive prose of some tabs."""
         found: Variants = {}
         for block in group:
             text = '\n\n'.join(self.block(each) for each in block.blocks)
@@ -178,7 +178,7 @@ class Myst(Plain):
         return self.variants(found)
 
     def cell(self, group: Sequence[Code]) -> str:
-        """Return a code cell with its outputs; what is equal in all tabs is shown once."""
+        """Return a code cell with its outputs, shown once if all tabs have the same."""
         sources: Variants = {}
         outputs: Variants = {}
         for cell in group:
@@ -188,7 +188,9 @@ class Myst(Plain):
                     outputs[tab] = self.outputs(self.ids[cell.line], tab)
         whole = set(sources) == set(self.book.tabs)
         if whole and len(set(sources.values())) == 1:
-            same = len({self.left(self.ids[group[0].line], tab) for tab in sources}) == 1
+            same = (
+                len({self.comparable_outputs(self.ids[group[0].line], tab) for tab in sources}) == 1
+            )
             below = next(iter(outputs.values())) if same else self.variants(outputs)
             return f'{next(iter(sources.values()))}\n\n{below}'
         return self.variants({tab: f'{text}\n\n{outputs[tab]}' for tab, text in sources.items()})
@@ -198,15 +200,15 @@ class Myst(Plain):
         run = self.runs.get(tab)
         if run is None:
             return ''
-        left = run.cells[name].outputs if name in run.cells else ()
-        found = [self.output(each, name, tab) for each in left]
-        # a failure of code that is no longer there says nothing about what is shown
+        stored_outputs = run.cells[name].outputs if name in run.cells else ()
+        found = [self.output(each, name, tab) for each in stored_outputs]
+        # only if it failed with the present code
         if has_failed(name, code_digests(self.page, tab)[name], run):
             found.append(f'**{self.words["failed"]}**')
         return '\n\n'.join(found)
 
-    def left(self, name: str, tab: str) -> tuple[object, ...]:
-        """Return what a cell left in a tab, so that it can be compared with another tab's."""
+    def comparable_outputs(self, name: str, tab: str) -> tuple[object, ...]:
+        """Return the outputs of a cell in a tab, in a form to compare with another tab's."""
         run = self.runs.get(tab)
         found = run.cells[name].outputs if run and name in run.cells else ()
         place = folder(self.book.root, self.page.origin, tab)
@@ -228,7 +230,10 @@ class Myst(Plain):
             return f'*{self.words["active"]}*\n\n{text}'
         alt = f'{self.words["output"]}: {cell} ({self.book.settings.tabs[tab]})'
         return directive(
-            'image', self.keep(path), [f':alt: {quoted(alt)}', ':class: d2l-picture'], ''
+            'image',
+            self.add_picture(path),
+            [f':alt: {quote_option(alt)}', ':class: d2l-picture'],
+            '',
         )
 
     def variants(self, found: Variants) -> str:
@@ -258,7 +263,7 @@ def can_be_coloured(language: str) -> bool:
     return True
 
 
-def grouped(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+def group_blocks(blocks: Iterable[Block]) -> Iterator[list[Block]]:
     """Yield blocks; the variants of a code cell, and prose of tabs, together."""
     group: list[Block] = []
     for block in blocks:
@@ -278,7 +283,7 @@ def belongs(group: list[Block], block: Block) -> bool:
 
 
 def anchor(label: str) -> str:
-    """Return a label as an address can hold it."""
+    """Return a label as the anchor of an address."""
     return re.sub(r'[^a-z0-9]+', '-', label.lower()).strip('-')
 
 
@@ -287,8 +292,8 @@ def plain_text(markdown: str) -> str:
     return ' '.join(re.sub(r'[*`\[\]]', '', markdown).split())
 
 
-def quoted(text: str) -> str:
-    """Return a text as the value of a directive's option, whatever it begins with."""
+def quote_option(text: str) -> str:
+    """Return a text as the value of a directive's option, with quotes for special characters."""
     return json.dumps(text, ensure_ascii=False)
 
 

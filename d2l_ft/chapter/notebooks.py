@@ -48,11 +48,11 @@ def make_notebook(
         cell = new_code_cell(block.of_tab(tab), id=cell_id(name))
         if run and name in run.cells:
             place = folder(book.root, page.origin, tab)
-            left = [
-                each if plain.may_show(place / each.file) else without_picture(each, plain.words)
+            shown_outputs = [
+                each if plain.may_show(place / each.file) else picture_text(each, plain.words)
                 for each in run.cells[name].outputs
             ]
-            outputs = to_notebook(left, place)
+            outputs = to_notebook(shown_outputs, place)
             cell.outputs = [nbformat.from_dict(each) for each in outputs]
         cells.append(cell)
     if prose:
@@ -64,8 +64,8 @@ def make_notebook(
     return notebook
 
 
-def without_picture(output: Output, words: Mapping[str, str]) -> Output:
-    """Return what stands for an output whose picture is not shown."""
+def picture_text(output: Output, words: Mapping[str, str]) -> Output:
+    """Return the text that replaces an output whose picture is not shown."""
     return Output('text', f'{words["active"]}\n{output.text}')
 
 
@@ -88,7 +88,7 @@ def markdown_cell(plain: Plain, prose: list[str], line: int) -> Any:
 
 
 def cell_id(name: str) -> str:
-    """Return a name as nbformat takes ids: letters, digits, - and _, at most 64."""
+    """Return a name as an id of nbformat: letters, digits, - and _, at most 64."""
     return re.sub(r'[^A-Za-z0-9_-]', '-', name)[:64]
 
 
@@ -105,22 +105,22 @@ def colab(notebook: Any, book: Book, tab: str, language: str, pins: Mapping[str,
     words = WORDS[language]
     names = PINNED.get(tab, ())
     versions = ' '.join(f'"{each}=={pins[each]}"' if each in pins else each for each in names)
-    # MXNet's own metadata asks for an old NumPy, so it comes without what that asks for
+    # --no-deps, as MXNet's metadata asks for an old NumPy
     extra, apart = ('mxnet-needs', '\n%pip install -q --no-deps') if tab == 'mxnet' else (tab, '')
     package = book.settings.install.format(tab=extra, version=__version__)
     lines = [f'# {words["pip"]}', f'%pip install -q "{package}"{apart} {versions}'.rstrip()]
-    copied = nbformat.from_dict(notebook)
-    copied.cells = [new_code_cell('\n'.join(lines), id='install'), *notebook.cells]
-    for cell in copied.cells:
+    copy = nbformat.from_dict(notebook)
+    copy.cells = [new_code_cell('\n'.join(lines), id='install'), *notebook.cells]
+    for cell in copy.cells:
         if cell.cell_type == 'code':
             cell.outputs, cell.execution_count = [], None
-    return copied
+    return copy
 
 
 def read_pins(lock: Path) -> dict[str, str]:
     """Return package -> version of a lock file; nothing where there is none.
 
-    Of a package that has a line for each of several Pythons, the last line counts: the newest's.
+    If a package has lines for several Pythons, the last one counts, which is for the newest.
     """
     lines = lock.read_text().splitlines() if lock.is_file() else []
     pairs = (line.partition(';')[0].rstrip(' \\').partition('==') for line in lines)

@@ -1,7 +1,7 @@
-"""What cells printed and drew, kept in files beside the chapters, and where it was made.
+"""The stored outputs of cells, in files beside the chapters, and how they were made.
 
-``outputs/<chapter>/<tab>/run.json`` holds the text of a tab's run and what it was made with;
-pictures lie beside it. A translation shows the outputs of its origin.
+``outputs/<chapter>/<tab>/run.json`` holds the text outputs of a tab, and the data, device and
+versions of its run; pictures are files beside it. A translation shows the outputs of its origin.
 """
 
 import base64
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.storage.typed_json import from_json
@@ -23,11 +23,11 @@ PICTURES = {'image/png': '.png', 'image/svg+xml': '.svg', 'image/jpeg': '.jpg'}
 
 @dataclass(frozen=True)
 class Output:
-    """One thing that a cell left.
+    """One output of a cell.
 
     Attributes:
         kind: 'stream' (printed), 'text' (the value of the last line) or 'picture'.
-        text: The text; of a picture, what stands for it.
+        text: The text; of a picture, its text form.
         file: Name of a picture's file, beside run.json.
         stream: Of a stream: 'stdout' or 'stderr'.
     """
@@ -40,13 +40,13 @@ class Output:
 
 @dataclass(frozen=True)
 class CellRun:
-    """What a cell left.
+    """The outputs of a cell.
 
     Attributes:
         code: Hash of its code and of all before it.
         outputs: What it printed and drew.
         seconds: How long it took.
-        uses: Hash of all that it used of the library, wherever that lay.
+        uses: Hash of everything that it used of the library.
     """
 
     code: str
@@ -60,8 +60,8 @@ class Run:
     """The stored run of a tab.
 
     Attributes:
-        made: Where it was made: 'date', 'data', 'device', 'python', 'system', 'versions'.
-        cells: Id -> what it left.
+        made: How it was made: 'date', 'data', 'device', 'python', 'system', 'versions'.
+        cells: Id -> its outputs.
         library: Hash -> name of each definition of the library that the cells used.
         failure: 'cell', 'code' and 'error' of the last run, if that failed; the outputs from
             that cell on are those of the run before it.
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Tell how much the run is worth: real data above drawn, a GPU above a CPU."""
+        """The rank of the run: photographs above the sample, a GPU above a CPU."""
         return rank(self.made.get('data', ''), self.made.get('device', ''))
 
     def text(self, cell: str) -> str:
@@ -84,7 +84,7 @@ class Run:
 
 
 def rank(data: str, device: str) -> tuple[int, int]:
-    """Return a rank that is higher for real data, and for a GPU."""
+    """Return a rank that is higher for photographs, and for a GPU."""
     return int(data not in ('', 'sample')), int(bool(device) and 'cpu' not in device)
 
 
@@ -100,7 +100,7 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
         ChapterError: The file cannot be read, or is damaged.
     """
     place = folder(root, origin, tab)
-    path = inside(root, place / FILE)
+    path = check_inside(root, place / FILE)
     if not path.is_file():
         return None
     try:
@@ -108,7 +108,7 @@ def load_run(root: Path, origin: str, tab: str) -> Run | None:
         for file in (one.file for each in run.cells.values() for one in each.outputs):
             if file != Path(file).name:
                 raise ValueError(f'{file!r} is no name of a picture beside it')
-            inside(root, place / file)
+            check_inside(root, place / file)
         return run
     except OSError as error:
         raise ChapterError(f'cannot read the outputs {path}: {error.strerror}') from error
@@ -123,26 +123,26 @@ def save_run(root: Path, origin: str, tab: str, run: Run, pictures: Mapping[str,
     """Write a run and its pictures; a file whose bytes would be the same is left alone."""
     place = folder(root, origin, tab)
     for name, data in pictures.items():
-        write_changed(place / name, data)
+        write_if_changed(place / name, data)
     values = asdict(run)
     if not values['failure']:
         del values['failure']
     text = json.dumps(values, indent=1, ensure_ascii=False) + '\n'
-    write_changed(place / FILE, text.encode())
-    used = {each.file for cell in run.cells.values() for each in cell.outputs} | {FILE}
+    write_if_changed(place / FILE, text.encode())
+    file_names = {each.file for cell in run.cells.values() for each in cell.outputs} | {FILE}
     for path in place.iterdir():
-        if path.name not in used:
+        if path.name not in file_names:
             path.unlink()
 
 
-def write_changed(path: Path, data: bytes) -> None:
-    """Write a file unless it has these bytes."""
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write a file unless it has these bytes already, so that its time stays."""
     if not (path.is_file() and path.read_bytes() == data):
         write_atomic(path, data)
 
 
 def collect(cell: str, outputs: list[Any]) -> tuple[tuple[Output, ...], dict[str, bytes]]:
-    """Return what a notebook's cell left as outputs, and the bytes of its pictures.
+    """Return the outputs of a notebook's cell, and the bytes of its pictures.
 
     Args:
         cell: Id of the cell, as a name of files.

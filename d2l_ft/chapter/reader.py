@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2l_ft.chapter.inline import unbalanced
+from d2l_ft.chapter.inline import find_unbalanced
 from d2l_ft.errors import ChapterError
 
 ALL = 'all'
@@ -38,7 +38,7 @@ LOAD_TABS = '%load_ext d2lbook.tab'
 
 
 BEGINNINGS = (FENCE, TAB_BEGIN, TAB_END, HEADING, FORMULA, re.compile(r'!\['))
-"""What ends a paragraph without an empty line between."""
+"""Lines that end a paragraph even without an empty line before them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Equation(Block):
 
 @dataclass(frozen=True)
 class Fence(Block):
-    """A fence that is no code cell: shown as it is."""
+    """A fence that is not a code cell; it is shown as it is."""
 
     info: str
     source: str
@@ -112,7 +112,7 @@ class Code(Block):
     """A code cell.
 
     Attributes:
-        source: Its lines without the mark of the tabs; branches of tabs are still in it.
+        source: Its lines without the mark of the tabs, with the branches of all tabs.
         tabs: The tabs it is run in; ('all',) is every one.
         attributes: Of the fence, besides its classes: 'n' -> '5'.
         id: Of the fence's ``#id``, or ''.
@@ -128,7 +128,7 @@ class Code(Block):
         return tab in self.tabs or self.tabs == (ALL,)
 
     def of_tab(self, tab: str) -> str:
-        """Return the source that a tab runs: its own branches of ``tab.selected`` alone."""
+        """Return the source that a tab runs, with only its own branches of ``tab.selected``."""
         return select_branches(self.source, tab)
 
 
@@ -160,7 +160,7 @@ def read_chapter(path: Path, tabs: Sequence[str], default_tab: str) -> Chapter:
         default_tab: The tab of a cell without a mark.
 
     Raises:
-        ChapterError: The file can't be read, or holds what is not supported; with file and line.
+        ChapterError: The file can't be read, or has something unsupported; with file and line.
     """
     try:
         text = path.read_text(encoding='utf-8')
@@ -207,10 +207,10 @@ class Reader:
                     raise self.fail('end_tab without begin_tab')
                 self.at += 1
                 return
-            elif begun := TAB_BEGIN.match(line):
+            elif opening := TAB_BEGIN.match(line):
                 if inside:
                     raise self.fail(f'begin_tab inside of the tab of line {inside}')
-                yield self.tab(begun[1])
+                yield self.tab(opening[1])
             elif fence := FENCE.match(line):
                 block = self.fence(fence[1], fence[2].strip(), bool(inside))
                 if not (isinstance(block, Code) and LOAD_TABS in block.source):
@@ -222,10 +222,10 @@ class Reader:
 
     def tab(self, names: str) -> Tab:
         """Read prose of some tabs."""
-        begun = self.at + 1
+        first = self.at + 1
         tabs = self.known_tabs(names)
         self.at += 1
-        return Tab(begun, tabs, tuple(self.blocks(begun)))
+        return Tab(first, tabs, tuple(self.blocks(first)))
 
     def known_tabs(self, names: str, line: int | None = None) -> tuple[str, ...]:
         """Return the names in a list of tabs."""
@@ -239,33 +239,33 @@ class Reader:
         return found
 
     def fence(self, marks: str, info: str, inside: bool) -> Block:
-        """Read a fence: a code cell, or something that is shown as it is."""
-        begun = self.at + 1
+        """Read a fence: a code cell, or a block that is shown as it is."""
+        first = self.at + 1
         self.at += 1
         lines: list[str] = []
         while self.at < len(self.lines):
             end = FENCE.match(self.lines[self.at])
             if end and end[1] == marks and not end[2].strip():
                 self.at += 1
-                return self.cell(begun, info, lines, inside)
+                return self.cell(first, info, lines, inside)
             lines.append(self.lines[self.at])
             self.at += 1
-        raise self.fail(f'the fence has no end: a line of {marks} is missing', begun)
+        raise self.fail(f'the fence has no end: a line of {marks} is missing', first)
 
-    def cell(self, begun: int, info: str, lines: list[str], inside: bool) -> Block:
-        """Return what a fence holds."""
+    def cell(self, first: int, info: str, lines: list[str], inside: bool) -> Block:
+        """Return the code cell or the plain fence of some lines."""
         classes, attributes, name = parse_info(info)
         if 'output' in classes:
-            raise self.fail('output in the source: remove it, outputs are kept apart', begun)
+            raise self.fail('output in the source: remove it, outputs are kept apart', first)
         if 'eval_rst' in info:
-            raise self.fail('eval_rst is not supported: write Markdown', begun)
+            raise self.fail('eval_rst is not supported: write Markdown', first)
         if not {'python', 'input'} <= classes:
-            return Fence(begun, info, '\n'.join(lines))
+            return Fence(first, info, '\n'.join(lines))
         if inside:
-            raise self.fail('a code cell inside of begin_tab: mark the cell with #@tab', begun)
-        kept: list[str] = []
+            raise self.fail('a code cell inside of begin_tab: mark the cell with #@tab', first)
+        code: list[str] = []
         tabs: tuple[str, ...] = ()
-        for number, line in enumerate(lines, begun + 1):
+        for number, line in enumerate(lines, first + 1):
             if '#@hide' in line.replace(' ', ''):
                 raise self.fail('#@hide is not supported: every cell is shown', number)
             if TAB_WORD.search(line):
@@ -275,35 +275,35 @@ class Reader:
                     raise self.fail(f'{reason}: write one line such as  #@tab mxnet', number)
                 tabs = self.known_tabs(found[1], number)
             else:
-                kept.append(line)
-        source = '\n'.join(kept)
+                code.append(line)
+        source = '\n'.join(code)
         try:
             for tab in self.tabs:
                 select_branches(source, tab)
         except ValueError as error:
-            raise self.fail(str(error), begun) from None
-        return Code(begun, source, tabs or (self.default_tab,), attributes, name)
+            raise self.fail(str(error), first) from None
+        return Code(first, source, tabs or (self.default_tab,), attributes, name)
 
     def prose(self) -> Block:
         """Read one block of prose: up to an empty line, a fence or a tab."""
-        begun = self.at + 1
+        first = self.at + 1
         line = self.lines[self.at]
         if found := HEADING.match(line):
             self.at += 1
-            return Heading(begun, len(found[1]), found[2].strip(), self.marks('label')['label'])
+            return Heading(first, len(found[1]), found[2].strip(), self.marks('label')['label'])
         if FORMULA.match(line):
-            return self.equation(begun)
-        if figure := self.figure(begun):
+            return self.equation(first)
+        if figure := self.figure(first):
             return figure
         if line.startswith('|'):
-            return self.table(begun)
+            return self.table(first)
         if CAPTION.match(line) and self.table_follows():
-            return self.table(begun)
+            return self.table(first)
         lines = self.paragraph()
-        return Text(begun, '\n'.join(lines))
+        return Text(first, '\n'.join(lines))
 
     def paragraph(self) -> list[str]:
-        """Take lines up to an empty one or one that begins something else."""
+        """Take lines up to an empty one, or one that begins another block."""
         lines: list[str] = []
         while self.at < len(self.lines) and self.lines[self.at].strip():
             line = self.lines[self.at]
@@ -330,7 +330,7 @@ class Reader:
             found[mark[1]] = mark[2]
             self.at = ahead + 1
 
-    def figure(self, begun: int) -> Figure | None:
+    def figure(self, first: int) -> Figure | None:
         """Read a picture that is alone in its paragraph; its caption may take several lines."""
         end = self.at
         while end < len(self.lines) and self.lines[end].strip():
@@ -339,13 +339,13 @@ class Reader:
             if found := FIGURE.fullmatch(text):
                 self.at = end
                 marks = self.marks('label', 'width')
-                return Figure(begun, found[1], found[2], marks['label'], marks['width'])
+                return Figure(first, found[1], found[2], marks['label'], marks['width'])
             if not text.startswith('!['):
                 break
         return None
 
-    def equation(self, begun: int) -> Block:
-        """Read a displayed formula; text behind its end makes it part of a paragraph."""
+    def equation(self, first: int) -> Block:
+        """Read a displayed formula; if text follows it, it is part of a paragraph."""
         end, text = self.at, ''
         while end < len(self.lines) and self.lines[end].strip():
             text += self.lines[end].strip() + '\n'
@@ -353,17 +353,17 @@ class Reader:
             if found := EQUATION.fullmatch(text.strip()):
                 self.at = end
                 label = found[2] or self.marks('eqlabel')['eqlabel']
-                return Equation(begun, found[1].strip(), label)
+                return Equation(first, found[1].strip(), label)
             if text.count('$$') > 1:
-                return Text(begun, '\n'.join(self.paragraph()))
-        raise self.fail('the formula has no end: $$ is missing', begun)
+                return Text(first, '\n'.join(self.paragraph()))
+        raise self.fail('the formula has no end: $$ is missing', first)
 
     def table_follows(self) -> bool:
         """Tell whether the next line that is neither empty nor a label is a row of a table."""
         rest = (line for line in self.lines[self.at + 1 :] if line.strip())
         return next((line for line in rest if not MARK_LINE.match(line)), '').startswith('|')
 
-    def table(self, begun: int) -> Table:
+    def table(self, first: int) -> Table:
         """Read a table; its caption and label stand before or after its rows."""
         caption, label = self.caption(), self.marks('label')['label']
         while not self.lines[self.at].strip():
@@ -373,7 +373,7 @@ class Reader:
             rows.append(self.lines[self.at].rstrip())
             self.at += 1
         caption = caption or self.caption()
-        return Table(begun, tuple(rows), caption, label or self.marks('label')['label'])
+        return Table(first, tuple(rows), caption, label or self.marks('label')['label'])
 
     def caption(self) -> str:
         """Take the line ``:Caption`` of a table, if it is here."""
@@ -396,13 +396,13 @@ class Reader:
                 first = first if texts else block.line
                 texts += prose_of(block)
                 continue
-            if mark := unbalanced('\n\n'.join(texts)):
+            if mark := find_unbalanced('\n\n'.join(texts)):
                 raise self.fail(f'the slide mark {mark} has no partner before the next cell', first)
             texts = []
 
 
 def prose_of(block: Block) -> list[str]:
-    """Return the texts of a block in which slide marks and references can stand."""
+    """Return the texts of a block that may have slide marks and references."""
     if isinstance(block, Tab):
         return [text for each in block.blocks for text in prose_of(each)]
     if isinstance(block, Text):
@@ -431,7 +431,7 @@ def select_branches(source: str, tab: str) -> str:
     """Return a cell with a tab's own branch in place of each ``if tab.selected(...)``.
 
     Raises:
-        ValueError: ``tab.selected`` stands elsewhere than alone in the condition of an if.
+        ValueError: ``tab.selected`` is not the whole condition of an if.
     """
     if 'tab.selected' not in source:
         return source
@@ -439,25 +439,25 @@ def select_branches(source: str, tab: str) -> str:
 
 
 def own_lines(lines: list[str], tab: str) -> list[str]:
-    """Return the lines that a tab runs, those of its branches moved out of them."""
-    kept: list[str] = []
+    """Return the lines that a tab runs; those of its branches lose their extra indentation."""
+    result: list[str] = []
     at = 0
     while at < len(lines):
         found = SELECTED.fullmatch(lines[at].rstrip())
         if found is None or found[2] == 'elif':
             if 'tab.selected' in lines[at]:
                 raise ValueError(f"write  if tab.selected('...'):  alone, not  {lines[at].strip()}")
-            kept.append(lines[at])
+            result.append(lines[at])
             at += 1
             continue
-        depth, taken = len(found[1]), False
+        depth, done = len(found[1]), False
         while found is not None:
             body = lines[at + 1 : (at := end_of_body(lines, at, depth))]
-            if not taken and (taken := holds(found, tab)):
-                kept += own_lines(moved_out(body, depth), tab)
+            if not done and (done := holds(found, tab)):
+                result += own_lines(dedent(body, depth), tab)
             last = found[2] == 'else' or at == len(lines)
             found = None if last else further_branch(lines[at].rstrip(), depth)
-    return kept
+    return result
 
 
 def further_branch(line: str, depth: int) -> re.Match[str] | None:
@@ -467,14 +467,14 @@ def further_branch(line: str, depth: int) -> re.Match[str] | None:
 
 
 def holds(found: re.Match[str], tab: str) -> bool:
-    """Tell whether a branch is a tab's."""
+    """Tell whether the condition of a branch holds in a tab."""
     if found[2] == 'else':
         return True
     return (tab in re.findall(r'[\'"](\w+)[\'"]', found[4])) != bool(found[3])
 
 
 def end_of_body(lines: list[str], at: int, depth: int) -> int:
-    """Return the line after a body and the empty lines behind it; comments never end it."""
+    """Return the line after a body and the empty lines after it; comments never end it."""
     end = at + 1
     for number in range(at + 1, len(lines)):
         line = lines[number]
@@ -485,15 +485,15 @@ def end_of_body(lines: list[str], at: int, depth: int) -> int:
     return end
 
 
-def moved_out(body: list[str], depth: int) -> list[str]:
-    """Return the lines of a body, as far to the left as the statement that they belong to."""
+def dedent(body: list[str], depth: int) -> list[str]:
+    """Return the lines of a body, indented like the statement that they belong to."""
     code = (line for line in body if line.strip() and not line.lstrip().startswith('#'))
     excess = min((indentation(line) - depth for line in code), default=0)
     return [line[min(excess, indentation(line)) :] for line in body]
 
 
 def without_magics(source: str) -> str:
-    """Return a cell with its magics, which are no Python, as empty lines."""
+    """Return a cell with its magics, which are not Python, replaced by empty lines."""
     return '\n'.join('' if re.match(r'[%!]', line) else line for line in source.split('\n'))
 
 
@@ -503,17 +503,17 @@ def indentation(line: str) -> int:
 
 
 def lines_in_file(path: Path, cell: Code, source: str) -> list[int]:
-    """Return for each line of a cell's source where it stands in the chapter's file, from 1.
+    """Return the line number in the chapter's file, from 1, of each line of a cell's source.
 
     Args:
         path: The chapter.
         cell: The cell.
-        source: Its source, or what a tab runs of it.
+        source: Its source, or the part that a tab runs.
     """
     lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
     found, at = [], cell.line
     for line in source.split('\n'):
-        with suppress(ValueError):  # the file was changed meanwhile
+        with suppress(ValueError):  # the file has been changed in the meantime
             at = lines.index(line.strip(), at) + 1
         found.append(at)
     return found

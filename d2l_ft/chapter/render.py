@@ -8,7 +8,7 @@ from pathlib import Path
 from d2l_ft.chapter.book import Book, Page, Target
 from d2l_ft.chapter.inline import render
 from d2l_ft.chapter.reader import Block, Equation, Fence, Figure, Heading, Table, Text, parse_info
-from d2l_ft.chapter.safe import harmless, inside, is_active
+from d2l_ft.chapter.safe import check_inside, is_active, make_harmless
 from d2l_ft.chapter.words import WORDS, reference
 
 CITATIONS = ('cite', 'citet', 'citep')
@@ -21,13 +21,13 @@ class Plain:
     Args:
         page: The chapter.
         labels: Label -> target, over all pages of the language.
-        book: The book that has it; unless it is trusted, what could run is shown as text.
+        book: Its book; unless it is trusted, what could run is shown as text.
     """
 
     def __init__(self, page: Page, labels: Mapping[str, Target], book: Book) -> None:
         self.page, self.labels, self.book = page, labels, book
         self.words = WORDS[page.language]
-        self.numbers = {id(block): target for block, target in page.numbered}
+        self.numbers = {id(block): target for block, target in page.numbered_blocks}
 
     def block(self, block: Block) -> str:
         """Return a block as Markdown."""
@@ -55,7 +55,7 @@ class Plain:
 
     def safe(self, text: str) -> str:
         """Return Markdown as it may be shown."""
-        return text if self.book.settings.trusted else harmless(text)
+        return text if self.book.settings.trusted else make_harmless(text)
 
     def mark(self, name: str, value: str) -> str:
         """Return what a mark in prose shows."""
@@ -70,7 +70,7 @@ class Plain:
         return '' if name in SILENT else f':{name}:`{value}`'
 
     def link(self, label: str, words: str) -> str:
-        """Return a reference to a label; plain Markdown has words alone."""
+        """Return a reference to a label; in plain Markdown it has no link."""
         return words
 
     def heading(self, block: Heading) -> str:
@@ -89,12 +89,12 @@ class Plain:
         return f'![{caption}]({uri})\n\n*{self.number(block)}: {caption}*'
 
     def picture(self, block: Figure) -> Path | None:
-        """Return the file of a figure, or None if it can run something and may not."""
-        path = inside(self.book.root, self.page.path.parent / block.path)
+        """Return the file of a figure, or None if it could run something in an untrusted book."""
+        path = check_inside(self.book.root, self.page.path.parent / block.path)
         return path if self.may_show(path) else None
 
     def may_show(self, path: Path) -> bool:
-        """Tell whether a picture is shown: one that can run something, in a trusted book alone."""
+        """Tell whether a picture is shown: one that can run something only in a trusted book."""
         if self.book.settings.trusted or not path.is_file():
             return True
         return not is_active(path.read_bytes(), path.suffix)
@@ -108,7 +108,7 @@ class Plain:
         return f'*{number + ": " if number else ""}{self.text(block.caption)}*\n\n{rows}'
 
     def fence(self, block: Fence) -> str:
-        """Return what is shown as it is; a list of chapters, ``toc``, is for d2lbook alone."""
+        """Return a plain fence; a list of chapters, ``toc``, is only for d2lbook and left out."""
         if block.info == 'toc':
             return ''
         ticks = fence_for(block.source)
@@ -127,7 +127,7 @@ class Plain:
 
 
 def fence_for(source: str) -> str:
-    """Return a fence that does not end inside of a text."""
+    """Return a fence that does not occur in a text."""
     ticks = '```'
     while ticks in source:
         ticks += '`'
@@ -135,7 +135,7 @@ def fence_for(source: str) -> str:
 
 
 def data_uri(path: Path) -> str:
-    """Return a picture as a data URI; a path, where there is no such picture."""
+    """Return a picture as a data URI, or its name if there is no such file."""
     if not path.is_file():
         return str(path.name)
     mime = mimetypes.guess_type(path.name)[0] or 'application/octet-stream'

@@ -1,9 +1,10 @@
-"""Keep a chapter that nobody vouches for from reading other files and from running script.
+"""Keep an untrusted chapter from reading other files and from running scripts.
 
-``harmless`` shows raw HTML and links that run something as text; ``inside`` keeps files in the
-book's folder; ``is_active`` finds pictures that can run something. As a Sphinx extension it looks
-once more at what Sphinx has read, whichever way it got there: directives, roles, HTML, links.
-A book whose ``book.json`` says ``"trusted": true`` is shown as it is, but for files elsewhere.
+``make_harmless`` shows raw HTML, and links that run something, as text. ``check_inside`` refuses
+files outside the book's folder. ``is_active`` finds pictures that can run something. As a Sphinx
+extension the module also checks the document that Sphinx has read, in case something came in
+through a directive, a role, HTML or a link. A book whose ``book.json`` says ``"trusted": true`` is
+shown as it is; files outside its folder are refused all the same.
 """
 
 import html
@@ -17,22 +18,22 @@ from xml.parsers import expat
 from d2l_ft.errors import ChapterError
 
 SCHEMES = ('http', 'https', 'mailto')
-"""Schemes of links that are followed; links without a scheme lead to the book itself."""
+"""Schemes of links that are kept; links without a scheme lead to the book itself."""
 
 OWN_HTML = re.compile(r'<a href="notebooks/[\w.%-]+\.ipynb" download>|</a>')
-"""The HTML that pages hold besides what Sphinx makes: the links to the notebooks."""
+"""HTML that this package writes into pages: the links to the notebooks."""
 
 DATA = re.compile(r'data:image/(png|jpeg|gif|svg\+xml)[;,]')
-"""A picture that is part of the text; a browser runs nothing of it."""
+"""A picture within the text; a browser runs no script in it."""
 
 ACTIVE = {
     'script', 'foreignobject', 'iframe', 'embed', 'object', 'handler', 'listener', 'audio',
     'video', 'animate', 'set', 'animatetransform', 'animatemotion', 'meta', 'link', 'base',
 }  # fmt: skip
-"""Elements of pictures that run something, or hold what may."""
+"""Elements of SVG that run something, or may contain something that does."""
 
 
-def inside(root: Path, path: Path) -> Path:
+def check_inside(root: Path, path: Path) -> Path:
     """Return a path if it leads to something in the book's folder, links resolved.
 
     Raises:
@@ -45,22 +46,22 @@ def inside(root: Path, path: Path) -> Path:
     return path
 
 
-def harmless(text: str) -> str:
+def make_harmless(text: str) -> str:
     """Return Markdown in which raw HTML and links that run something are shown as text."""
-    for _ in range(100):  # each turn leaves less, as what is found is no HTML afterwards
-        found, links = risks(text)
+    for _ in range(100):  # what is found is no HTML afterwards, so each round finds less
+        found, links = find_risks(text)
         if links:
             text = re.sub(r'(?<!\\)\](?=[(:\[])', r'\\]', text)
         for each in found:
             text = text.replace(each, each.replace('<', '&lt;'))
         if not (found or links):
             return text
-        if risks(text) == (found, links):
+        if find_risks(text) == (found, links):
             break
     return text.replace('<', '&lt;').replace(']', r'\]')
 
 
-def risks(text: str) -> tuple[list[str], bool]:
+def find_risks(text: str) -> tuple[list[str], bool]:
     """Return the raw HTML in a Markdown text, and whether a link or picture may run something."""
     env: dict[str, Any] = {}
     found, bad = [], False
@@ -69,13 +70,13 @@ def risks(text: str) -> tuple[list[str], bool]:
             found.append(token.content)
         picture, link = (str(token.attrs.get(name, '')) for name in ('src', 'href'))
         bad = bad or not (is_followed(link) and (is_followed(picture) or DATA.match(picture)))
-    named = env.get('references', {}).values()
-    return found, bad or any(not is_followed(each['href']) for each in named)
+    references = env.get('references', {}).values()
+    return found, bad or any(not is_followed(each['href']) for each in references)
 
 
 @cache
 def parser() -> Any:
-    """Return the parser of Markdown; unlike its default it takes every address for a link."""
+    """Return the parser of Markdown; unlike its default it accepts every address in a link."""
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -94,7 +95,7 @@ def tokens(found: Iterable[Any]) -> Iterator[Any]:
 def is_followed(address: str) -> bool:
     """Tell whether a link leads to the web, to a mailbox or into the book.
 
-    Browsers leave out white space and control characters when they look for the scheme.
+    Browsers ignore white space and control characters when they look for the scheme.
     """
     from urllib.parse import unquote
 
@@ -104,7 +105,7 @@ def is_followed(address: str) -> bool:
 
 
 def is_active(data: bytes, suffix: str) -> bool:
-    """Tell whether a picture can run something, or cannot be told not to; only SVG ever can."""
+    """Tell whether a picture can run something, or cannot be checked; only SVG ever can."""
     if suffix.lower() != '.svg':
         return False
     active = False
@@ -133,10 +134,10 @@ def is_active(data: bytes, suffix: str) -> bool:
 
 
 def check_document(app: Any, document: Any) -> None:
-    """Look through a page that Sphinx has read, before anything is made of it.
+    """Check a page that Sphinx has read, and make it harmless, before it is written.
 
     Raises:
-        ChapterError: It shows or offers a file that is not the book's.
+        ChapterError: It shows or offers a file outside the book's folder.
     """
     from docutils import nodes
     from sphinx import addnodes
@@ -170,13 +171,13 @@ def check_document(app: Any, document: Any) -> None:
 
 
 def forbid_files(app: Any) -> None:
-    """Let no directive read a file, and none write HTML unless the book is trusted."""
+    """Forbid directives to read files, and to write HTML unless the book is trusted."""
     app.env.settings['file_insertion_enabled'] = False
     app.env.settings['raw_enabled'] = app.config.d2l_trusted
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Look at each page before Sphinx collects its pictures and titles."""
+    """Check each page before Sphinx collects its pictures and titles."""
     app.add_config_value('d2l_trusted', False, 'env', bool)
     app.connect('builder-inited', forbid_files)
     app.connect('doctree-read', check_document, priority=1)

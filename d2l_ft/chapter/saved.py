@@ -1,6 +1,6 @@
-"""Cut the ``#@save`` code out of chapters: what they leave to other chapters.
+"""Extract the ``#@save`` code of chapters, which other chapters use.
 
-What they save in ``DATA_HUB`` is compared with what the package has under the same name.
+Entries that they save in ``DATA_HUB`` are compared with those of the package.
 """
 
 import ast
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from d2l_ft.chapter.book import Book, Page
-from d2l_ft.chapter.outputs import write_changed
+from d2l_ft.chapter.outputs import write_if_changed
 from d2l_ft.chapter.reader import ALL, Block, Code, Heading, without_magics
 from d2l_ft.data.hub import DATA_HUB, DATA_URL
 from d2l_ft.errors import ChapterError
@@ -27,7 +27,7 @@ import d2l_ft as d2l
 def saved_code(source: str) -> str:
     """Return the statements of a cell that are marked with ``#@save``, or ''.
 
-    A mark behind code saves the statement that it stands in; one alone on its line saves the
+    A mark after code saves the statement of that line; a mark alone on its line saves the
     statements below it, down to the first empty line.
 
     Raises:
@@ -36,34 +36,36 @@ def saved_code(source: str) -> str:
     if '@save' not in source:
         return ''
     plain = without_magics(source)
-    statements = [(begin(node), node.end_lineno or begin(node)) for node in ast.parse(plain).body]
+    statements = [
+        (first_line(node), node.end_lineno or first_line(node)) for node in ast.parse(plain).body
+    ]
     lines = source.split('\n')
     marks = mark_columns(plain)
-    taken: set[tuple[int, int]] = set()
+    saved_lines: set[tuple[int, int]] = set()
     for line, column in marks.items():
         if lines[line - 1][:column].strip():
-            taken |= {each for each in statements if each[0] <= line <= each[1]}
+            saved_lines |= {each for each in statements if each[0] <= line <= each[1]}
             continue
         at = line + 1
         for first, last in statements:
             if first == at:
-                taken.add((first, last))
+                saved_lines.add((first, last))
                 at = last + 1
     return '\n'.join(
         lines[number - 1][: marks.get(number)].rstrip()
-        for first, last in sorted(taken)
+        for first, last in sorted(saved_lines)
         for number in range(first, last + 1)
     )
 
 
-def begin(node: ast.stmt) -> int:
+def first_line(node: ast.stmt) -> int:
     """Return the first line of a statement, its decorators included."""
     decorators: list[ast.expr] = getattr(node, 'decorator_list', [])
     return min([node.lineno, *(each.lineno for each in decorators)])
 
 
 def mark_columns(source: str) -> dict[int, int]:
-    """Return line -> column of each mark; strings hold none."""
+    """Return line -> column of each mark; those in strings do not count."""
     return {
         token.start[0]: token.start[1]
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -72,7 +74,7 @@ def mark_columns(source: str) -> dict[int, int]:
 
 
 def library_files(book: Book) -> dict[str, str]:
-    """Return file name -> text: ``saved.py``, and ``saved_<tab>.py`` for what one tab saves alone.
+    """Return file name -> text: ``saved.py``, and ``saved_<tab>.py`` for what only one tab saves.
 
     Raises:
         ChapterError: A cell with a mark is no Python.
@@ -83,7 +85,7 @@ def library_files(book: Book) -> dict[str, str]:
         for block in page.chapter.blocks:
             label = label_of(block) or label
             if isinstance(block, Code):
-                for name, text in saved_in(page, block, book.tabs):
+                for name, text in saved_parts(page, block, book.tabs):
                     parts.setdefault(name, []).append(f'# {page.path.name}: {label}\n{text}')
     found = {}
     for name, blocks in parts.items():
@@ -98,7 +100,7 @@ def label_of(block: Block) -> str:
     return block.label if isinstance(block, Heading) else ''
 
 
-def saved_in(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str]]:
+def saved_parts(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str]]:
     """Yield (tab, code) of what a cell saves; the tab is 'all' where it is the same in every one.
 
     Raises:
@@ -117,8 +119,8 @@ def saved_in(page: Page, cell: Code, tabs: list[str]) -> Iterator[tuple[str, str
             yield name, text
 
 
-def other_than_the_package(book: Book) -> Iterator[str]:
-    """Yield where a chapter saves a data set that the package has under the same name, otherwise.
+def hub_differences(book: Book) -> Iterator[str]:
+    """Yield each data set that a chapter saves and the package has with another value.
 
     Raises:
         ChapterError: A cell with a mark is no Python.
@@ -127,7 +129,7 @@ def other_than_the_package(book: Book) -> Iterator[str]:
         for block in page.chapter.blocks:
             if not isinstance(block, Code):
                 continue
-            for _, text in saved_in(page, block, book.tabs):
+            for _, text in saved_parts(page, block, book.tabs):
                 for name, value in hub_entries(text).items():
                     if DATA_HUB.get(name, value) != value:
                         yield (
@@ -165,7 +167,7 @@ def write_library(book: Book, folder: Path) -> list[Path]:
     """Write the files of ``library_files`` into a folder and return their paths.
 
     Raises:
-        ChapterError: A file of that name is there which was not generated.
+        ChapterError: There is a file of that name which was not generated.
     """
     paths = []
     for name, text in library_files(book).items():
@@ -175,6 +177,6 @@ def write_library(book: Book, folder: Path) -> list[Path]:
                 f'{path} was not made by  d2l-ft chapter lib: move it elsewhere, or name another '
                 'folder with `out`'
             )
-        write_changed(folder / name, text.encode())
+        write_if_changed(folder / name, text.encode())
         paths.append(folder / name)
     return paths

@@ -3,7 +3,7 @@
 Every language is a Sphinx project of its own, so that search, words and references are in one
 language. Tabs are sphinx-design's: one click switches all of a page, the browser remembers it,
 and ``?tab=pytorch`` in an address chooses. Formulas are MathML, so nothing is loaded from
-elsewhere. An e-book shows the variants of a tab below each other.
+other sites. An e-book shows the variants of a tab below each other.
 """
 
 import base64
@@ -25,7 +25,7 @@ from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.myst import NOTEBOOKS, Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook
 from d2l_ft.chapter.outputs import load_run
-from d2l_ft.chapter.safe import harmless
+from d2l_ft.chapter.safe import make_harmless
 from d2l_ft.chapter.words import WORDS
 from d2l_ft.errors import ChapterError, StorageError
 from d2l_ft.storage.atomic import describe, write_atomic
@@ -34,7 +34,7 @@ from d2l_ft.storage.locks import hold_lock
 HERE = Path(__file__).parent
 EPUB = 'book.epub'
 HTML, OLD, BESIDE = 'html', 'old', '.d2l-ft-chapters.'
-"""Folder of the pages; of those before while they are exchanged; where new ones are built."""
+"""Folder of the pages; of the old ones while they are replaced; where new ones are built."""
 
 MADE = '.made-by-d2l-ft'
 """List of the files that a build has made, in the folder of the pages."""
@@ -44,31 +44,32 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'"
 )
-"""The content security policy of every page. Sphinx's own script evaluates a language's rule for
-plurals; what a chapter brings gets no script to evaluate anything."""
+"""The content security policy of every page. 'unsafe-eval' is for Sphinx's own
+script, which evaluates a language's rule for plurals; no script of a chapter may run."""
 
 INLINE = re.compile(r'<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>', re.DOTALL)
 HARMLESS = re.compile(r'Language "\w+" not supported: Docutils-generated text|^\s*$')
-"""Docutils has no words in some languages; pages show none of its words."""
+"""Docutils lacks translations for some languages; pages show none of its words."""
 
 COLOUR = re.compile(r'\x1b\[[\d;]*m')
 """What Sphinx puts around its warnings, whether they go to a terminal or not."""
 
 
 def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
-    """Build the pages and e-books of every language, and put them in the place of those before.
+    """Build the pages and e-books of every language, and replace the old ones.
 
     Args:
         book: The chapters.
-        out: Where ``html`` goes, with a folder per language. Until the new pages are whole those
-            of before stay; nothing else in the folder is touched.
+        out: Where ``html`` goes, with a folder per language. The old pages stay until the new ones
+            are complete; nothing else in the folder is touched.
         pins: Package -> version for the Colab notebooks.
 
     Returns:
         The entry page, then those of the languages.
 
     Raises:
-        ChapterError: A picture is missing, Sphinx has a warning, or ``html`` is not of our making.
+        ChapterError: A picture is missing, Sphinx has a warning, or ``html`` has files that no
+            build made.
         StorageError: The folder cannot be written, or another process is building there.
     """
     place = out / HTML
@@ -85,18 +86,18 @@ def build_site(book: Book, out: Path, pins: Mapping[str, str]) -> list[Path]:
                 shutil.rmtree(beside, ignore_errors=True)
         except OSError as error:
             raise StorageError(describe(error, place)) from error
-    return [place / 'index.html', *(place / name / f'{root_of(book)}.html' for name in languages)]
+    return [place / 'index.html', *(place / name / f'{root_name(book)}.html' for name in languages)]
 
 
 def check_made_here(place: Path) -> None:
-    """Check that a folder of pages holds nothing but what a build has made; none is fine.
+    """Check that a folder of pages has only files that a build made; it need not exist.
 
     Raises:
-        ChapterError: It does.
+        ChapterError: It has others.
     """
     made = place / MADE
     known = set(made.read_text(encoding='utf-8').split('\n')) if made.is_file() else set()
-    strange = [path for path in files_in(place) if name_in(place, path) not in known]
+    strange = [path for path in list_files(place) if relative_name(place, path) not in known]
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         strange = [place]
     if strange:
@@ -106,8 +107,8 @@ def check_made_here(place: Path) -> None:
         )
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Return everything in a folder, at any depth, but folders; links are not followed."""
+def list_files(folder: Path) -> list[Path]:
+    """Return all files and links in a folder, at any depth; links are not followed."""
     return [Path(top, name) for top, _, names in os.walk(folder) for name in names] + [
         path
         for top, names, _ in os.walk(folder)
@@ -116,8 +117,8 @@ def files_in(folder: Path) -> list[Path]:
     ]
 
 
-def name_in(folder: Path, path: Path) -> str:
-    """Return a file's path in a folder, as the list of what was made has it."""
+def relative_name(folder: Path, path: Path) -> str:
+    """Return a file's path in a folder, as the list of files has it."""
     return path.relative_to(folder).as_posix()
 
 
@@ -134,12 +135,12 @@ def write_pages(
             run_sphinx(book, language, languages, builder, source, work, html / language)
     write_atomic(html / 'index.html', entry_page(book, languages).encode())
     protect(html, '' if book.settings.trusted else theme_scripts(html, languages))
-    names = sorted([MADE, *(name_in(html, path) for path in files_in(html))])
+    names = sorted([MADE, *(relative_name(html, path) for path in list_files(html))])
     write_atomic(html / MADE, '\n'.join(names).encode())
 
 
 def exchange(beside: Path, place: Path) -> None:
-    """Put new pages in the place of the old ones, which stay if that fails."""
+    """Replace the old pages by the new ones; the old ones stay if that fails."""
     old = beside / OLD
     if place.exists():
         place.rename(old)
@@ -152,7 +153,7 @@ def exchange(beside: Path, place: Path) -> None:
 
 
 def recover(out: Path) -> None:
-    """Remove what builds that were killed have left, and bring back pages that one took away."""
+    """Remove the leftovers of builds that were killed, and restore pages that one had moved."""
     for beside in out.glob(f'{BESIDE}*'):
         if (beside / OLD).is_dir() and not (out / HTML).exists():
             (beside / OLD).rename(out / HTML)
@@ -174,13 +175,13 @@ def write_source(book: Book, language: str, source: Path, tabs: bool) -> None:
         names.append(page.origin)
     entries = '\n'.join(names)
     title = book.settings.title.get(language, 'Chapters')
-    title = title if book.settings.trusted else harmless(title)
+    title = title if book.settings.trusted else make_harmless(title)
     index = f'# {title}\n\n```{{toctree}}\n:maxdepth: 2\n\n{entries}\n```\n'
-    write_atomic(source / f'{root_of(book)}.md', index.encode())
+    write_atomic(source / f'{root_name(book)}.md', index.encode())
 
 
-def root_of(book: Book) -> str:
-    """Return the name of the page that lists the chapters: one that no chapter has."""
+def root_name(book: Book) -> str:
+    """Return the name of the page that lists the chapters, which no chapter has."""
     return 'contents' if any(page.origin == 'index' for page in book.pages) else 'index'
 
 
@@ -240,10 +241,10 @@ def run_sphinx(
         )
         try:
             application.build(force_all=True)
-        except ExtensionError as error:  # that an extension of ours raised
+        except ExtensionError as error:  # raised by an extension of this package
             raise error.orig_exc or error from None
-    told = COLOUR.sub('', warnings.getvalue()).splitlines()
-    if serious := [line for line in told if not HARMLESS.search(line)]:
+    messages = COLOUR.sub('', warnings.getvalue()).splitlines()
+    if serious := [line for line in messages if not HARMLESS.search(line)]:
         cause = serious[0].replace(f'{source}{os.sep}', '')
         raise ChapterError(f'Sphinx ({language}, {builder}): {cause}')
     if builder == 'epub':
@@ -251,13 +252,13 @@ def run_sphinx(
 
 
 def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[str, Any]:
-    """Return what would stand in Sphinx's conf.py."""
+    """Return the settings of Sphinx's conf.py."""
     words, plain = WORDS[language], book.settings.title.get(language, 'Chapters')
     title = escape(plain)
     others = [(name, WORDS[name]['own']) for name in languages if name != language]
     return {
         'project': title,
-        'root_doc': root_of(book),
+        'root_doc': root_name(book),
         'language': language,
         'extensions': [
             'myst_parser',
@@ -270,6 +271,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
         'myst_heading_anchors': 0,
         'suppress_warnings': ['epub.unknown_project_files', 'epub.duplicated_toc_entry'],
         'highlight_language': 'none',
+        # pages
         'html_theme': 'furo',
         'html_title': title,
         'html_math_renderer': 'mathml',
@@ -286,7 +288,7 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
             'd2l_others': others,
             'd2l_epub': EPUB,
             'd2l_pages': [page.origin for page in book.in_language(language)],
-            'root_doc': root_of(book),
+            'root_doc': root_name(book),
         },
         'templates_path': [str(HERE / 'templates')],
         'html_sidebars': {
@@ -299,8 +301,10 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
                 'sidebar/scroll-end.html',
             ]
         },
+        # colours of code
         'pygments_style': 'a11y-high-contrast-light',
         'pygments_dark_style': 'a11y-high-contrast-dark',
+        # e-book
         'epub_basename': EPUB.removesuffix('.epub'),
         'epub_title': plain,
         'epub_author': 'd2l_ft',
@@ -317,9 +321,9 @@ def configuration(book: Book, language: str, languages: Sequence[str]) -> dict[s
 
 
 def theme_scripts(html: Path, languages: Sequence[str]) -> str:
-    """Return the hashes of the scripts that are written into pages which have nothing of a chapter.
+    """Return the hashes of the inline scripts of pages that show nothing of a chapter.
 
-    These are the page before the languages, and that of the search.
+    These are the entry page and the search pages.
     """
     pages = [html / 'index.html', *(html / language / 'search.html' for language in languages)]
     scripts = {script for page in pages for script in INLINE.findall(page.read_text('utf-8'))}
@@ -328,7 +332,7 @@ def theme_scripts(html: Path, languages: Sequence[str]) -> str:
 
 
 def protect(html: Path, scripts: str) -> None:
-    """Let the pages load nothing from elsewhere and run the theme's scripts alone.
+    """Let the pages load nothing from other sites, and run only the theme's scripts.
 
     Args:
         html: The folder of the pages.
@@ -343,8 +347,8 @@ def protect(html: Path, scripts: str) -> None:
 
 
 def entry_page(book: Book, languages: Sequence[str]) -> str:
-    """Return the page before the languages: it goes to the reader's own, or lets them choose."""
-    root = root_of(book)
+    """Return the entry page: it opens the reader's own language, or lets them choose."""
+    root = root_name(book)
     links = '\n'.join(
         f'<p><a href="{name}/{root}.html" lang="{name}">{WORDS[name]["own"]}: '
         f'{escape(book.settings.title.get(name, name))}</a></p>'

@@ -1,4 +1,4 @@
-"""What the original said when a translation was last read against it, and what it says now.
+"""The text of an original when its translation was last read, and what has changed since.
 
 ``<translation>.origin.json`` is a list of the original's paragraphs with their digests.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.reader import Code, Equation, Fence, Tab, prose_of
-from d2l_ft.chapter.safe import inside
+from d2l_ft.chapter.safe import check_inside
 from d2l_ft.errors import ChapterError
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.storage.typed_json import from_json
@@ -24,7 +24,7 @@ AROUND = 3
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph, heading, caption, table or fence; layout counts for nothing.
+    """A paragraph, heading, caption, table or fence; its layout does not count.
 
     Attributes:
         digest: The first digits of the SHA-256 of its text.
@@ -40,7 +40,7 @@ def paragraphs(page: Page) -> list[tuple[int, Paragraph]]:
     found = []
     for block in page.chapter.walk():
         if isinstance(block, Tab | Code | Equation):
-            continue  # what is in a tab comes by itself; code and formulas must be the same
+            continue  # the blocks of a tab follow; code and formulas are not translated
         texts = [block.source] if isinstance(block, Fence) else prose_of(block)
         if text := ' '.join(' '.join(texts).split()):
             digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -49,18 +49,18 @@ def paragraphs(page: Page) -> list[tuple[int, Paragraph]]:
 
 
 def origin_of(book: Book, page: Page) -> Page | None:
-    """Return the page of which another is the translation; None if it is none, or that is lost."""
-    others = (each for each in book.known if each.stem == page.origin)
+    """Return the page that another translates; None if it is no translation or that is missing."""
+    others = (each for each in book.known_pages if each.stem == page.origin)
     return None if page.stem == page.origin else next(others, None)
 
 
 def origin_file(book: Book, page: Page) -> Path:
-    """Return the file that says what the original of a translation was."""
-    return inside(book.root, book.root / f'{page.stem}{ORIGIN}')
+    """Return the file with the original's paragraphs when a translation was read."""
+    return check_inside(book.root, book.root / f'{page.stem}{ORIGIN}')
 
 
 def read_paragraphs(path: Path) -> list[Paragraph]:
-    """Read what the original was.
+    """Read the paragraphs of the original.
 
     Raises:
         ChapterError: The file cannot be read, or is damaged.
@@ -81,7 +81,7 @@ def stale_paragraphs(book: Book, page: Page) -> Iterator[str]:
     """Yield a line for each paragraph of the original that changed since a translation was read.
 
     Raises:
-        ChapterError: What the original was cannot be read.
+        ChapterError: The file of the original's paragraphs cannot be read.
     """
     origin, path = origin_of(book, page), origin_file(book, page)
     if origin is None or not path.is_file():
@@ -118,18 +118,18 @@ def word_diff(old: str, new: str) -> str:
     return ' '.join(found)
 
 
-def never_read(book: Book) -> Iterator[str]:
-    """Yield a line for each translation of which nobody has noted that it was read."""
+def unread_translations(book: Book) -> Iterator[str]:
+    """Yield a line for each translation without a record that it was read."""
     for page in book.pages:
         if origin_of(book, page) and not origin_file(book, page).is_file():
             yield (
-                f'{page.path}: nobody has noted that it says what its original says: read it, then '
-                'run  d2l-ft chapter check --translated'
+                f'{page.path}: there is no record that it was read against its original: read it, '
+                'then run  d2l-ft chapter check --translated'
             )
 
 
 def note_read(book: Book) -> int:
-    """Note that the translations say what their originals say now; return how many there are."""
+    """Record that the translations match their originals now; return their number."""
     count = 0
     for page in book.pages:
         if origin := origin_of(book, page):

@@ -1,4 +1,4 @@
-"""The words that pages add to a chapter, in every language that is known."""
+"""The words that pages add to a chapter, in every supported language."""
 
 WORDS: dict[str, dict[str, str]] = {
     'en': {

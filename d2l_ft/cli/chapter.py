@@ -39,7 +39,7 @@ FILES = click.argument('files', nargs=-1, type=FILE)
 @click.option(
     '--overwrite',
     is_flag=True,
-    help='Run all, and replace even outputs of real data or of a GPU by lesser ones.',
+    help='Run all, and replace any outputs, even those of photographs or of a GPU.',
 )
 @click.option(
     '--out',
@@ -61,7 +61,7 @@ def chapter_build(
     """Run the cells that are stale, store what comes out, and make the pages.
 
     FILES is a folder of chapters or some of its files; the default is chapters/. The exit code is
-    1 if a cell failed; the other tabs are run and the pages are made nevertheless.
+    1 if a cell failed; the other tabs are run and the pages are made all the same.
 
     \b
     Examples:
@@ -77,9 +77,9 @@ def chapter_build(
 @FILES
 @click.pass_context
 def chapter_status(ctx: click.Context, files: tuple[Path, ...]) -> None:
-    """Tell for each cell and tab whether its output is fresh, and if not, why. Runs nothing.
+    """Report for each cell and tab whether its output is fresh, and if not, why. Runs nothing.
 
-    Told as well: what changed in an original since its translation was read.
+    Also reported: what changed in an original since its translation was read.
 
     The exit code is 0 if all are fresh, otherwise 1.
 
@@ -94,15 +94,17 @@ def chapter_status(ctx: click.Context, files: tuple[Path, ...]) -> None:
 
 @chapter.command('check')
 @FILES
-@click.option('--accept', is_flag=True, help="Note the claims' present values as those read.")
+@click.option('--accept', is_flag=True, help='Record the current values of the claims as read.')
 @click.option(
-    '--translated', is_flag=True, help='Note that the translations say what the originals say now.'
+    '--translated',
+    is_flag=True,
+    help='Record that the translations match the originals as they are now.',
 )
 @click.pass_context
 def chapter_check(
     ctx: click.Context, files: tuple[Path, ...], accept: bool, translated: bool
 ) -> None:
-    """Find what is wrong: format, tabs, labels, marks, stale outputs, translations, claims.
+    """Find problems: format, tabs, labels, marks, stale outputs, translations, claims.
 
     A paragraph of an original that changed since its translation was read is shown with what
     changed. A file CHAPTER.claims.json beside a chapter says what its outputs must show. The exit
@@ -148,7 +150,7 @@ def chapter_notebooks(ctx: click.Context, files: tuple[Path, ...], out: Path) ->
     show_default=True,
     help='Where the files go.',
 )
-@click.option('--check', 'verify', is_flag=True, help='Only tell whether they are fresh.')
+@click.option('--check', 'verify', is_flag=True, help='Only report whether they are up to date.')
 @click.pass_context
 def chapter_lib(ctx: click.Context, files: tuple[Path, ...], out: Path, verify: bool) -> None:
     """Cut the #@save code of the chapters out into a module.

@@ -37,13 +37,13 @@ def data_sample(directory: Path, seed: int) -> None:
 @click.argument('directory', type=FILE)
 @click.option('--all', 'every', is_flag=True, help='Name every image that is converted.')
 def data_check(directory: Path, every: bool) -> None:
-    """Look for anything in an image folder that training would refuse, skip or convert.
+    """Report everything in an image folder that training would refuse, skip or convert.
 
     \b
     Example:
       d2l-ft data check photos
 
-    It decodes every image, also those that training remembers as good.
+    It decodes every image, even if training has found it good before.
     """
     from collections import Counter
 
@@ -53,6 +53,7 @@ def data_check(directory: Path, every: bool) -> None:
     from d2l_ft.data.validation_cache import open_checked
     from d2l_ft.system.console import SHOWN, quote_if_needed
 
+    # check every image; anew: without the results of earlier checks
     parts = load_folders(directory)
     bad: list[str] = []
     odd: dict[str, list[str]] = {}
@@ -70,6 +71,7 @@ def data_check(directory: Path, every: bool) -> None:
                     bad.append(f'{sample.path} {problem}')
             for kind, paths in found.odd.items():
                 odd.setdefault(kind, []).extend(paths)
+    # report what is converted, what is remarkable, and what is bad
     for kind, paths in odd.items():
         shown = paths if every else paths[:SHOWN]
         more = f' and {len(paths) - len(shown)} more (--all)' if len(paths) > len(shown) else ''
@@ -79,7 +81,7 @@ def data_check(directory: Path, every: bool) -> None:
     for line in bad:
         say(f'bad: {line}')
     if bad:
-        raise DataError(f'{len(bad)} bad image(s): mend or remove them, or train with --skip-bad')
+        raise DataError(f'{len(bad)} bad image(s): repair or remove them, or train with --skip-bad')
     say('all images are good')
 
 
@@ -94,7 +96,7 @@ def data_fetch(name: str) -> None:
       d2l-ft data fetch hotdog
       D2L_FT_MIRROR=https://mirror.example/d2l d2l-ft data fetch hotdog
 
-    What broke off goes on where it stopped.
+    An interrupted download continues where it stopped.
     """
     from d2l_ft.data.hub import download_extract
 

@@ -1,4 +1,4 @@
-"""The command that tells what is installed."""
+"""The command that reports what is installed."""
 
 import json
 from typing import Any
@@ -13,10 +13,10 @@ from d2l_ft.system.console import say
 @click.command()
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 def doctor(as_json: bool) -> None:
-    """Tell what is installed, on which devices and threads it computes, and what is missing.
+    """Report what is installed, its devices and threads, and what is missing.
 
-    What lies in the cache, whose folder D2L_FT_HOME names, may be deleted while nothing runs:
-    downloads, source models, features and lists of checked images come again when needed.
+    The cache, whose folder D2L_FT_HOME names, may be deleted while nothing runs: downloads, source
+    models, features and lists of checked images are made again when needed.
 
     \b
     Example:

@@ -31,8 +31,8 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     from d2l_ft.runs.directory import Run
     from d2l_ft.runs.results import evaluate_run
 
-    opened = Run.open(run)
-    found, which = evaluate_run(opened, get_backend(backend), data, bar=not as_json)
+    opened_run = Run.open(run)
+    found, which = evaluate_run(opened_run, get_backend(backend), data, bar=not as_json)
     if as_json:
         say(
             json.dumps(
@@ -50,7 +50,7 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
     width = max(len(name) for name in found.classes)
     for name, row in zip(found.classes, found.confusion.tolist(), strict=True):
         say(
-            f'{name:>{width}} is taken for  '
+            f'{name:>{width}} predicted as  '
             + ', '.join(
                 f'{other}: {count}'
                 for other, count in zip(found.classes, row, strict=True)
@@ -59,6 +59,6 @@ def evaluate(run: Path, data: str | None, backend: str | None, as_json: bool) ->
         )
     for mistake in found.worst(5):
         say(
-            f'{mistake.path}: {found.classes[mistake.label]}, taken for '
+            f'{mistake.path}: {found.classes[mistake.label]}, predicted as '
             f'{found.classes[mistake.predicted]} ({mistake.probability:.2f})'
         )

@@ -24,7 +24,7 @@ FEW_FILES = 'this process may not open more files: allow more with  ulimit -n 10
 
 
 def too_few_files(error: BaseException | None) -> bool:
-    """Tell whether an error came of the system's limit of open files, by way of whatever."""
+    """Tell whether an error was caused, directly or not, by the system's limit of open files."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return True
@@ -57,7 +57,9 @@ class Commands(click.Group):
                 raise
             path = error.ctx.command_path if error.ctx else 'd2l-ft'
             text = error.format_message()
-            if text.startswith('Usage: '):  # the help that a group without a command is
+            if text.startswith(
+                'Usage: '
+            ):  # click's answer to a group without a command is its help
                 click.echo(text, err=True)
             else:
                 warn(f'{" ".join(text.split()).rstrip(".")}: see  {path} --help')
@@ -68,7 +70,7 @@ class Commands(click.Group):
             warn(stop_line(error))
             code = exit_code(error)
         except OutputFailed as error:
-            if error.code == 1:  # as of a command of the system, nothing is said of a closed pipe
+            if error.code == 1:  # a closed pipe is not reported, as by the commands of the system
                 warn(str(error))
             code = error.code
         return code

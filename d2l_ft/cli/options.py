@@ -11,12 +11,12 @@ import click
 
 from d2l_ft.backend.registry import VARIABLE, backend_names
 from d2l_ft.runs.fields import Option
-from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.runs.settings import Settings, option_fields
 from d2l_ft.system.console import say
 
 
 class FileType(click.Path):
-    """A path; ``~`` is the home of a user, also where no shell has seen to it."""
+    """A path; ``~`` is the home of a user, also if no shell has expanded it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
@@ -41,7 +41,7 @@ def offline_option(command: Callable[..., Any]) -> Callable[..., Any]:
         if value:
             os.environ[OFFLINE_VARIABLE] = '1'
 
-    text = 'Fetch nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
+    text = 'Download nothing; use what is in the cache.  [default: D2L_FT_OFFLINE]'
     option = click.option('--offline', is_flag=True, expose_value=False, callback=forbid, help=text)
     return option(command)
 
@@ -74,59 +74,61 @@ class SectionCommand(click.Command):
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each field of ``Settings``."""
-    made = []
+    decorators = []
     for name, group in vars(Settings()).items():
         hints = get_type_hints(type(group))
         for each in fields(group):
-            known: Option = each.metadata['option']
-            made.append(_option(each.name, hints[each.name], each.default, known, SECTIONS[name]))
-    for decorate in reversed(made):  # click lists first what is added last
+            declaration: Option = each.metadata['option']
+            decorators.append(
+                _option(each.name, hints[each.name], each.default, declaration, SECTIONS[name])
+            )
+    for decorate in reversed(decorators):  # click lists first what is added last
         command = decorate(command)
     return command
 
 
-def _option(name: str, hint: Any, default: Any, known: Option, section: str) -> Any:
-    """Return what adds the option of a field."""
+def _option(name: str, hint: Any, default: Any, declaration: Option, section: str) -> Any:
+    """Return the decorator that adds the option of a field."""
     kind = next(each for each in (*get_args(hint), hint) if isinstance(each, type))
-    flag = flag_of(name, known)
+    flag = flag_of(name, declaration)
     extra: dict[str, Any] = {}
     if kind is bool:
         flag += f'/--no-{flag[2:]}' if default else ''
         extra['is_flag'] = True
-    elif known.choices:
-        extra['type'] = click.Choice(known.choices)
+    elif declaration.choices:
+        extra['type'] = click.Choice(declaration.choices)
     else:
-        extra['type'] = click.IntRange(*known.bounds) if known.bounds else kind
-    shown = default is True if kind is bool else default is not None
+        extra['type'] = click.IntRange(*declaration.bounds) if declaration.bounds else kind
+    show_default = default is True if kind is bool else default is not None
     return click.option(
         flag,
         name,
         cls=SectionOption,
         section=section,
         default=default,
-        metavar=known.metavar,
-        help=as_flags(known.help),
-        show_default=shown and '[default:' not in known.help,
+        metavar=declaration.metavar,
+        help=as_flags(declaration.help),
+        show_default=show_default and '[default:' not in declaration.help,
         **extra,
     )
 
 
-def flag_of(name: str, known: Option) -> str:
+def flag_of(name: str, declaration: Option) -> str:
     """Return the flag of a field, such as '--batch-size' of 'batch_size'."""
-    return known.flag or f'--{name.replace("_", "-")}'
+    return declaration.flag or f'--{name.replace("_", "-")}'
 
 
-FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in declared().items()}
+FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in option_fields().items()}
 """Argument of the library -> flag of the command line."""
 
 FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume')}
 
-ON = {name for name, each in declared().items() if each.default is True}
-"""Those that have --no-...."""
+ON_BY_DEFAULT = {name for name, each in option_fields().items() if each.default is True}
+"""Options that are on by default, so that the flag to change them is --no-...."""
 
 
 def as_flags(text: str) -> str:
-    """Return a message of the library in which arguments are named as the flags that they are here.
+    """Return a message of the library with each argument replaced by its flag.
 
     `batch_size` becomes --batch-size, `views=4` becomes --views 4, `freeze=True` --freeze and
     `augment=False` --no-augment.
@@ -137,7 +139,7 @@ def as_flags(text: str) -> str:
         if name not in FLAGS:
             return found[0]
         if value == 'False':
-            return f'--no-{FLAGS[name][2:]}' if name in ON else f'no {FLAGS[name]}'
+            return f'--no-{FLAGS[name][2:]}' if name in ON_BY_DEFAULT else f'no {FLAGS[name]}'
         return FLAGS[name] if value in (None, 'True') else f'{FLAGS[name]} {value}'
 
     return re.sub(r'`(?P<name>\w+)(?:=(?P<value>[^`]*))?`', flag, text)

@@ -26,20 +26,20 @@ from d2l_ft.system.console import say
     default=50,
     show_default=True,
     type=click.IntRange(1),
-    help='Steps that are followed from the same start.',
+    help='Training steps to compare from the same start.',
 )
 @click.option(
     '--precision',
     type=click.Choice(['float32', 'float64']),
     default=None,
-    help='Compare in this precision alone.  [default: both]',
+    help='Compare only in this precision.  [default: both]',
 )
 @click.option('--report', type=FILE, help='Write an HTML page.')
 @click.option('--json', 'json_file', type=FILE, help='Write all numbers.')
 @click.option('--rungs', help='Only these, separated by commas.  [default: all]')
 @click.option('--heads', default=None, help='Numbers of classes.  [default: 2; 2,10,1000 for all]')
-@click.option('--prove', is_flag=True, help='Plant every known fault, and tell which is found.')
-@click.option('--tolerances', is_flag=True, help='Print the table of tolerances and end.')
+@click.option('--prove', is_flag=True, help='Plant every known fault, and report which are found.')
+@click.option('--tolerances', is_flag=True, help='Print the table of tolerances and exit.')
 @click.pass_context
 def parity(
     ctx: click.Context,

@@ -15,7 +15,7 @@ from d2l_ft.cli.options import (
     settings_options,
 )
 from d2l_ft.errors import CheckpointError
-from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.runs.settings import Settings, option_fields
 from d2l_ft.system.console import ignore_output_errors, say, warn
 
 
@@ -44,7 +44,7 @@ def train(
       d2l-ft train --data photos --source imagenet --freeze --cache-features --views 4
       d2l-ft train --out runs/mine --resume
 
-    Ctrl-C, SIGTERM and SIGHUP stop after the step under way and write a checkpoint; the exit code
+    Ctrl-C, SIGTERM and SIGHUP stop after the current step and write a checkpoint; the exit code
     is 130, 143 or 129.
     """
     from d2l_ft.report.text import text_curves
@@ -53,8 +53,8 @@ def train(
     ignore_output_errors()
     settings = Settings.of(**options)
     if resume:
-        out, settings, backend = _resumed(ctx, out, backend)
-    settings.check()  # tells what is wrong before a framework is imported
+        out, settings, backend = _load_for_resume(ctx, out, backend)
+    settings.check()  # before a framework is imported, which takes seconds
     run, stopped = train_run(get_backend(backend), settings, out, resume=resume, say=say_flags)
     if stopped:
         warn(f'stopped; go on with:  d2l-ft train --out {run.path} --resume')
@@ -69,10 +69,10 @@ def train(
     say(f'report: {run.path / "report.html"}')
 
 
-def _resumed(
+def _load_for_resume(
     ctx: click.Context, out: Path | None, backend: str | None
 ) -> tuple[Path, Settings, str]:
-    """Return directory, settings and backend of the run to go on with."""
+    """Return directory, settings and backend of the run to resume."""
     from d2l_ft.runs.directory import Run
 
     if out is None:
@@ -80,7 +80,7 @@ def _resumed(
     config = Run.open(out).config
     given = {
         name: ctx.params[name]
-        for name in declared()
+        for name in option_fields()
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    return out, config.settings.resumed(given), backend or config.backend
+    return out, config.settings.resume(given), backend or config.backend

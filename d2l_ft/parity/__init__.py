@@ -1,6 +1,7 @@
-"""The proof that the two backends are one experiment.
+"""The proof that both backends compute the same.
 
-Each framework runs in a process of its own and writes what it saw and computed (``trace``); the
-files are compared here, where neither framework is imported. A rung of the ladder is one module:
-what to trace, and what of it to compare. ``tolerances`` is the table of all limits with reasons.
+Each framework runs in a process of its own and writes its inputs and results to files (``trace``).
+The files are compared here, where neither framework is imported. Each rung of the ladder is one
+module, which says what to trace and what to compare. ``tolerances`` is the table of all limits and
+their reasons.
 """

@@ -20,17 +20,17 @@ def line_chart(
     """Return a chart of several series over a common index.
 
     Args:
-        title: Stands above, and for readers who can't see the chart.
+        title: Shown above, and read to those who can't see the chart.
         series: Name -> values; in a logarithmic chart 0 is drawn at the bottom.
-        names: What each index stands for, shown when it is pointed at.
+        names: Name of each index, shown when the pointer is on it.
         log: Whether the vertical axis is logarithmic.
         axis: Name of the horizontal axis.
     """
-    known = [v for values in series.values() for v in values if math.isfinite(v)]
-    positive = [value for value in known if value > 0]
-    if not known or (log and not positive):
-        return f'<p>{html.escape(title)}: nothing differs.</p>' if known else ''
-    low, high = bounds(positive if log else known, log)
+    finite = [v for values in series.values() for v in values if math.isfinite(v)]
+    positive = [value for value in finite if value > 0]
+    if not finite or (log and not positive):
+        return f'<p>{html.escape(title)}: nothing differs.</p>' if finite else ''
+    low, high = bounds(positive if log else finite, log)
     count = max(len(values) for values in series.values())
 
     def place(index: int, value: float) -> tuple[float, float]:
@@ -39,6 +39,7 @@ def line_chart(
         y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - (height - low) / (high - low))
         return round(x, 1), round(y, 1)
 
+    # a line and a legend entry for each series; each point has its value as a tooltip
     parts = [grid(low, high, log)]
     legend = ''
     for number, (name, values) in enumerate(series.items()):

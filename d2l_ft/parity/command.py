@@ -14,8 +14,8 @@ from d2l_ft.data.image_folder import scan
 from d2l_ft.data.validation import check_images
 from d2l_ft.errors import ParityError
 from d2l_ft.models.architectures import ARCHITECTURES
-from d2l_ft.parity.ladder import PAIR, Result, climb
-from d2l_ft.parity.plan import Check, Plan, single
+from d2l_ft.parity.ladder import PAIR, Result, run_ladder
+from d2l_ft.parity.plan import Check, Plan, is_too_small
 from d2l_ft.parity.proof import Finding, prove
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
@@ -44,11 +44,11 @@ def make_plan(
     """
     for name in PAIR:
         check_installed(name)
-    chosen = list(RUNGS) if rungs is None else rungs.replace(' ', '').split(',')
-    if unknown := [name for name in chosen if name not in RUNGS]:
+    names = list(RUNGS) if rungs is None else rungs.replace(' ', '').split(',')
+    if unknown := [name for name in names if name not in RUNGS]:
         raise ParityError(f'no rung is named {unknown[0]!r}: choose of {", ".join(RUNGS)}')
-    if 'update' in chosen:
-        chosen.append('backward')  # which takes the step whose changes are looked at
+    if 'update' in names:
+        names.append('backward')  # it takes the step whose changes are compared
     default = HEADS if arch == 'all' else HEADS[:1]
     try:
         classes = default if heads is None else tuple(int(each) for each in heads.split(','))
@@ -61,7 +61,7 @@ def make_plan(
         archs=tuple(ARCHITECTURES) if arch == 'all' else (arch,),
         heads=classes,
         steps=steps,
-        rungs=tuple(name for name in RUNGS if name in chosen),
+        rungs=tuple(name for name in RUNGS if name in names),
         # float32 is judged by its distance from float64, so it never goes alone
         precisions=('float64',) if precision == 'float64' else ('float64', 'float32'),
         source='sample',
@@ -70,13 +70,13 @@ def make_plan(
 
 
 def find_root(data: str) -> str:
-    """Return the folder of a data set whose images are good.
+    """Return the folder of a data set, after checking its images.
 
     Raises:
         DataError: As ``load_data``.
     """
     folder = Path(data).expanduser().resolve()
-    if data not in ('sample', *DATA_HUB) and folder.is_dir() and single(str(folder)):
+    if data not in ('sample', *DATA_HUB) and folder.is_dir() and is_too_small(str(folder)):
         check_images(scan(folder).samples)  # too few for a split, which is not needed here
         return str(folder)
     return load_data(data).root
@@ -85,19 +85,21 @@ def find_root(data: str) -> str:
 def compare_frameworks(
     plan: Plan, precision: str | None, report: Path | None, json_file: Path | None, say: Say
 ) -> int:
-    """Climb the ladder, say what each check came to, write the report; return the exit code.
+    """Run the ladder, print the result of each check, write the report; return the exit code.
 
     Raises:
         D2LFTError: The frameworks could not be compared.
     """
 
     def tell(check: Check) -> None:
-        if wanted(check, precision):
+        if has_precision(check, precision):
             say(line(check))
 
     with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
-        result = climb(plan, Path(folder), tell)
-        result = replace(result, checks=[each for each in result.checks if wanted(each, precision)])
+        result = run_ladder(plan, Path(folder), tell)
+        result = replace(
+            result, checks=[each for each in result.checks if has_precision(each, precision)]
+        )
         if report:
             write_atomic(report, page(plan, result, Path(folder)).encode())
     if json_file:
@@ -108,7 +110,7 @@ def compare_frameworks(
     return verdict(result, say)
 
 
-def wanted(check: Check, precision: str | None) -> bool:
+def has_precision(check: Check, precision: str | None) -> bool:
     """Tell whether a check is of the precision that was asked for, or of none."""
     if precision != 'float32':
         return True  # in float64 alone, float32 was not traced
@@ -120,7 +122,7 @@ def wanted(check: Check, precision: str | None) -> bool:
 def line(check: Check) -> str:
     """Return a check as a line: measured value, tolerance, verdict; then place and cause.
 
-    A stated figure has neither tolerance nor verdict.
+    A figure that is only stated has neither tolerance nor verdict.
     """
     if check.stated:
         where = f'; {check.where}' if check.where else ''
@@ -134,26 +136,24 @@ def line(check: Check) -> str:
 
 
 def verdict(result: Result, say: Say) -> int:
-    """Say what a climb came to; return the exit code.
+    """Print the result of the ladder; return the exit code.
 
     Raises:
         ParityError: Nothing was compared.
     """
-    if not result.judged:
+    if not result.judged_checks:
         raise ParityError('; '.join(result.notes) or 'nothing was compared')
     for note in result.notes:
         say(note)
-    if result.wrong:
-        say(
-            f'different: {len(result.wrong)} of {result.count}; the first is {result.wrong[0].name}'
-        )
+    if failures := result.failures:
+        say(f'different: {len(failures)} of {result.count}; the first is {failures[0].name}')
         return 1
     say(f'equal: {result.count}')
     return 0
 
 
 def find_faults(plan: Plan, json_file: Path | None, say: Say) -> int:
-    """Plant the faults and say which were found; return the exit code."""
+    """Plant the faults and print which were found; return the exit code."""
     with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
         findings = prove(plan, Path(folder))
     if json_file:

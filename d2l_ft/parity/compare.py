@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 SUMS = ' (sums)'
-"""End of the name under which the sums over a thinned array stand in a trace."""
+"""Suffix of the name that the sums over a thinned array have in a trace."""
 
 
 def relative(a: NDArray[Any], b: NDArray[Any], floor: float = 0.0) -> float:
@@ -22,7 +22,7 @@ def relative(a: NDArray[Any], b: NDArray[Any], floor: float = 0.0) -> float:
     Args:
         a: Any shape.
         b: The reference.
-        floor: The least that the denominator is taken for.
+        floor: The denominator is at least this.
     """
     if np.shape(a) != np.shape(b):
         return math.inf
@@ -36,7 +36,7 @@ def relative(a: NDArray[Any], b: NDArray[Any], floor: float = 0.0) -> float:
     return apart / size if size else math.inf
 
 
-def whole(arrays: Arrays, reference: Arrays) -> float:
+def relative_norm(arrays: Arrays, reference: Arrays) -> float:
     """Return |a - b| / |b| of all arrays taken as one vector (Euclidean norm), without sums."""
     if arrays.keys() != reference.keys() or not arrays:
         return math.inf
@@ -52,7 +52,7 @@ def whole(arrays: Arrays, reference: Arrays) -> float:
     return math.sqrt(apart / size) if size else math.inf
 
 
-def each(a: Arrays, b: Arrays, floor: float = 0.0) -> dict[str, float]:
+def relative_by_name(a: Arrays, b: Arrays, floor: float = 0.0) -> dict[str, float]:
     """Return ``relative`` by name, in the order of the first; a missing name is infinitely far.
 
     Args:
@@ -96,11 +96,11 @@ def ulps(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.inf
 
-    def ordered(array: NDArray[np.float32]) -> NDArray[np.int64]:
+    def to_ordinals(array: NDArray[np.float32]) -> NDArray[np.int64]:
         bits = np.ascontiguousarray(array).view(np.int32).astype(np.int64)
         return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
-    return float(np.abs(ordered(a) - ordered(b)).max(initial=0))
+    return float(np.abs(to_ordinals(a) - to_ordinals(b)).max(initial=0))
 
 
 def first_unequal(a: Sequence[Any], b: Sequence[Any]) -> int | None:

@@ -34,8 +34,8 @@ class Fault:
         check: Beginning of the name of the check that must be the first to fail.
         where: What the place must name.
         plant: How it is planted.
-        rungs: Rungs that are climbed to find it.
-        both: Whether both frameworks have it, so that only the recipe can tell.
+        rungs: Rungs that are traced to find it.
+        both: Whether both frameworks have it, so that only the comparison with the recipe finds it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """Return what is done wrong, in one line."""
+        """Return what is done wrong, in one line; it stands in the tables."""
         return (self.plant.__doc__ or '').partition('\n')[0]
 
 
@@ -62,7 +62,7 @@ def fault(
     Args:
         check: As in ``Fault``.
         where: As in ``Fault``.
-        more: Rungs below that of the check, which must stay clean.
+        more: Earlier rungs, which must find nothing.
         both: As in ``Fault``.
     """
 
@@ -77,20 +77,20 @@ def fault(
 
 
 @contextmanager
-def planted(name: str, context: Context) -> Iterator[Context]:
-    """Plant a fault for the length of a block.
+def plant(name: str, context: Context) -> Iterator[Context]:
+    """Plant a fault for the duration of a ``with`` block.
 
     Raises:
         ParityError: There is no such fault.
     """
     if name not in FAULTS:
         raise ParityError(f'no fault is named {name!r}: choose one of {", ".join(FAULTS)}')
-    with FAULTS[name].plant(context) as changed:
-        yield changed
+    with FAULTS[name].plant(context) as faulty:
+        yield faulty
 
 
 def with_backend(context: Context, **functions: Any) -> Context:
-    """Return a context whose backend has other functions."""
+    """Return a context with some functions of its backend replaced."""
     backend: Any = SimpleNamespace(**{**vars(context.backend), **functions})
     return dataclasses.replace(context, backend=backend)
 
@@ -121,8 +121,8 @@ def labels_reversed(context: Context) -> Iterator[Context]:
 
     def loader(samples: Any, *args: Any, **options: Any) -> Any:
         last = max(each.label for each in samples)
-        turned = [dataclasses.replace(each, label=last - each.label) for each in samples]
-        return original(turned, *args, **options)
+        samples_to_load = [dataclasses.replace(each, label=last - each.label) for each in samples]
+        return original(samples_to_load, *args, **options)
 
     yield with_backend(context, loader=loader)
 
@@ -143,10 +143,10 @@ def last_batch_dropped(context: Context) -> Iterator[Context]:
     """Leave out the last, short batch of an epoch."""
     keys = sampling.EpochSampler.__iter__
 
-    def whole(sampler: Any) -> Iterator[Any]:
+    def whole_batches(sampler: Any) -> Iterator[Any]:
         return (batch for batch in keys(sampler) if len(batch) == sampler.batch_size)
 
-    with mock.patch.object(sampling.EpochSampler, '__iter__', whole):
+    with mock.patch.object(sampling.EpochSampler, '__iter__', whole_batches):
         yield context
 
 
@@ -155,11 +155,11 @@ def shares_the_other_way(context: Context) -> Iterator[Context]:
     """Give the larger shares to the last devices."""
     split = context.probe.split
 
-    def turned(placed: Any, batch: Any) -> Any:
+    def split_in_reverse(placed: Any, batch: Any) -> Any:
         sizes = [len(share) for share in split(placed, batch)][::-1]
         return np.split(np.concatenate(split(placed, batch)), np.cumsum(sizes)[:-1])
 
-    probe: Any = SimpleNamespace(**{**vars(context.probe), 'split': turned})
+    probe: Any = SimpleNamespace(**{**vars(context.probe), 'split': split_in_reverse})
     yield dataclasses.replace(context, probe=probe)
 
 
@@ -176,11 +176,11 @@ def crop_off_by_one(context: Context) -> Iterator[Context]:
     """Take the crop a pixel too far to the right, where there is room."""
     draw = transforms.random_box
 
-    def shifted(height: int, width: int, *args: Any) -> Any:
+    def shift_box(height: int, width: int, *args: Any) -> Any:
         top, left, box_height, box_width = draw(height, width, *args)
         return top, min(left + 1, width - box_width), box_height, box_width
 
-    with mock.patch.object(transforms, 'random_box', shifted):
+    with mock.patch.object(transforms, 'random_box', shift_box):
         yield context
 
 
@@ -189,10 +189,10 @@ def mean_and_deviation_exchanged(context: Context) -> Iterator[Context]:
     """Standardise with the deviation for the mean."""
     to_float = transforms.Pipeline.to_float
 
-    def exchanged(self: Any, crops: Any) -> Any:
+    def standardise_wrongly(self: Any, crops: Any) -> Any:
         return to_float(dataclasses.replace(self, mean=self.std, std=self.mean), crops)
 
-    with mock.patch.object(transforms.Pipeline, 'to_float', exchanged):
+    with mock.patch.object(transforms.Pipeline, 'to_float', standardise_wrongly):
         yield context
 
 
@@ -213,12 +213,12 @@ def stale_weight(context: Context) -> Iterator[Context]:
     """Forget one weight when a state is loaded."""
     get, put = context.backend.get_state, context.backend.set_state
 
-    def forgetful(placed: Any, state: Mapping[str, Any]) -> None:
-        kept = get(placed)
+    def set_state(placed: Any, state: Mapping[str, Any]) -> None:
+        state_before = get(placed)
         name = 'layer3.0.conv2.weight'
-        put(placed, {**state, name: kept[name] + 1e-3 * np.sign(kept[name])})
+        put(placed, {**state, name: state_before[name] + 1e-3 * np.sign(state_before[name])})
 
-    yield with_backend(context, set_state=forgetful)
+    yield with_backend(context, set_state=set_state)
 
 
 @fault('forward/resnet18-2/layers-eval-float64', 'bn1')
@@ -265,10 +265,12 @@ def loss_summed(context: Context) -> Iterator[Context]:
     """Take the gradient of the sum over the batch."""
     step = context.backend.train_step
 
-    def summed(placed: Any, trainer: Any, batch: Any, loss: Any = None, reduction: str = '') -> Any:
+    def step_on_sum(
+        placed: Any, trainer: Any, batch: Any, loss: Any = None, reduction: str = ''
+    ) -> Any:
         return step(placed, trainer, batch, loss, 'sum')
 
-    yield with_backend(context, train_step=summed)
+    yield with_backend(context, train_step=step_on_sum)
 
 
 @fault('update/resnet18-2/plain', 'conv1.weight', 'backward')
@@ -321,13 +323,13 @@ def step_repeated(context: Context) -> Iterator[Context]:
     """Take every fourth step twice."""
     step, calls = context.backend.train_step, [0]
 
-    def repeated(placed: Any, trainer: Any, batch: Any, *args: Any) -> Any:
+    def repeat_step(placed: Any, trainer: Any, batch: Any, *args: Any) -> Any:
         calls[0] += 1
         if calls[0] % 4 == 0:
             step(placed, trainer, batch, *args)
         return step(placed, trainer, batch, *args)
 
-    yield with_backend(context, train_step=repeated)
+    yield with_backend(context, train_step=repeat_step)
 
 
 @fault('trajectory/resnet18-2/logits-strict', 'the test logits')
@@ -335,11 +337,11 @@ def mirrored_when_tested(context: Context) -> Iterator[Context]:
     """Test on mirrored pictures; training sees the right ones."""
     crop = transforms.Pipeline.crop
 
-    def mirrored(self: Any, *args: Any) -> Any:
+    def mirror(self: Any, *args: Any) -> Any:
         image = crop(self, *args)
         return image if self.train else np.ascontiguousarray(image[:, ::-1])
 
-    with mock.patch.object(transforms.Pipeline, 'crop', mirrored):
+    with mock.patch.object(transforms.Pipeline, 'crop', mirror):
         yield context
 
 
@@ -348,10 +350,10 @@ def source_not_loaded(context: Context) -> Iterator[Context]:
     """Begin from random weights of another seed instead of the source."""
     build = context.backend.build_net
 
-    def fresh(arch: str, classes: int, source: Any = None, seed: int = 0) -> Any:
+    def build_without_source(arch: str, classes: int, source: Any = None, seed: int = 0) -> Any:
         return build(arch, classes, None, seed + 1)
 
-    yield with_backend(context, build_net=fresh)
+    yield with_backend(context, build_net=build_without_source)
 
 
 @fault('checkpoints/resnet18-', 'layer1.0.conv1.weight')
@@ -360,12 +362,12 @@ def tensors_exchanged(context: Context) -> Iterator[Context]:
     write = checkpoint.save_checkpoint
     pair = 'layer1.0.conv1.weight', 'layer1.0.conv2.weight'
 
-    def exchanged(path: Any, written: Any) -> None:
+    def write_exchanged(path: Any, written: Any) -> None:
         model = dict(written.model)
         model[pair[0]], model[pair[1]] = model[pair[1]], model[pair[0]]
         write(path, dataclasses.replace(written, model=model))
 
-    with mock.patch.object(checkpoints, 'save_checkpoint', exchanged):
+    with mock.patch.object(checkpoints, 'save_checkpoint', write_exchanged):
         yield context
 
 
@@ -374,10 +376,10 @@ def velocity_turned(context: Context) -> Iterator[Context]:
     """Restore velocities with the other framework's sign."""
     put = context.backend.set_trainer_state
 
-    def turned(placed: Any, trainer: Any, state: Mapping[str, Any]) -> None:
+    def set_negated(placed: Any, trainer: Any, state: Mapping[str, Any]) -> None:
         put(placed, trainer, {name: -array for name, array in state.items()})
 
-    yield with_backend(context, set_trainer_state=turned)
+    yield with_backend(context, set_trainer_state=set_negated)
 
 
 @fault('devices/', 'conv1.weight')
@@ -385,11 +387,11 @@ def replica_left_out(context: Context) -> Iterator[Context]:
     """Train on the first device's share alone."""
     step, split = context.backend.train_step, context.probe.split
 
-    def partial(placed: Any, trainer: Any, batch: Any, *args: Any) -> Any:
+    def step_on_first_share(placed: Any, trainer: Any, batch: Any, *args: Any) -> Any:
         first = len(split(placed, batch)[0])
         return step(placed, trainer, (batch[0][:first], batch[1][:first]), *args)
 
-    yield with_backend(context, train_step=partial)
+    yield with_backend(context, train_step=step_on_first_share)
 
 
 @fault('book/', 'conv1.weight')

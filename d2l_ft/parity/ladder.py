@@ -1,4 +1,4 @@
-"""Climb the ladder: trace both frameworks, each in its own process, then compare the files."""
+"""Run the ladder: trace both frameworks, each in its own process, then compare the files."""
 
 import json
 import os
@@ -29,12 +29,12 @@ Process = subprocess.Popen[str]
 
 @dataclass(frozen=True)
 class Result:
-    """What a climb came to.
+    """The result of the ladder.
 
     Attributes:
         checks: In the order of the ladder.
         environment: Versions, machine, what was traced.
-        notes: Rungs that could not be climbed, and why; what else a reader must know.
+        notes: Rungs that were left out, and why; other remarks for the reader.
         seconds: Duration of all.
     """
 
@@ -46,24 +46,24 @@ class Result:
     @property
     def equal(self) -> bool:
         """Tell whether something was judged, and every check is within its tolerance."""
-        return bool(self.judged) and all(check.ok for check in self.judged)
+        return bool(self.judged_checks) and all(check.ok for check in self.judged_checks)
 
     @property
-    def judged(self) -> list[Check]:
+    def judged_checks(self) -> list[Check]:
         """Return the checks without the figures that are only stated."""
         return [check for check in self.checks if not check.stated]
 
     @property
-    def wrong(self) -> list[Check]:
+    def failures(self) -> list[Check]:
         """Return the checks that are beyond their tolerance."""
         return [check for check in self.checks if check.fails]
 
     @property
     def count(self) -> str:
         """Return how much was compared, in words."""
-        stated = len(self.checks) - len(self.judged)
+        stated = len(self.checks) - len(self.judged_checks)
         more = f' (and {stated} stated figures)' if stated else ''
-        return f'{len(self.judged)} checks{more} in {self.seconds:.0f} s'
+        return f'{len(self.judged_checks)} checks{more} in {self.seconds:.0f} s'
 
     def to_json(self) -> str:
         """Return {"equal", "checks", "environment", "notes", "seconds"}; infinity is null."""
@@ -83,34 +83,37 @@ class Result:
         )
 
 
-def climb(
+def run_ladder(
     plan: Plan, folder: Path, on_check: Callable[[Check], object] | None = None, bar: bool = True
 ) -> Result:
     """Trace both frameworks into a folder and compare them.
 
     Args:
         plan: What to do.
-        folder: Where the traces go; what is there of the same rungs is written anew.
+        folder: Where the traces go; earlier traces of the same rungs are replaced.
         on_check: Called with each check, as soon as it is known.
         bar: Whether to show progress; it needs a terminal too.
 
     Raises:
         ParityError: A process failed, or left nothing to compare.
     """
-    begun = time.perf_counter()
-    plan, lacking = able(plan)
+    start_time = time.perf_counter()
+    plan, left_out = drop_rungs(plan)
     if not plan.rungs:
-        return Result([], environment(plan), lacking)
+        return Result([], environment(plan), left_out)
     trace_pair(plan, folder, bar)
     a, b = (Trace(folder / name) for name in PAIR)
     checks, notes = compare(plan, a, b, on_check)
     return Result(
-        checks, environment(plan), [*lacking, *plan.shortage(), *notes], time.perf_counter() - begun
+        checks,
+        environment(plan),
+        [*left_out, *plan.shortage(), *notes],
+        time.perf_counter() - start_time,
     )
 
 
-def able(plan: Plan) -> tuple[Plan, list[str]]:
-    """Return the plan without the rungs for which the data set has too little, and notes on it."""
+def drop_rungs(plan: Plan) -> tuple[Plan, list[str]]:
+    """Return the plan without the rungs for which the data set is too small, and notes on these."""
     notes, rungs = [], []
     for rung in plan.rungs:
         lack = getattr(RUNGS[rung], 'lacks', lambda _plan: '')(plan)
@@ -122,7 +125,7 @@ def able(plan: Plan) -> tuple[Plan, list[str]]:
 
 
 def trace_pair(plan: Plan, folder: Path, bar: bool = True) -> None:
-    """Run both frameworks side by side; then each reads the other's checkpoints.
+    """Run both frameworks in parallel; then each reads the other's checkpoints.
 
     Raises:
         ParityError: A process failed.
@@ -149,10 +152,10 @@ def trace_pair(plan: Plan, folder: Path, bar: bool = True) -> None:
 def start(plan: Plan, folder: Path, name: str, *options: object) -> Process:
     """Start the process of one framework, with its share of the cores."""
     command = [sys.executable, '-m', 'd2l_ft.parity.trace', name, str(folder), *map(str, options)]
-    changed = {'OMP_NUM_THREADS': str(plan.threads), 'MPLBACKEND': 'Agg'}
+    variables = {'OMP_NUM_THREADS': str(plan.threads), 'MPLBACKEND': 'Agg'}
     return subprocess.Popen(
         command,
-        env=os.environ | changed,
+        env=os.environ | variables,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -170,9 +173,9 @@ def wait(processes: Sequence[Process], title: str = '', total: int = 0, bar: boo
         ThreadPoolExecutor(2 * len(processes)) as pool,
     ):
         try:
-            waiting = [pool.submit(follow, each, progress, pool) for each in processes]
-            for done in as_completed(waiting):
-                code, error = done.result()
+            futures = [pool.submit(follow, each, progress, pool) for each in processes]
+            for future in as_completed(futures):
+                code, error = future.result()
                 if code:
                     lines = [line for line in error.splitlines() if line.strip()]
                     cause = lines[-1] if lines else f'exit code {code}'
@@ -195,7 +198,7 @@ def follow(process: Process, progress: Any, pool: ThreadPoolExecutor) -> tuple[i
 
 
 def end(processes: Sequence[Process]) -> None:
-    """Kill what still runs."""
+    """Kill the processes that still run."""
     for each in processes:
         if each.poll() is None:
             each.kill()
@@ -224,6 +227,8 @@ def compare(
 
 
 def environment(plan: Plan) -> dict[str, Any]:
-    """Return what a reader of the result must know of where it was made."""
-    plain = asdict(plan) | {'root': Path(plan.root).name}  # a reader has other folders
+    """Return the versions, the system and the plan, for readers of the result."""
+    plain = asdict(plan) | {
+        'root': Path(plan.root).name
+    }  # the path means nothing on another machine
     return {'versions': versions(), 'system': platform.platform(), 'plan': plain}

@@ -1,4 +1,4 @@
-"""What is traced, what a trace is, and what a comparison says."""
+"""Plan, trace and check: what both frameworks do, what they write, and one comparison of it."""
 
 import json
 from collections import Counter
@@ -21,14 +21,15 @@ from d2l_ft.models.state import State
 from d2l_ft.parity.compare import SUMS
 
 MOST = 1 << 16
-"""Elements of a tensor that are written to a trace; the sums of all of them stand beside."""
+"""Elements of a tensor that are written to a trace, to bound its size; of a larger tensor the sums
+over all elements are written too."""
 
-STREAM_SHAKE = 7
+STREAM_PERTURB = 7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What both frameworks are to do; a JSON file for the processes that do it.
+    """What both frameworks do; a JSON file for the processes that do it.
 
     Attributes:
         root: An image folder as ``load_folders`` takes it.
@@ -84,7 +85,7 @@ class Plan:
         return load_parts(self.root, self.seed)
 
     def shortage(self) -> list[str]:
-        """Return notes on what is done where the data set has less than the plan asks for."""
+        """Return notes on what is done if the data set is too small for the plan."""
         train, test = self.parts
         notes = []
         if train.samples == test.samples:
@@ -106,21 +107,21 @@ class Plan:
             part: 0 for train, 1 for test.
         """
         samples = self.parts[part].samples
-        wanted = min(count or self.images, len(samples))
-        return [samples[i * len(samples) // wanted] for i in range(wanted)]
+        number = min(count or self.images, len(samples))
+        return [samples[i * len(samples) // number] for i in range(number)]
 
-    def cycled(self, count: int) -> list[tuple[Sample, int]]:
-        """Return so many training samples, each with its round: few files are gone round again.
+    def cycle(self, count: int) -> list[tuple[Sample, int]]:
+        """Return training samples, each with the round in which it comes; few files are repeated.
 
         Args:
-            count: How many. Whoever crops takes the round for the epoch, so that a file that
-                comes again comes with another crop.
+            count: How many. A caller that crops uses the round as the epoch, so that a repeated
+                file has another crop.
         """
         samples = self.samples(count)
         return [(samples[i % len(samples)], i // len(samples)) for i in range(count)]
 
     def name(self, path: str) -> str:
-        """Return the path of a file as a reader knows it, relative to the data set."""
+        """Return the path of a file relative to the data set, as reports show it."""
         return str(Path(path).relative_to(self.root))
 
 
@@ -130,13 +131,13 @@ def load_parts(root: str, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
     Raises:
         DataError: As ``scan``.
     """
-    if single(root):
+    if is_too_small(root):
         return scan(root), scan(root)
     return load_folders(root, seed=seed)
 
 
-def single(root: str) -> bool:
-    """Tell whether a folder has no parts, and a class with one image, so none to hold out."""
+def is_too_small(root: str) -> bool:
+    """Tell whether a folder cannot be split: it has no parts, and a class with one image."""
     if part_folders(Path(root)):
         return False
     labels = Counter(each.label for each in scan(root).samples)
@@ -145,12 +146,12 @@ def single(root: str) -> bool:
 
 @dataclass
 class Context:
-    """What a rung needs to trace one framework.
+    """The context in which a rung traces one framework.
 
     Attributes:
         plan: What to do.
         backend: The framework.
-        probe: Its inside.
+        probe: Access to its internals.
         folder: Where the trace goes.
     """
 
@@ -167,7 +168,7 @@ class Context:
         np.savez(path, **kept)
 
     def note(self, group: str, facts: Any) -> None:
-        """Write what is no array, as JSON."""
+        """Write facts that are not arrays, as JSON."""
         path = self.folder / f'{group}.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(facts))
@@ -175,39 +176,39 @@ class Context:
     def net(
         self, arch: str, classes: int, dtype: str, strict: bool = True, devices: str = 'cpu'
     ) -> Placed:
-        """Return a placed net with shaken weights, the same numbers in every framework."""
+        """Return a placed net with perturbed weights, the same numbers in every framework."""
         net = self.backend.build_net(arch, classes, seed=self.plan.seed)
         self.probe.prepare(net, dtype, strict=strict)
         placed = self.backend.place(net, self.backend.devices(devices))
-        self.backend.set_state(placed, shaken(self.backend.get_state(placed), self.plan.seed))
+        self.backend.set_state(placed, perturb(self.backend.get_state(placed), self.plan.seed))
         return placed
 
     def batch(self, classes: int, size: int | None = None, skip: int = 0) -> Any:
-        """Return a batch of real pictures; labels go round the classes.
+        """Return a batch of real images; the labels cycle through the classes.
 
         Args:
             classes: Number of classes.
             size: Examples; None is the plan's batch size.
-            skip: Pictures to pass over.
+            skip: Images to skip.
         """
         count = size or self.plan.batch_size
-        chosen = self.plan.cycled(count + skip)[skip:]
+        samples = self.plan.cycle(count + skip)[skip:]
         pipeline = Pipeline(self.plan.image_size, train=True, seed=self.plan.seed)
-        crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(chosen)]
-        labels = np.arange(len(chosen)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
+        crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(samples)]
+        labels = np.arange(len(samples)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
         return self.backend.to_batch(pipeline.to_float(np.stack(crops)), labels)
 
 
-def shaken(state: Mapping[str, NDArray[Any]], seed: int) -> State:
+def perturb(state: Mapping[str, NDArray[Any]], seed: int) -> State:
     """Return a state whose scales, shifts and statistics are as uneven as a trained net's.
 
-    A fresh net has 1 and 0 there, which would hide an exchange or a wrong rule.
+    A new net has 1 and 0 there, so swapped parameters or a wrong rule would not show.
     """
     found = {}
     for number, name in enumerate(sorted(state)):
         array, kind = state[name], name.rpartition('.')[2]
         draws = np.random.Generator(
-            np.random.Philox(key=[seed, STREAM_SHAKE], counter=[0, 0, number, 0])
+            np.random.Philox(key=[seed, STREAM_PERTURB], counter=[0, 0, number, 0])
         )
         if array.ndim == 1:
             around = 1.0 if kind in ('weight', 'running_var') else 0.0
@@ -220,8 +221,8 @@ def shaken(state: Mapping[str, NDArray[Any]], seed: int) -> State:
 def thin(state: Mapping[str, NDArray[Any]]) -> State:
     """Return a state without most of its larger tensors: every k-th element, and two sums of all.
 
-    The sums are of the magnitudes and of the squares, which do not cancel, so a change anywhere
-    is seen.
+    The sums are of the magnitudes and of the squares, which do not cancel, so a change of any
+    element shows.
     """
     found = {}
     for name, array in state.items():
@@ -237,7 +238,7 @@ def thin(state: Mapping[str, NDArray[Any]]) -> State:
 
 
 class Trace:
-    """What one framework's process wrote."""
+    """The trace of one framework: the files that its process wrote."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -249,8 +250,8 @@ class Trace:
             ParityError: They were not written.
         """
         try:
-            with np.load(self.folder / f'{group}.npz', allow_pickle=False) as opened:
-                return dict(opened)
+            with np.load(self.folder / f'{group}.npz', allow_pickle=False) as file:
+                return dict(file)
         except (OSError, ValueError) as error:
             raise ParityError(f'the trace {self.folder} has no {group} ({error})') from error
 
@@ -276,11 +277,11 @@ class Check:
         tolerance: The most it may be.
         unit: Of both.
         ok: Whether it is within.
-        where: The first place where the two part, if they do.
+        where: The first place where the two differ, if they do.
         cause: The likely cause, if they do.
-        low: The least it may be: a known difference must still be there.
+        low: The least it may be: a known difference must be found.
         reason: Why the tolerance is not less; of a stated figure, what it comes from.
-        stated: Whether the value is only stated: it depends on the picture, so nothing is judged.
+        stated: Whether the value is only reported, without a limit, as it depends on the images.
     """
 
     name: str

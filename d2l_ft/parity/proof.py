@@ -11,7 +11,7 @@ from d2l_ft.parity.plan import Plan, Trace
 
 
 def small(plan: Plan, rungs: Collection[str]) -> Plan:
-    """Return a plan that is enough to find a fault: one small net, few steps."""
+    """Return a small plan that still finds each fault: one net, few steps."""
     return replace(
         plan,
         archs=('resnet18',),
@@ -27,13 +27,13 @@ def small(plan: Plan, rungs: Collection[str]) -> Plan:
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one fault.
+    """The result for one fault.
 
     Attributes:
         fault: Its name.
         text: What was done wrong.
-        found: Whether the first check that failed is the one that ought to, at the right place.
-        check: Name of the first check that failed; nothing if none did.
+        found: Whether the first check that failed is the one expected, at the expected place.
+        check: Name of the first check that failed; '' if none did.
         where: The place that it named.
     """
 
@@ -50,7 +50,7 @@ def prove(
     """Plant faults in PyTorch's process (some in both) and compare with a clean MXNet.
 
     Args:
-        plan: Where the pictures are, the source and the threads; the rest is ``small``.
+        plan: Gives the images, the source and the threads; ``small`` sets the rest.
         folder: Where the traces go.
         names: Faults.
         bar: Whether to show progress; it needs a terminal too.
@@ -62,9 +62,11 @@ def prove(
     plan = small(plan, rungs)
     trace_pair(plan, folder, bar)
     clean = Trace(folder / PAIR[0])
-    wrong = [each.name for each in compare(plan, clean, Trace(folder / PAIR[1]))[0] if each.fails]
-    if wrong:
-        raise ParityError(f'the frameworks differ before any fault is planted: {wrong[0]}')
+    failures = [
+        each.name for each in compare(plan, clean, Trace(folder / PAIR[1]))[0] if each.fails
+    ]
+    if failures:
+        raise ParityError(f'the frameworks differ before any fault is planted: {failures[0]}')
     halves = [list(names)[number::2] for number in range(2)]
     processes = [
         start(plan, folder, PAIR[1], '--faults', ','.join(half), '--again', clean.folder)

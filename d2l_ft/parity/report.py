@@ -44,9 +44,9 @@ def page(plan: Plan, result: Result, folder: Path, findings: Sequence[Finding] =
 
     Args:
         plan: What was compared.
-        result: What the comparison came to.
+        result: The result of the comparison.
         folder: Where the traces are.
-        findings: What became of planted faults, if any were planted.
+        findings: The results for planted faults, if any were planted.
     """
     traces = [Trace(folder / name) for name in PAIR]
     title = f'MXNet Gluon and PyTorch: {", ".join(plan.archs)}'
@@ -73,18 +73,18 @@ def page(plan: Plan, result: Result, folder: Path, findings: Sequence[Finding] =
 
 
 def verdict(result: Result) -> str:
-    """Return the verdict, with the first place where the frameworks part."""
-    wrong = result.wrong
+    """Return the verdict, with the first place where the frameworks differ."""
+    failures = result.failures
     if result.equal:
         return f'<p class="verdict good">Equal within the stated tolerances: {result.count}.</p>'
-    first = wrong[0] if wrong else None
-    text = f'Different: {len(wrong)} of {result.count}.'
+    first = failures[0] if failures else None
+    text = f'Different: {len(failures)} of {result.count}.'
     more = f'First: {first.name} at {first.where}; likely cause: {first.cause}.' if first else ''
     return f'<p class="verdict bad">{text}</p><p>{html.escape(more)}</p>'
 
 
 def table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already; numbers come as '<td class=n>'."""
+    """Return a table of cells in HTML; cells of numbers begin with '<td class=n>'."""
     lines = ''.join(
         '<tr>' + ''.join(cell if cell.startswith('<td') else f'<td>{cell}' for cell in row)
         for row in rows
@@ -114,10 +114,10 @@ def ladder(rung: str, checks: Sequence[Check]) -> str:
         for check in own
     ]
     header = ('check', 'measured', 'tolerance', 'unit', 'margin', 'verdict')
-    opened = '' if all(check.ok for check in own) else ' open'
+    attribute = '' if all(check.ok for check in own) else ' open'
     good = sum(check.ok for check in own)
     return (
-        f'<details{opened}><summary>{html.escape(title)} <b>{good} of {len(own)}</b></summary>'
+        f'<details{attribute}><summary>{html.escape(title)} <b>{good} of {len(own)}</b></summary>'
         f'{table(header, rows)}</details>'
     )
 
@@ -132,10 +132,10 @@ def crops(plan: Plan, traces: Sequence[Trace]) -> str:
     """Return what each framework saw of the first pictures, and the difference."""
     images = [trace.arrays('pixels/epochs')['crops'][0] for trace in traces]
     step = max(1, len(images[0]) // SHOWN)
-    chosen = [each[::step][:SHOWN] for each in images]
-    apart = np.abs(chosen[0].astype(int) - chosen[1])
-    # 8 times as bright, so that a difference of a few is seen
-    rows = [*zip(PAIR, chosen, strict=True), ('difference x 8', np.clip(8 * apart, 0, 255))]
+    shown_crops = [each[::step][:SHOWN] for each in images]
+    apart = np.abs(shown_crops[0].astype(int) - shown_crops[1])
+    # 8 times as bright, so that small differences are visible
+    rows = [*zip(PAIR, shown_crops, strict=True), ('difference x 8', np.clip(8 * apart, 0, 255))]
     body = ''.join(
         f'<tr><th>{name}' + ''.join(f'<td>{picture(each.astype(np.uint8))}' for each in row)
         for name, row in rows
@@ -187,7 +187,7 @@ def loss_curves(plan: Plan, traces: Sequence[Trace]) -> str:
 
 
 def known_differences(checks: Sequence[Check]) -> str:
-    """Return the differences that must be there, with their cause."""
+    """Return the known differences, with their cause."""
     rows = [
         [
             html.escape(check.name),
@@ -204,7 +204,7 @@ def known_differences(checks: Sequence[Check]) -> str:
 
 
 def stated_figures(checks: Sequence[Check]) -> str:
-    """Return the figures that depend on the pictures, so that nothing is judged by them."""
+    """Return the figures that depend on the images and have no limit."""
     rows = [
         [
             html.escape(check.name),
@@ -223,7 +223,7 @@ def stated_figures(checks: Sequence[Check]) -> str:
 
 
 def planted_faults(findings: Sequence[Finding]) -> str:
-    """Return what became of planted faults."""
+    """Return the results for planted faults."""
     rows = [
         [html.escape(text) for text in (each.text, each.check or 'nothing', each.where)]
         for each in findings

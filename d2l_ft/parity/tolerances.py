@@ -1,8 +1,8 @@
-"""All tolerances of the proof, in one table: limit, unit, reason, what has been seen, likely cause.
+"""All tolerances of the proof, in one table: limit, unit, reason, worst value seen, likely cause.
 
-A limit is at most ten times the worst value that has been seen; ``seen`` says what that was. A
-row with ``least`` is a known difference, which must still be there. A row without a limit is a
-figure that depends on the pictures: it is stated, and nothing is judged by it.
+A limit is at most ten times the worst value that has been seen; that is ``seen``. A row
+with ``least`` is a known difference, which must be found. A row without a limit is a figure that
+depends on the images: it is only stated.
 """
 
 import math
@@ -29,7 +29,7 @@ class Tolerance:
         seen: The worst value measured so far; the limit is at most ten times that, unless it
             is exact or statistical.
         least: The least that the value may be.
-        archs: Architectures for which the row stands; empty: all that have no row of their own.
+        archs: Architectures to which the row applies; (): all that have no row of their own.
     """
 
     rung: str
@@ -216,7 +216,7 @@ TABLE = (
     Tolerance('book', 'weights', 1e-15, REL, 'the same steps in the same framework; 0 is seen',
               'a step that is not the printed one', 1e-16),
 )  # fmt: skip
-"""Rows of one rung whose names begin alike: the longest name that fits counts."""
+"""Of several rows that fit a check, the one with the longest name applies."""
 
 
 def row(rung: str, what: str, arch: str = '') -> Tolerance:
@@ -225,16 +225,16 @@ def row(rung: str, what: str, arch: str = '') -> Tolerance:
     Raises:
         ParityError: The table has none.
     """
-    fitting = [
+    candidates = [
         each
         for each in TABLE
         if each.rung == rung
         and what.startswith(each.what)
         and (not each.archs or arch in each.archs)
     ]
-    if not fitting:
+    if not candidates:
         raise ParityError(f'the table of tolerances has no row for {rung}, {what}')
-    return max(fitting, key=lambda each: (len(each.what), bool(each.archs)))
+    return max(candidates, key=lambda each: (len(each.what), bool(each.archs)))
 
 
 def limit(rung: str, what: str, arch: str = '') -> float:
@@ -250,7 +250,7 @@ def check(rung: str, case: str, what: str, value: float, where: str = '') -> Che
         case: Architecture and head, or what else is compared.
         what: Name within the case.
         value: What was measured; not-a-number fails.
-        where: The first place where the two part; of a stated figure, the picture that gives it.
+        where: The first place where the two differ; of a stated figure, the picture that gives it.
     """
     key = f'{case}/{what}' if case in ('own', 'draws') else what
     found = row(rung, key, case.partition('-')[0])

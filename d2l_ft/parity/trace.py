@@ -4,7 +4,7 @@
     python -m d2l_ft.parity.trace BACKEND FOLDER --faults NAME,NAME,... --again OTHER
 
 FOLDER/plan.json says what to do; the trace goes to FOLDER/BACKEND, of a fault to
-FOLDER/NAME/BACKEND. A line of JSON on standard output tells of each finished rung.
+FOLDER/NAME/BACKEND. Each finished rung prints a line of JSON.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from d2l_ft.backend.probe import get_probe
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import D2LFTError, ParityError
-from d2l_ft.parity.faults import FAULTS, planted
+from d2l_ft.parity.faults import FAULTS, plant
 from d2l_ft.parity.plan import Context, Plan
 from d2l_ft.parity.rungs import RUNGS, checkpoints
 from d2l_ft.sources.load import load_source
@@ -52,7 +52,7 @@ def begin(folder: Path, name: str) -> Context:
     """Return the context of a framework.
 
     Raises:
-        ParityError: There is no good plan.
+        ParityError: There is no valid plan.
     """
     try:
         plan = Plan.from_json((folder / 'plan.json').read_text())
@@ -65,33 +65,33 @@ def begin(folder: Path, name: str) -> Context:
 def trace(context: Context) -> None:
     """Trace every rung of the plan."""
     for rung in context.plan.rungs:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         trace_rung(context, rung)
-        tell(rung, time.perf_counter() - begun)
+        tell(rung, time.perf_counter() - start_time)
 
 
 def trace_rung(context: Context, rung: str) -> None:
-    """Trace one rung, in place of an earlier trace of it."""
+    """Trace one rung, replacing an earlier trace of it."""
     shutil.rmtree(context.folder / rung, ignore_errors=True)
     RUNGS[rung].trace(context)
 
 
 def trace_faults(context: Context, folder: Path, names: list[str], other: Path) -> None:
-    """Trace once for each fault, with the rungs that are to find it."""
+    """Trace once for each fault, with the rungs that must find it."""
     for name in names:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         plan = dataclasses.replace(context.plan, rungs=FAULTS[name].rungs)
         place = folder / name / context.backend.NAME
-        with planted(name, dataclasses.replace(context, plan=plan, folder=place)) as changed:
+        with plant(name, dataclasses.replace(context, plan=plan, folder=place)) as faulty:
             for rung in plan.rungs:
-                trace_rung(changed, rung)
+                trace_rung(faulty, rung)
             if 'checkpoints' in plan.rungs:
-                checkpoints.trace_again(changed, other)
-        tell(name, time.perf_counter() - begun)
+                checkpoints.trace_again(faulty, other)
+        tell(name, time.perf_counter() - start_time)
 
 
 def tell(what: str, seconds: float) -> None:
-    """Tell the parent that something is done."""
+    """Report to the parent process that something is done."""
     print(json.dumps({'done': what, 'seconds': round(seconds, 2)}), flush=True)
 
 

@@ -1,4 +1,4 @@
 """What people look at: curves, grids of images, the page of a run.
 
-It may import ``training`` and what lies below it. Begin with ``figures``.
+It may import ``training`` and the layers below. Begin with ``figures``.
 """

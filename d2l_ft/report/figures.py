@@ -12,7 +12,7 @@ from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.training.metrics import EpochMetrics
 
 MOST_DOTS = 40
-"""Epochs up to which each has a dot on its curve."""
+"""With more epochs than this a curve has no dots, which would cover it."""
 
 
 def show_images(
@@ -67,7 +67,7 @@ def draw_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    names = [drawable(name) for name in runs]
+    names = [escape_undrawable(name) for name in runs]
     figure = Figure(figsize=(9, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2)
     for number, history in enumerate(runs.values()):
@@ -105,30 +105,30 @@ def fonts(text: str) -> list[str]:
     )
     families = [FALLBACK]
     for entry in fontManager.ttflist if missing else ():
-        if entry.name.startswith('Last Resort'):  # which has a box for whatever there is
+        if entry.name.startswith('Last Resort'):  # its glyph for every character is a box
             continue
         try:
-            known = set(FT2Font(entry.fname).get_charmap())
-        except (OSError, RuntimeError):  # a font that was removed, or of a kind that is not read
+            characters = set(FT2Font(entry.fname).get_charmap())
+        except (OSError, RuntimeError):  # the font was removed, or FreeType cannot read it
             continue
-        if missing & known:
+        if missing & characters:
             families.append(entry.name)
-            missing -= known
+            missing -= characters
         if not missing:
             break
     return families
 
 
-def drawable(text: str) -> str:
+def escape_undrawable(text: str) -> str:
     r"""Return a text with an escape such as \u732b for each character that no font has."""
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.ft2font import FT2Font
 
-    known: set[int] = set()
+    characters: set[int] = set()
     for family in fonts(text):
-        known |= set(FT2Font(findfont(FontProperties(family=family))).get_charmap())
+        characters |= set(FT2Font(findfont(FontProperties(family=family))).get_charmap())
     plain = (
-        each if ord(each) in known else each.encode('unicode_escape', 'surrogatepass').decode()
+        each if ord(each) in characters else each.encode('unicode_escape', 'surrogatepass').decode()
         for each in text
     )
     return ''.join(plain)
@@ -149,7 +149,7 @@ def figure_format(path: Path) -> str:
     return kind
 
 
-def encoded(figure: Any, kind: str = 'png') -> bytes:
+def encode(figure: Any, kind: str = 'png') -> bytes:
     """Return a figure as the bytes of one of ``FIGURES``."""
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=120)
@@ -162,4 +162,4 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[EpochMetrics]]) -> None:
     Raises:
         StorageError: The suffix is none of ``FIGURES``, or the file cannot be written.
     """
-    write_atomic(path, encoded(draw_curves(runs), figure_format(path)))
+    write_atomic(path, encode(draw_curves(runs), figure_format(path)))

@@ -1,11 +1,11 @@
-"""Curves that are drawn while a training runs, and the book's plots."""
+"""Curves that are drawn during training, and the book's plots."""
 
 import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from d2l_ft.report.figures import draw_curves, encoded, to_numpy
+from d2l_ft.report.figures import draw_curves, encode, to_numpy
 from d2l_ft.training.callbacks import Callback
 from d2l_ft.training.metrics import EpochMetrics
 from d2l_ft.training.trainer import Trainer
@@ -73,7 +73,7 @@ def plot(
         ylim: Ends of the y axis.
         xscale: 'linear' or 'log'.
         yscale: 'linear' or 'log'.
-        fmts: Format of each curve, as Matplotlib has it; after the last the first comes again.
+        fmts: Format of each curve, as in Matplotlib; repeated if there are more curves.
         figsize: Width and height, in inches.
         axes: Where to draw instead of the current axes.
 
@@ -199,7 +199,7 @@ class Animator:
         label_axes(axes, *self.labels)
         if in_notebook():
             self.handle = show_again(self.fig, self.handle)
-            plt.close(self.fig)  # otherwise the cell shows it once more at its end
+            plt.close(self.fig)  # otherwise the cell shows the figure again at its end
         elif plt.isinteractive():
             self.fig.canvas.draw_idle()
             self.fig.canvas.flush_events()
@@ -229,5 +229,5 @@ class LiveCurves(Callback):
             return
         from IPython.display import Image
 
-        picture = Image(encoded(draw_curves({metrics.net: self.history})))
+        picture = Image(encode(draw_curves({metrics.net: self.history})))
         self.handle = show_again(picture, self.handle)

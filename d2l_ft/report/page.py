@@ -1,4 +1,4 @@
-"""A run as one HTML page with everything inside, for a browser without a network."""
+"""The report of a run: one HTML page that needs no other file and no network."""
 
 import base64
 import html
@@ -34,11 +34,11 @@ def write_report(
     evaluation: Evaluation,
     curves: bytes,
 ) -> None:
-    """Write a page: results, curves, confusion matrix, worst mistakes, settings.
+    """Write the report: results, curves, confusion matrix, worst mistakes, settings.
 
     Args:
         path: The file.
-        config: What was asked for; 'arch' and 'data' are in the title.
+        config: The run's config; 'arch' and 'data' are in the title.
         metrics: Of all epochs and nets.
         net: The name of the net that was evaluated.
         evaluation: Its predictions for the test part.
@@ -50,7 +50,7 @@ def write_report(
     title = f'd2l_ft: {config["arch"]} on {config["data"]}'
     drawn = base64.b64encode(curves).decode()
     parts = [
-        f'<h1>{escaped(title)}</h1>',
+        f'<h1>{escape_line(title)}</h1>',
         f'<p>Test accuracy of the {net} net: <b>{evaluation.accuracy:.3f}</b> on '
         f'{len(evaluation.samples)} images.</p>',
         f'<img class="curves" alt="learning curves" src="data:image/png;base64,{drawn}">',
@@ -63,22 +63,22 @@ def write_report(
         '<h2>Settings</h2>',
         f'<pre>{html.escape(json.dumps(config, indent=2))}</pre>',
     ]
-    head = f'<!doctype html><meta charset="utf-8"><title>{escaped(title)}</title>'
+    head = f'<!doctype html><meta charset="utf-8"><title>{escape_line(title)}</title>'
     page = f'{head}<style>{STYLE}</style>{"".join(parts)}'
     write_atomic(path, page.encode())
 
 
-def escaped(text: str) -> str:
+def escape_line(text: str) -> str:
     """Return a text of one line as HTML."""
     return html.escape(visible(text))
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Return a table whose first column names the rows."""
-    top = ''.join(f'<th>{escaped(each)}' for each in header)
+    top = ''.join(f'<th>{escape_line(each)}' for each in header)
     lines = ''
     for row in rows:
-        name, *cells = (escaped(str(each)) for each in row)
+        name, *cells = (escape_line(str(each)) for each in row)
         lines += f'<tr><th>{name}' + ''.join(f'<td>{cell}' for cell in cells)
     return f'<table><tr>{top}{lines}</table>'
 
@@ -110,7 +110,7 @@ def _confusion(evaluation: Evaluation) -> str:
 
 
 def _mistakes(evaluation: Evaluation) -> str:
-    """Return thumbnails of the mistakes that the net was surest of."""
+    """Return thumbnails of the mistakes with the highest probability."""
     figures = ''
     for each in evaluation.worst():
         image = decode(each.path)
@@ -119,11 +119,11 @@ def _mistakes(evaluation: Evaluation) -> str:
         _, data = cv2.imencode('.jpg', cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         source = base64.b64encode(data.tobytes()).decode()
         text = (
-            f'{evaluation.classes[each.label]}, taken for '
+            f'{evaluation.classes[each.label]}, predicted as '
             f'{evaluation.classes[each.predicted]} ({each.probability:.2f})'
         )
         figures += (
-            f'<figure><img alt="{escaped(each.path)}" src="data:image/jpeg;base64,{source}">'
-            f'<figcaption>{escaped(text)}</figcaption></figure>'
+            f'<figure><img alt="{escape_line(each.path)}" src="data:image/jpeg;base64,{source}">'
+            f'<figcaption>{escape_line(text)}</figcaption></figure>'
         )
     return figures or '<p>None.</p>'

@@ -1,5 +1,5 @@
 """One run of the main job, and the directory that keeps it.
 
-It may import ``sources``, ``report`` and what lies below them. Begin with ``job``; ``directory``
+It may import ``sources``, ``report`` and the layers below. Begin with ``job``; ``directory``
 says what a run directory holds.
 """

@@ -25,7 +25,7 @@ from d2l_ft.training.metrics import EpochMetrics
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a net says of one image.
+    """The prediction of a net for one image.
 
     Attributes:
         path: The image file.
@@ -47,13 +47,13 @@ class Prediction:
 
 
 class FineTuned:
-    """A run: nets that were trained, how training went, and what they say of images.
+    """A run: its trained nets, their metrics, and their predictions.
 
     ``fine_tune`` and ``load_run`` return it.
 
     Args:
         run: The run directory.
-        backend: The framework of its nets where a method is told no other, as ``get_backend`` takes
+        backend: The framework of its nets unless a method names another, as ``get_backend`` takes
             it.
 
     Example:
@@ -106,7 +106,7 @@ class FineTuned:
         Raises:
             CheckpointError: There is no good checkpoint of it.
         """
-        return load_net(self._run, self._chosen(backend), name).net
+        return load_net(self._run, self._get_backend(backend), name).net
 
     def evaluate(
         self,
@@ -118,8 +118,8 @@ class FineTuned:
         """Test the net on the test part of its data, or on another data set.
 
         Args:
-            data: A data set, whose test part is taken, or a folder of class folders, of which all
-                is. It may have some of the run's classes only; they are matched by name.
+            data: A data set, of which the test part is used, or a folder of class folders, which
+                is used whole. It need not have all classes of the run; they are matched by name.
             backend: As ``net`` takes it.
             bar: Whether to show progress; it needs a terminal too.
 
@@ -128,7 +128,7 @@ class FineTuned:
             CheckpointError: It has a class that the run has not, or there is no good checkpoint.
         """
         where = None if data is None else os.fspath(data)
-        return evaluate_run(self._run, self._chosen(backend), where, bar=bar)[0]
+        return evaluate_run(self._run, self._get_backend(backend), where, bar=bar)[0]
 
     def predict(
         self,
@@ -140,8 +140,8 @@ class FineTuned:
         """Classify images.
 
         Args:
-            paths: One or several: files; folders, of which all .jpg, .jpeg and .png are taken,
-                deeper ones too; patterns with * ? [ ].
+            paths: One or several: files; folders, whose .jpg, .jpeg and .png files are taken at
+                any depth; patterns with * ? [ ].
             backend: As ``net`` takes it.
             bar: Whether to show progress; it needs a terminal too.
 
@@ -159,11 +159,11 @@ class FineTuned:
                 raise DataError(f'{path} {problem}')
         images = [path for path, _ in found]
         check_images([Sample(path, 0) for path in images], bar=bar)
-        rows = classify(self._run, self._chosen(backend), images, bar=bar)
+        rows = classify(self._run, self._get_backend(backend), images, bar=bar)
         return [Prediction(path, row) for path, row in zip(images, rows, strict=True)]
 
-    def _chosen(self, backend: Backend | str | None) -> Backend:
-        """Return the framework that a method was told, or that of the run."""
+    def _get_backend(self, backend: Backend | str | None) -> Backend:
+        """Return the framework that a method names, or that of the run."""
         return get_backend(self._backend if backend is None else backend)
 
 
@@ -205,16 +205,16 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         devices: As ``train_ch13`` takes them.
         backend: The framework, as ``get_backend`` takes it.
         out: The run directory; None makes one below runs/.
-        resume: Whether to go on with the run in ``out`` where it stopped. What is left at its
-            default is then as the run has it.
+        resume: Whether to continue the run in ``out`` where it stopped. Options that are left at
+            their defaults then keep the values of the run.
         bar: Whether to show progress: bars in a terminal, curves in a notebook.
         quiet: Whether to print nothing, and show no progress.
-        options: Any other option of ``d2l-ft train``, such as ``image_size=96``.
+        options: Other options of ``d2l-ft train``, such as ``image_size=96``.
 
     Raises:
         OptionError: There is no such option, or its value is out of its bounds.
-        D2LFTError: Anything else that can be put right; nothing is trained before all is checked.
-        KeyboardInterrupt: After Ctrl-C, when the step under way is done and its checkpoint written.
+        D2LFTError: Anything else that the user can fix; all is checked before training starts.
+        KeyboardInterrupt: After Ctrl-C, when the current step is done and a checkpoint written.
 
     Example:
         >>> run = d2l.fine_tune('photos', source='weights.safetensors', num_epochs=1, batch_size=8,
@@ -226,7 +226,7 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         >>> run.net().fc.out_features
         2
     """
-    asked = options | {
+    requested = options | {
         'data': os.fspath(data),
         'source': None if source is None else os.fspath(source),
         'arch': arch,
@@ -238,18 +238,18 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
         'seed': seed,
     }
     where = None if out is None else Path(out).expanduser()
-    settings = Settings.of(**asked, devices='auto')
+    settings = Settings.of(**requested, devices='auto')
     if resume:
         if where is None:
             raise CheckpointError('`resume=True` needs the run directory: give `out`')
         config, defaults = Run.open(where).config, Settings().values()
-        given = {name: value for name, value in asked.items() if value != defaults[name]}
-        settings = config.settings.resumed(given)
+        given = {name: value for name, value in requested.items() if value != defaults[name]}
+        settings = config.settings.resume(given)
         backend = config.backend if backend is None else backend
-    settings.check()  # tells what is wrong before a framework is imported
+    settings.check()  # before a framework is imported, which takes seconds
     chosen = get_backend(backend)
     if not resume or devices != 'auto':
-        settings = settings.changed(devices=as_request(chosen, devices))
+        settings = settings.replace(devices=as_request(chosen, devices))
     lines = _silent if quiet else say
     run, stopped = train(chosen, settings, where, resume=resume, bar=bar and not quiet, say=lines)
     if stopped:

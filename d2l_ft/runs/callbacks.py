@@ -1,4 +1,4 @@
-"""What a training leaves in its run directory, event by event."""
+"""Callbacks that write a run directory during training."""
 
 from collections.abc import Callable
 
@@ -22,30 +22,30 @@ class MetricsFile(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes checkpoints: after each epoch, within it if asked for, and when it is cut short.
+    """Writes checkpoints: after each epoch, within it if asked for, and after an interruption.
 
     Args:
-        run: Where to.
-        placed: The whole net; what is trained may be its head.
-        every: Steps of an epoch between two; 0 writes them after each epoch only.
+        run: The run directory.
+        placed: The whole net, also if only its head is trained.
+        every: Steps between two checkpoints of an epoch; 0 writes them only after each epoch.
     """
 
     def __init__(self, run: Run, placed: Placed, every: int = 0) -> None:
         self.run, self.placed, self.every = run, placed, every
 
     def on_step_end(self, trainer: Trainer) -> None:
-        """Write one if it is due; the end of the epoch, and of the training, has its own."""
+        """Write one if it is due, unless the end of the epoch or of training writes it anyway."""
         step = trainer.position.step
         due = self.every and step % self.every == 0 and step != trainer.steps
         if due and not trainer.interrupted:
-            self.save(trainer, trainer.reached())
+            self.save(trainer, trainer.current_position())
 
     def on_epoch_end(self, trainer: Trainer, metrics: EpochMetrics) -> None:
         """Write one."""
         self.save(trainer, trainer.position)
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """Write one if the training ended between two steps of an epoch."""
+        """Write one if training ended between two steps of an epoch."""
         stopped = trainer.interrupted or isinstance(trainer.error, WorkerDied)
         if stopped and trainer.position.step:
             self.save(trainer, trainer.position)
@@ -62,13 +62,13 @@ class Checkpoints(Callback):
 
 
 class EpochLines(Callback):
-    """Says a line after each epoch."""
+    """Prints a line after each epoch."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
 
     def on_epoch_end(self, trainer: Trainer, metrics: EpochMetrics) -> None:
-        """Say the line."""
+        """Print the line."""
         self.say(
             f'{metrics.net} epoch {metrics.epoch}/{trainer.num_epochs}: '
             f'loss {metrics.train_loss:.3f}, train acc {metrics.train_acc:.3f}, '
@@ -78,7 +78,7 @@ class EpochLines(Callback):
 
 
 class Report(Callback):
-    """Writes figures and page when a net is trained to its end.
+    """Writes figures and report when training of a net is complete.
 
     Args:
         write: Writes them; takes the net's name.
@@ -88,6 +88,6 @@ class Report(Callback):
         self.write = write
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """Write them, unless the training was cut short."""
+        """Write them, unless training was interrupted."""
         if not trainer.interrupted and trainer.error is None:
             self.write(trainer.name)

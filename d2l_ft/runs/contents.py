@@ -1,8 +1,8 @@
-"""What the images of a run held when it began, so that it goes on with the same ones only.
+"""The contents of a run's images when it started, so that it resumes only with the same ones.
 
 images.jsonl has a line for each image, in the order of the samples: its path within the data set,
-its label, a hash of its bytes, and what the system told of the file (``checked.mark``). A file of
-which the system tells the same is not read again.
+its label, a hash of its bytes, and size, times and inode of the file (``validation_cache.mark``). A
+file whose size, times and inode are unchanged is not read again.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ LARGEST = 1 << 32
 
 
 @dataclass(frozen=True)
-class Kept:
+class ImageRecord:
     """A line of the file.
 
     Attributes:
         name: Path within the data set, with '/'.
         label: Index of the class.
         digest: SHA-256 of the file's bytes.
-        seen: ``fingerprint`` of the file; empty where it could still have changed unnoticed.
+        seen: ``fingerprint`` of the file; '' if it could have changed afterwards without a new one.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Kept:
     seen: str
 
 
-def named(data: DataSet) -> dict[str, tuple[str, int]]:
+def images_by_name(data: DataSet) -> dict[str, tuple[str, int]]:
     """Return name within the data set -> (path, label), in the order of the samples."""
     root = os.path.join(os.path.commonpath([data.train.root, data.test.root]), '')
     return {
@@ -68,71 +68,73 @@ def digest(path: str) -> str:
         raise DataError(f'cannot read {path}: {error.strerror or error}') from error
 
 
-def look(path: str) -> str:
-    """Return what the system tells of a file; nothing of one that cannot be asked."""
+def read_mark(path: str) -> str:
+    """Return the ``mark`` of a file; '' if its status cannot be read."""
     try:
         return fingerprint(os.stat(path))
     except OSError:
         return ''
 
 
-def settled(seen: str, now: int) -> bool:
-    """Tell whether the next change of a file would show in its times.
+def is_settled(seen: str, now: int) -> bool:
+    """Tell whether the next change of a file would change its times.
 
     Args:
         seen: Its ``fingerprint``.
-        now: When it was looked at, in nanoseconds.
+        now: When that was read, in nanoseconds.
     """
     times = [int(each) for each in seen.split()[1:3]]
     return bool(times) and max(times) < now - YOUNG
 
 
-def side_by_side(work: Callable[[str], str], paths: Iterable[str], *, bar: bool) -> list[str]:
-    """Return what a function gives for each path; it reads files, outside Python's lock."""
-    listed = list(paths)
+def map_in_threads(work: Callable[[str], str], paths: Iterable[str], *, bar: bool) -> list[str]:
+    """Return the result of a function for each path; threads, as reading releases the GIL."""
+    inputs = list(paths)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = pool.map(work, listed)
+        found = pool.map(work, inputs)
         return list(
             tqdm(
                 found,
-                total=len(listed),
+                total=len(inputs),
                 desc='read images',
                 unit='image',
                 leave=False,
-                disable=None if bar and len(listed) > 1000 else True,
+                disable=None if bar and len(inputs) > 1000 else True,
             )
         )
 
 
 def save_contents(folder: Path, data: DataSet, *, bar: bool = True) -> None:
-    """Write what the images hold into a run directory; those that were checked are not read again.
+    """Write the contents of the images into a run directory.
+
+    Images that were hashed by the check are not read again.
 
     Raises:
         DataError: An image cannot be read.
         StorageError: The file cannot be written.
     """
-    images = named(data)
+    images = images_by_name(data)
     paths = [path for path, _ in images.values()]
     now = time.time_ns()
-    seen = [look(path) for path in paths]
+    seen = [read_mark(path) for path in paths]
     unread = [path for path in paths if path not in data.hashes]
-    digests = data.hashes | dict(zip(unread, side_by_side(digest, unread, bar=bar), strict=True))
+    digests = data.hashes | dict(zip(unread, map_in_threads(digest, unread, bar=bar), strict=True))
     lines = [
-        json.dumps([name, label, digests[path], each if settled(each, now) else ''])
+        json.dumps([name, label, digests[path], each if is_settled(each, now) else ''])
         for (name, (path, label)), each in zip(images.items(), seen, strict=True)
     ]
     write_atomic(folder / CONTENTS, ''.join(f'{line}\n' for line in lines).encode())
 
 
-def load_contents(folder: Path) -> list[Kept]:
-    """Return what a run directory tells of its images.
+def load_contents(folder: Path) -> list[ImageRecord]:
+    """Return the images of a run directory.
 
     Raises:
         CheckpointError: The file is missing, cannot be read, or is damaged.
     """
     path = folder / CONTENTS
     try:
-        return [_kept(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
+        return [_record(json.loads(line)) for line in read_file(path, LARGEST).splitlines()]
     except FileNotFoundError:
         raise CheckpointError(f'{path} is missing: train again with another `out`') from None
     except OSError as error:
@@ -143,16 +145,16 @@ def load_contents(folder: Path) -> list[Kept]:
         ) from None
 
 
-def _kept(values: Any) -> Kept:
+def _record(values: Any) -> ImageRecord:
     """Return a line of the file.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not one.
     """
     if not isinstance(values, list) or len(values) != 4:
         raise ValueError('no list of four')
     name, label, hashed, seen = values
-    return Kept(
+    return ImageRecord(
         convert(name, str, 'name'),
         convert(label, int, 'label'),
         convert(hashed, str, 'digest'),
@@ -160,19 +162,19 @@ def _kept(values: Any) -> Kept:
     )
 
 
-def changed(kept: list[Kept], data: DataSet, *, bar: bool = True) -> str:
-    """Return one image of a data set that is not as it was kept, and how, or nothing.
+def find_change(records: list[ImageRecord], data: DataSet, *, bar: bool = True) -> str:
+    """Return the first image of a data set that has changed, and how; '' if none has.
 
     Args:
-        kept: What the images held.
-        data: What there is now, in whatever folder.
+        records: The images when the run started.
+        data: The data set now; its folder may have moved.
         bar: Whether to show progress; it needs a terminal too.
 
     Raises:
         DataError: An image cannot be read.
     """
-    images = named(data)
-    before = {each.name: each for each in kept}
+    images = images_by_name(data)
+    before = {each.name: each for each in records}
     for name, (path, label) in images.items():
         if name not in before:
             return f'{path} is new'
@@ -184,9 +186,13 @@ def changed(kept: list[Kept], data: DataSet, *, bar: bool = True) -> str:
     if list(before) != list(images):
         name = next(now for then, now in zip(before, images, strict=True) if then != now)
         return f'{images[name][0]} has another place in the order'
-    unsure = [each for each in kept if not each.seen or look(images[each.name][0]) != each.seen]
+    unsure = [
+        each for each in records if not each.seen or read_mark(images[each.name][0]) != each.seen
+    ]
     paths = [images[each.name][0] for each in unsure]
-    for each, path, hashed in zip(unsure, paths, side_by_side(digest, paths, bar=bar), strict=True):
-        if hashed != each.digest:
+    for each, path, now_digest in zip(
+        unsure, paths, map_in_threads(digest, paths, bar=bar), strict=True
+    ):
+        if now_digest != each.digest:
             return f'{path} has changed'
     return ''

@@ -1,9 +1,9 @@
 """A run directory: all that is needed to resume, evaluate and predict.
 
-config.json       what was asked for, and what was used
+config.json       the settings, and what was used
 metrics.jsonl     one object per epoch and net
 checkpoints/      the newest of each net: <net>-<epoch>-<step>.safetensors
-images.jsonl      what the images held when it began (``contents``)
+images.jsonl      the contents of the images when it started (``contents``)
 left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
 """
@@ -25,7 +25,7 @@ from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from d2l_ft.models.state import find_problem
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft.runs.fields import Option, check_classes, check_fields
-from d2l_ft.runs.settings import NETS, Settings, declared
+from d2l_ft.runs.settings import NETS, Settings, option_fields
 from d2l_ft.storage.atomic import (
     check_writable,
     describe,
@@ -40,7 +40,7 @@ from d2l_ft.system.console import visible, warn
 from d2l_ft.training.metrics import EpochMetrics, Position
 
 MOST = 10**18
-"""The largest sum in a position: of losses, examples, seconds."""
+"""Largest sum in a position (losses, examples, seconds); larger ones come from damaged files."""
 
 LEFT_OUT, CONTENTS = 'left-out.txt', 'images.jsonl'
 
@@ -49,6 +49,7 @@ LARGEST_CONFIG, LARGEST_METRICS = 1 << 26, 1 << 30
 
 
 COUNT = {'option': Option('', bounds=(0, 10**9))}
+"""Metadata of a field that counts images."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,23 @@ class RunConfig:
     """What config.json holds.
 
     Attributes:
-        backend: The framework that began the run.
+        backend: The framework that started the run.
         arch: Architecture.
         classes: Their names, in the order of the labels.
         image_size: Side of the net's input, in pixels.
         data: The data set's name, or its folder's full path.
         train_examples: Images to train on.
         test_examples: Images to test on.
-        settings: What was asked for, with the data set's own values where nothing was.
-        recipes: Net -> what its optimiser was built with.
-        created: When the run began, in ISO 8601.
+        settings: The settings, with the data set's own values for what was not given.
+        recipes: Net -> the hyper-parameters of its optimiser.
+        created: When the run started, in ISO 8601.
         versions: Package -> version.
     """
 
     backend: str
     arch: str
     classes: list[str]
-    image_size: int = field(metadata=declared()['image_size'].metadata)
+    image_size: int = field(metadata=option_fields()['image_size'].metadata)
     data: str
     train_examples: int = field(metadata=COUNT)
     test_examples: int = field(metadata=COUNT)
@@ -82,7 +83,7 @@ class RunConfig:
     versions: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse what no run can have been.
+        """Refuse what cannot be the config of a run.
 
         Raises:
             D2LFTError: A value is out of its bounds, or settings contradict each other.
@@ -93,13 +94,13 @@ class RunConfig:
 
 
 def new_path(backend: str, data: str) -> Path:
-    """Make a directory below runs/ that no other process takes, and return it.
+    """Make a new directory below runs/ and return it; two processes never get the same one.
 
     Raises:
         StorageError: It cannot be made.
     """
     time = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    # a name may take 255 bytes
+    # file systems allow 255 bytes, and a character may take four of them
     first = Path('runs') / f'{time}-{backend}-{Path(data).expanduser().resolve().name[:50]}'
     for number in itertools.count(1):
         path = first if number == 1 else first.with_name(f'{first.name}-{number}')
@@ -117,21 +118,23 @@ def new_path(backend: str, data: str) -> Path:
 
 
 @contextmanager
-def claimed(path: Path, *, resume: bool) -> Iterator[None]:
-    """Hold a run directory against other processes; a new one that stays empty is removed.
+def claim(path: Path, *, resume: bool) -> Iterator[None]:
+    """Lock a run directory against other processes; a new one that stays empty is removed.
 
     Raises:
-        CheckpointError: It is not empty, and its run is not to go on.
-        StorageError: It cannot be written, or another process writes it.
+        CheckpointError: It is not empty, and its run is not to be resumed.
+        StorageError: It cannot be written, or another process has it locked.
     """
     config = path / 'config.json'
     lock = lock_file(config)
 
-    def ours(each: Path) -> bool:
-        unborn = each.name == CONTENTS and not config.exists()  # killed before it had its config
-        return unborn or each == lock or is_leftover(each)
+    def may_stay(each: Path) -> bool:
+        orphan = (
+            each.name == CONTENTS and not config.exists()
+        )  # of a run that was killed before it had its config
+        return orphan or each == lock or is_leftover(each)
 
-    if path.exists() and not resume and not (path.is_dir() and all(map(ours, path.iterdir()))):
+    if path.exists() and not resume and not (path.is_dir() and all(map(may_stay, path.iterdir()))):
         go_on = ', or go on with its run: `resume=True`' if config.exists() else ''
         raise CheckpointError(f'{path} is not empty: name another with `out`{go_on}')
     check_writable(path)
@@ -140,7 +143,7 @@ def claimed(path: Path, *, resume: bool) -> Iterator[None]:
             remove_leftovers(path)
             remove_leftovers(path / 'checkpoints')
             yield
-        finally:  # while it is held: whoever is refused must not remove what another has begun
+        finally:  # under the lock: a process that was refused must not remove the run of another
             if path.is_dir() and list(path.iterdir()) == [lock]:
                 lock.unlink()
                 path.rmdir()
@@ -170,9 +173,11 @@ class Run:
         except OSError as error:
             raise CheckpointError(f'cannot read {path}/config.json: {error.strerror}') from error
         except (ValueError, RecursionError, D2LFTError) as error:
-            problem = str(error).replace('`', "'")  # the keys of a file are no arguments
+            problem = str(error).replace(
+                '`', "'"
+            )  # backticks would name arguments; these are keys of a file
             raise CheckpointError(
-                f'{path}/config.json is damaged ({problem}): mend it, or train anew'
+                f'{path}/config.json is damaged ({problem}): repair it, or train again'
             ) from None
         return cls(path, config)
 
@@ -186,7 +191,7 @@ class Run:
         write_atomic(self.path / LEFT_OUT, ''.join(f'{visible(line)}\n' for line in lines).encode())
 
     def add_metrics(self, metrics: EpochMetrics) -> None:
-        """Add one line; an epoch that was done before, and again after a resume, stands once."""
+        """Add one line; an epoch that is repeated after a resume replaces its earlier line."""
         lines = [
             each
             for each in self.metrics()
@@ -263,7 +268,7 @@ class Run:
     def load(self, net: str) -> tuple[Checkpoint, Position] | None:
         """Return the newest good checkpoint of a net, or None if there is none.
 
-        Damaged ones are named on the error stream.
+        Damaged ones are reported on the error stream.
 
         Raises:
             CheckpointError: There are checkpoints, and all are damaged.
@@ -287,7 +292,7 @@ class Run:
         return None
 
     def best_net(self) -> str:
-        """Return the net to evaluate: the fine-tuned one, otherwise the twin.
+        """Return the net to evaluate: the fine-tuned one, otherwise the baseline.
 
         Raises:
             CheckpointError: There is no checkpoint yet.
@@ -299,7 +304,7 @@ class Run:
 
 
 def short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return path -> name of each run: the last parts of its path that tell it from the others.
+    """Return path -> name of each run: as much of the end of its path as makes it unique.
 
     A run that is given twice counts once.
     """
@@ -315,7 +320,7 @@ def short_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def check_position(position: Position) -> None:
-    """Check what a checkpoint says of where a training stands.
+    """Check the position in a checkpoint.
 
     Raises:
         ValueError: A number is out of its bounds.

@@ -1,8 +1,8 @@
-"""What an option, a config and a checkpoint may hold: one declaration serves all three.
+"""The values that options, configs and checkpoints may have, declared once for all three.
 
-A field of a dataclass that is made by ``option`` carries its default, its help and what it may
-hold. The command line makes its options of these, and ``check_fields`` checks what came from there,
-from Python or from a file.
+A dataclass field made by ``option`` has a default, a help text and the allowed values. The options
+of the command line are made from these fields, and ``check_fields`` checks values from the command
+line, from Python and from files.
 """
 
 from collections.abc import Sequence
@@ -12,22 +12,23 @@ from typing import Any
 from d2l_ft.errors import OptionError
 
 MOST_CLASSES = 10**5
+"""Above any real data set: a larger number comes from a damaged file and would fill the memory."""
 
 LONGEST = 4096
-"""Characters of a text: what a path may have."""
+"""Characters of a text: PATH_MAX of Linux."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of a field besides its name, type and default.
+    """The declaration of a field besides its name, type and default.
 
     Attributes:
         help: What it does; other options are named as in errors (``d2l_ft.errors``).
         bounds: The least and the largest whole number.
-        choices: The texts that it may be; without any it may be each text.
+        choices: The texts that it may be; () allows any.
         flag: Its name on the command line; '' is that of the field.
         metavar: What stands for the value in the help.
-        may_change: Whether a run may go on with another value, as no result depends on it.
+        may_change: Whether a run may be resumed with another value, as no result depends on it.
     """
 
     help: str
@@ -45,10 +46,10 @@ def option(default: Any, help: str, choices: Sequence[str] = (), **known: Any) -
 
 
 def check_fields(record: Any) -> None:
-    """Refuse values that the fields of a dataclass may not hold.
+    """Refuse values that the fields of a dataclass may not have.
 
     Raises:
-        OptionError: A number is out of its bounds, a text none of the choices or as ``check_text``.
+        OptionError: A number is out of bounds, a text is none of the choices; or as ``check_text``.
     """
     for each in fields(record):
         value, declared = getattr(record, each.name), each.metadata.get('option', Option(''))
@@ -67,13 +68,13 @@ def check_fields(record: Any) -> None:
 
 
 def check_text(name: str, value: str) -> None:
-    """Refuse a text that no file name can hold.
+    """Refuse a text that cannot be a file name.
 
-    Bytes that are no UTF-8 are U+DC80 to U+DCFF in Python's names of files; other surrogates are of
-    no file.
+    In Python's file names U+DC80 to U+DCFF stand for bytes that are not UTF-8; other surrogates
+    cannot come from a file.
 
     Raises:
-        OptionError: It is too long, has a character 0, or such a surrogate.
+        OptionError: It is too long, or has a null character or another surrogate.
     """
     if len(value) > LONGEST:
         raise OptionError(f'{name} has {len(value)} characters: give {LONGEST} at most')
@@ -84,7 +85,7 @@ def check_text(name: str, value: str) -> None:
 
 
 def check_classes(classes: list[str]) -> None:
-    """Refuse names of classes that no net or page can have.
+    """Refuse names of classes that a net or a page cannot have.
 
     Raises:
         OptionError: There are none or too many, or two have one name; or as ``check_text``.

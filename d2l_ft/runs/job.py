@@ -1,4 +1,4 @@
-"""The main job: fine-tune a source model and, to compare, train a twin from scratch."""
+"""The main job: fine-tune a source model and, to compare, train a from-scratch baseline."""
 
 import datetime
 import os
@@ -27,8 +27,8 @@ from d2l_ft.report.figures import save_curves
 from d2l_ft.report.live import LiveCurves
 from d2l_ft.report.page import write_report
 from d2l_ft.runs.callbacks import Checkpoints, EpochLines, MetricsFile, Report
-from d2l_ft.runs.contents import changed, load_contents, save_contents
-from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claimed, new_path
+from d2l_ft.runs.contents import find_change, load_contents, save_contents
+from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claim, new_path
 from d2l_ft.runs.results import load_net
 from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
 from d2l_ft.sources.load import load_source
@@ -50,63 +50,64 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
     bar: bool = True,
     say: Callable[[str], None] = print,
 ) -> tuple[Run, int]:
-    """Train, and write all of it into a run directory.
+    """Train the nets of a run, and write its run directory.
 
     Args:
         backend: The framework.
-        settings: What is asked for.
+        settings: The options.
         out: The run directory: new, or with ``resume`` that of an earlier run of these settings.
             None makes one below runs/.
-        resume: Go on where the run was stopped.
+        resume: Whether to continue where the run stopped.
         bar: Whether to show progress bars; they need a terminal too.
-        say: Takes each line for the user.
+        say: Prints a line for the user.
 
     Returns:
-        The run, and the number of the signal, such as SIGINT, that ended it early (then its
-        checkpoint is written); otherwise 0.
+        The run, and the number of the signal, such as SIGINT, that ended it early (a checkpoint is
+        written);
+        0 if it is complete.
 
     Raises:
-        D2LFTError: Anything that the user can mend; nothing is trained before all is checked.
+        D2LFTError: Anything that the user can fix; all is checked before training starts.
     """
-    # what needs no image
+    # check what needs no image
     settings.check()
     names = settings.model.nets()
     if settings.system.keep_memory:
         keep_freed_memory()
     devices = backend.devices(settings.system.devices)
-    begun = Run.open(out) if out and resume else None
+    earlier_run = Run.open(out) if out and resume else None
     out = out or new_path(backend.NAME, settings.data.data)
-    with claimed(out, resume=resume):
-        # the images, and what they settle
+    with claim(out, resume=resume):
+        # find and check the images; the data set fills in the options that were not given
         try:
             name = settings.data.data
             data = load_data(
                 name, seed=settings.optim.seed, bar=bar, skip_bad=settings.data.skip_bad
             )
         except DataError as error:
-            if begun and not os.path.exists(name) and os.sep in name:
+            if earlier_run and not os.path.exists(name) and os.sep in name:
                 raise CheckpointError(
                     f'{name} is gone: tell where its images are now:  '
                     f'd2l-ft train --out {out} --resume --data FOLDER'
                 ) from error
             raise
-        settings = settings.resolved(data)
+        settings = settings.resolve(data)
         arch, size = settings.model.arch, settings.data.image_size or data.image_size
         smallest = architecture(arch).smallest
         if size < smallest:
             raise OptionError(f'{arch} needs images of at least {smallest} pixels, not {size}')
-        # what the user should know of them
+        # say what is remarkable about them
         for part in (data.train, data.test):
             if part.note():
                 say(part.note())
         for line in data.remarks:
             say(line)
-        # the run, and whether all of it can be trained
-        run = begun or Run(out, _config(backend, settings, data, size))
+        # the run: new, or an earlier one if its images are the same
+        run = earlier_run or Run(out, _config(backend, settings, data, size))
         run.config.check()
         if resume:
             _check_same(run, data, size, bar=bar)
-            # there may be more epochs, and the data may have moved
+            # the epochs may be more now, and the data may have moved
             run.config = replace(run.config, data=data.name, settings=settings)
         check_shares(settings, data, len(devices), size)
         steps = -(-len(data.train.samples) // (settings.optim.batch_size or data.batch_size))
@@ -116,7 +117,7 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
         )
         if steps < FEW_STEPS:
             say('these are few steps: a smaller `batch_size`, or more `num_epochs`, takes more')
-        # the source model, and then what the run directory says of the data
+        # load the source model before anything is written: it may have to be downloaded or trained
         source = None
         if 'fine-tuned' in names and not run.checkpoints('fine-tuned'):
             source = load_source(
@@ -132,7 +133,7 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
         if data.left_out:
             run.save_left_out(data.left_out)
             say(f'left out {len(data.left_out)} bad image(s), named in {run.path / LEFT_OUT}')
-        # the nets
+        # train the nets, one after the other
         room = settings.system.image_cache
         cache = default_cache() if room is None else ImageCache(room << 20)
         job = Job(backend, settings, data, run, devices, bar, say, cache)
@@ -154,9 +155,9 @@ class Job:
 
     Attributes:
         backend, settings, data, run, bar, say: As in ``train``.
-        devices: Where the nets are placed.
+        devices: Devices of the nets.
         cache: Keeps images between epochs and nets.
-        placed: The net under way, or the last one.
+        placed: The current net, or the last one.
     """
 
     backend: Backend
@@ -170,9 +171,10 @@ class Job:
     placed: Placed | None = None
 
     def train(self, name: str, source: State | None) -> int:
-        """Train a net, from its last checkpoint if it has one; return the signal that ended it."""
+        """Train a net, from its last checkpoint if any; return the signal that ended it, or 0."""
         backend, settings, run = self.backend, self.settings, self.run
         self.placed = placed = self.build(name, source)
+        # the trainer, with its state and position if there is a checkpoint
         optim, recipe = settings.optim, settings.optim.recipe(name)
         trainer = backend.build_trainer(placed, recipe)
         position = Position()
@@ -180,19 +182,20 @@ class Job:
             checkpoint, position = found
             backend.set_state(placed, checkpoint.model)
             backend.set_trainer_state(placed, trainer, checkpoint.trainer)
-        # the twin has no frozen body
+        # batches of images, or of features for the head: the baseline has no frozen body
         on_features = settings.model.cache_features and name == 'fine-tuned'
-        kind = self.on_features if on_features else self.on_images
-        trained, train_iter, test_iter = kind(placed)
+        kind = self.feature_loaders if on_features else self.image_loaders
+        net, train_iter, test_iter = kind(placed)
         steps = len(train_iter)
 
         def rate(epoch: int, step: int) -> float:
             done = (epoch * steps + step) / (optim.num_epochs * steps)
             return scheduled_rate(optim.schedule, recipe.learning_rate, done)
 
+        # the loop, with what it writes and shows
         training = Trainer(
             backend,
-            trained,
+            net,
             trainer,
             train_iter,
             test_iter,
@@ -213,7 +216,7 @@ class Job:
         return training.interrupted
 
     def build(self, name: str, source: State | None) -> Placed:
-        """Return a new net on its devices; tell the first time how it computes."""
+        """Return a new net on its devices; say where and how the first one computes."""
         model, system = self.settings.model, self.settings.system
         classes, seed = len(self.data.classes), self.settings.optim.seed
         net = self.backend.build_net(model.arch, classes, source, seed)
@@ -229,12 +232,12 @@ class Job:
         return placed
 
     def pipeline(self) -> Pipeline:
-        """Return what is done to the images of the training part."""
+        """Return the pipeline of the training part."""
         options, size = self.settings.data, self.run.config.image_size
         seed = self.settings.optim.seed
         return self.data.pipeline(size, seed=seed, augment=options.augment, views=options.views)
 
-    def on_images(self, placed: Placed) -> tuple[Placed, Any, Any]:
+    def image_loaders(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
         optim = self.settings.optim
         loaders = self.data.loaders(
@@ -243,15 +246,15 @@ class Job:
             image_size=self.run.config.image_size,
             seed=optim.seed,
             pipeline=self.pipeline(),
-            **self.loading(),
+            **self.loading_options(),
         )
         return placed, *loaders
 
-    def loading(self) -> dict[str, Any]:
+    def loading_options(self) -> dict[str, Any]:
         """Return the options of loaders: workers, cache and device."""
         return loader_options(self.backend, self.devices, self.settings.system.workers, self.cache)
 
-    def on_features(self, placed: Placed) -> tuple[Placed, Any, Any]:
+    def feature_loaders(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the head, and loaders of the features of both parts in place of images."""
         settings, backend = self.settings, self.backend
         batch_size = settings.optim.batch_size or self.data.batch_size
@@ -267,7 +270,7 @@ class Job:
                 pipeline,
                 how,
                 bar=self.bar,
-                **self.loading(),
+                **self.loading_options(),
             )
             shuffle = part is self.data.train
             loaders.append(
@@ -288,7 +291,7 @@ class Job:
         """Write the figures and the report, after each net."""
         run, data, settings = self.run, self.data, self.settings
         save_curves(run.path / 'curves.png', run.history())
-        # the first net's report gets the twin's curves
+        # after the baseline the report is written again, with its curves, about the first net
         placed = self.placed if name == run.best_net() else None
         pipeline = Pipeline(run.config.image_size)
         found = evaluate_samples(
@@ -312,15 +315,14 @@ class Job:
 
 
 def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
-    """Return an error's line for a training that diverged: what is left, and what to try."""
+    """Return the message for a loss that diverged: the last checkpoint, and what to try."""
     kept = run.checkpoints(name)
     left = f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'
     rate = settings.optim.recipe('fine-tuned').learning_rate
     cause = error.partition(':')[0]
     other = '' if kept or name == 'scratch' else ', or from another `source`'
-    return (
-        f'{name}: {cause}; {left}: train anew with  `learning_rate={rate / 10:g}`  (a tenth){other}'
-    )
+    tenth = f'`learning_rate={rate / 10:g}`  (a tenth)'
+    return f'{name}: {cause}; {left}: train again with  {tenth}{other}'
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> RunConfig:
@@ -341,22 +343,24 @@ def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> R
 
 
 def _check_same(run: Run, data: DataSet, size: int, *, bar: bool) -> None:
-    """Refuse to resume on other data.
+    """Refuse to resume with other data.
 
     Raises:
         CheckpointError: Classes, images or image size differ.
     """
     config = run.config
-    if (data.name == 'sample') != (config.data == 'sample'):  # which has crops of its own
+    if (data.name == 'sample') != (config.data == 'sample'):  # the sample has its own pipeline
         raise CheckpointError(
-            f'{run.path} was begun with `data={config.data}`: '
-            'leave the option out, or train anew with another `out`'
+            f'{run.path} was started with `data={config.data}`: '
+            'leave the option out, or train again with another `out`'
         )
-    if found := changed(load_contents(run.path), data, bar=bar):
+    if found := find_change(load_contents(run.path), data, bar=bar):
         raise CheckpointError(
-            f'{found} since {run.path} began: make it as it was, or train anew with another `out`'
+            f'{found} since {run.path} was started: '
+            'make it as it was, or train again with another `out`'
         )
     if (data.classes, size) != (config.classes, config.image_size):
         raise CheckpointError(
-            f'{config.data} has changed since {run.path} began: train anew with another `out`'
+            f'{config.data} has changed since {run.path} was started: '
+            'train again with another `out`'
         )

@@ -1,4 +1,4 @@
-"""What a run has trained: its nets, and how good they are."""
+"""Use a run: load its nets, evaluate them, and predict."""
 
 from collections.abc import Sequence
 
@@ -35,12 +35,12 @@ def evaluate_run(
     Args:
         run: The run.
         backend: The framework.
-        data: A data set, whose test part is taken, or a folder of class folders, of which all is.
-            It may have some of the run's classes only; they are matched by name.
+        data: A data set, of which the test part is used, or a folder of class folders, which is
+            used whole. It need not have all classes of the run; they are matched by name.
         bar: Whether to show progress; it needs a terminal too.
 
     Returns:
-        The evaluation, and in words what was looked at.
+        The evaluation, and a description of the images.
 
     Raises:
         DataError: The data set cannot be had, or an image in it is bad.
@@ -72,7 +72,7 @@ def evaluate_run(
 def classify(
     run: Run, backend: Backend, paths: Sequence[str], *, bar: bool = True
 ) -> list[dict[str, float]]:
-    """Return what a run's net says of images: class -> probability, the most probable first.
+    """Return the predictions of a run's net: class -> probability, the most probable first.
 
     Args:
         run: The run.

@@ -1,7 +1,7 @@
-"""What a run is asked for, in four groups of options, and what of it no training can do.
+"""The settings of a run, in four groups of options, and which of them are refused.
 
-Each option is declared once, as a field. ``d2l-ft train`` makes its options of these, and
-config.json has a value for each. Whoever adds one adds a field here, its use and its test.
+Each option is declared once, as a field. The options of ``d2l-ft train`` are made from the fields,
+and config.json has a value for each. To add an option, add a field here, its use and its test.
 """
 
 import os
@@ -27,7 +27,7 @@ SOURCES = ('sample', 'imagenet', 'none')
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The images, and what is done to them."""
+    """The images and their augmentation."""
 
     data: str = option(
         'sample',
@@ -42,14 +42,14 @@ class DataOptions:
     augment: bool = option(True, 'Crop and flip the training images at random.')
     views: int = option(
         0,
-        'Draw so many crops of an image, which come again and again.  [default: always new ones]',
+        'Fixed crops of each image, used in turn, one an epoch.  [default: new crops each epoch]',
         bounds=(0, 10**6),
         metavar='COUNT',
     )
     skip_bad: bool = option(False, 'Leave out bad images; the run lists them.')
 
     def check(self) -> None:
-        """Refuse what no training can do.
+        """Refuse what cannot be trained.
 
         Raises:
             OptionError: A value is out of its bounds, or options contradict each other.
@@ -61,7 +61,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The net, and what of it is trained."""
+    """The net, and which part of it is trained."""
 
     arch: str = option('resnet18', 'Architecture.', choices=tuple(ARCHITECTURES))
     source: str | None = option(
@@ -75,10 +75,10 @@ class ModelOptions:
         'With `freeze`, run the body once and train the output layer on what it gave: the same '
         'net to rounding, in a fraction of the time. It needs `augment=False` or `views`.',
     )
-    compare: bool = option(False, 'Also train a twin from scratch.')
+    compare: bool = option(False, 'Also train a from-scratch baseline.')
 
     def check(self) -> None:
-        """Refuse what no training can do.
+        """Refuse what cannot be trained.
 
         Raises:
             OptionError: A value is out of its bounds, or options contradict each other.
@@ -90,7 +90,7 @@ class ModelOptions:
             raise OptionError('`freeze` needs a `source`: random features would stay random')
 
     def nets(self) -> list[str]:
-        """Return the nets to train; without a source there is only the twin."""
+        """Return the nets to train; without a source there is only the baseline."""
         if self.source == 'none':
             return ['scratch']
         return list(NETS) if self.compare else ['fine-tuned']
@@ -108,26 +108,26 @@ class OptimOptions:
     )
     learning_rate: float | None = option(
         None,
-        'Rate of the body, for the mean loss; the twin of `compare` gets 10 x.  '
+        'Rate of the body, for the mean loss; the from-scratch baseline gets 10 x.  '
         '[default: 0.002 for sample, else 0.01]',
         flag='--lr',
     )
     head_lr_mult: float = option(
-        FINE_TUNED.head_lr_mult, 'The new output layer learns so many times faster.'
+        FINE_TUNED.head_lr_mult, 'How many times faster the new output layer learns.'
     )
     weight_decay: float = option(FINE_TUNED.weight_decay, "Factor of the L2 penalty's gradient.")
     momentum: float = option(FINE_TUNED.momentum, 'Factor of the velocity, below 1.')
     schedule: str = option(
         'constant',
-        'How the rates go on: cosine lets them fall to 0 over all steps.',
+        'Course of the learning rates: cosine lowers them to 0 over all steps.',
         choices=SCHEDULES,
     )
     seed: int = option(
-        0, 'Seed of heads, twin, order, crops, flips and dropout.', bounds=(0, 2**63 - 1)
+        0, 'Seed of heads, baseline, order, crops, flips and dropout.', bounds=(0, 2**63 - 1)
     )
 
     def check(self) -> None:
-        """Refuse what no training can do.
+        """Refuse what cannot be trained.
 
         Raises:
             OptionError: A value is out of its bounds.
@@ -139,9 +139,9 @@ class OptimOptions:
     def recipe(self, net: str) -> Recipe:
         """Return the recipe of 'fine-tuned' or 'scratch'.
 
-        This is the one rule for rates: what was asked for, else the data set's own, which
-        ``Settings.resolved`` has filled in, else the chapter's; and ten times that from scratch,
-        where all layers learn alike.
+        This is the one rule for rates: what was given, else the data set's own, which
+        ``Settings.resolve`` has filled in, else the chapter's; and ten times that from scratch,
+        where all layers have the same rate.
         """
         rate = FINE_TUNED.learning_rate if self.learning_rate is None else self.learning_rate
         multiplier = self.head_lr_mult
@@ -152,7 +152,7 @@ class OptimOptions:
 
 @dataclass(frozen=True)
 class SystemOptions:
-    """On what it is computed, and how; what is kept."""
+    """Devices, loading, memory and checkpoints."""
 
     devices: str = option('auto', 'auto, cpu, cpu:2 (two replicas), gpu, gpu:0,1.', may_change=True)
     workers: int | None = option(
@@ -173,7 +173,8 @@ class SystemOptions:
         'auto', 'auto takes bfloat16 with PyTorch where the hardware has it.', choices=PRECISIONS
     )
     channels_last: bool = option(
-        True, 'Layout of images in memory with PyTorch: faster, and sums round otherwise.'
+        True,
+        'Layout of images in memory with PyTorch: faster, and sums are rounded in another order.',
     )
     keep_memory: bool = option(
         True,
@@ -197,7 +198,7 @@ class SystemOptions:
     )
 
     def check(self) -> None:
-        """Refuse what no training can do.
+        """Refuse what cannot be trained.
 
         Raises:
             OptionError: A value is out of its bounds.
@@ -209,7 +210,7 @@ class SystemOptions:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked for."""
+    """All options of a run."""
 
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()
@@ -223,9 +224,9 @@ class Settings:
         Raises:
             OptionError: There is no such option.
         """
-        return cls().changed(**options)
+        return cls().replace(**options)
 
-    def changed(self, **options: Any) -> 'Settings':
+    def replace(self, **options: Any) -> 'Settings':
         """Return the settings with other values of some options.
 
         Raises:
@@ -238,7 +239,7 @@ class Settings:
             }
             groups[name] = replace(group, **mine)
         if options:
-            names = ', '.join(each.name for each in declared().values())
+            names = ', '.join(each.name for each in option_fields().values())
             raise OptionError(f'there is no option {next(iter(options))!r}; there are {names}')
         return Settings(**groups)
 
@@ -246,10 +247,10 @@ class Settings:
         """Return name -> value of all options."""
         return {name: value for group in vars(self).values() for name, value in vars(group).items()}
 
-    def resolved(self, data: 'DataSet') -> 'Settings':
+    def resolve(self, data: 'DataSet') -> 'Settings':
         """Return the settings with the data set's own values where there are none."""
         rate = self.optim.learning_rate
-        return self.changed(
+        return self.replace(
             data=data.name,
             image_size=self.data.image_size or data.image_size,
             batch_size=self.optim.batch_size or data.batch_size,
@@ -257,34 +258,34 @@ class Settings:
             source=full_path(self.model.source or data.source),
         )
 
-    def resumed(self, given: Mapping[str, Any]) -> 'Settings':
-        """Return the settings with which a run of these goes on.
+    def resume(self, given: Mapping[str, Any]) -> 'Settings':
+        """Return the settings with which to resume a run that has these.
 
-        What changes no result may be given again, and epochs unless the rates depend on them;
-        anything else must be as it was.
+        Options that change no result may be given another value, and so may the epochs unless the
+        learning rates depend on them. All others must be unchanged.
 
         Raises:
-            CheckpointError: Something is not.
+            CheckpointError: One of the others is changed.
         """
-        kept, options = self.values(), declared()
+        values, options = self.values(), option_fields()
         settings = self
         for name, value in given.items():
             longer = name == 'num_epochs' and self.optim.schedule == 'constant'
             if options[name].metadata['option'].may_change or longer:
-                settings = settings.changed(**{name: value})
+                settings = settings.replace(**{name: value})
                 continue
-            before = kept[name]
+            before = values[name]
             if name == 'source' and before:
                 value, before = full_path(value), full_path(before)
             if value != before:
                 raise CheckpointError(
-                    f'the run was begun with `{name}={kept[name]}`: '
-                    'leave the option out, or train anew with another `out`'
+                    f'the run was started with `{name}={values[name]}`: '
+                    'leave the option out, or train again with another `out`'
                 )
         return settings
 
     def check(self) -> None:
-        """Refuse what no training can do, before a framework is imported.
+        """Refuse what cannot be trained, before a framework is imported.
 
         Raises:
             OptionError: A value is out of its bounds, or options contradict each other.
@@ -298,23 +299,23 @@ class Settings:
             )
 
 
-def declared() -> dict[str, Field[Any]]:
+def option_fields() -> dict[str, Field[Any]]:
     """Return name -> field of all options, in the order of the groups."""
     groups = vars(Settings()).values()
     return {each.name: each for group in groups for each in fields(group)}
 
 
 FEW_STEPS = 10
-"""Steps an epoch below which a user is told."""
+"""With fewer steps an epoch the user gets a hint; most nets learn little from so few."""
 
 
 def check_shares(settings: Settings, data: 'DataSet', devices: int, size: int) -> None:
-    """Refuse batches of which a device gets one image where BatchNorm cannot train on one.
+    """Refuse batches that leave a device one image, if BatchNorm cannot train on one.
 
     One value has no variance: PyTorch raises in the step, and MXNet trains on zeros.
 
     Raises:
-        OptionError: There is such a batch; what to do instead.
+        OptionError: There is such a batch; the message names values that work.
     """
     model = settings.model
     arch, count = architecture(model.arch), len(data.train.samples)
@@ -338,5 +339,5 @@ def check_shares(settings: Settings, data: 'DataSet', devices: int, size: int) -
 
 
 def full_path(source: str) -> str:
-    """Return a source as it is to be kept: a file by its full path, others by their name."""
+    """Return a source as config.json has it: a file by its full path, others by name."""
     return source if source in SOURCES else os.path.realpath(os.path.expanduser(source))

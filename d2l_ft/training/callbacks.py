@@ -1,7 +1,7 @@
-"""What is told of the events of a training: the progress bar, lines in a log, files.
+"""Callbacks of the training loop: the progress bar and lines in a log.
 
-A callback overrides the methods whose events it wants. It may read all of the ``Trainer``; an error
-that it raises ends the training.
+A callback overrides the methods of the events that it needs. It may read everything of the
+``Trainer``; an exception that it raises ends the training.
 """
 
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from d2l_ft.training.trainer import Trainer
 
 LOG_SECONDS = 30.0
-"""A log that is no terminal gets a line at least this often."""
+"""Without a terminal a line is printed at least this often: batch systems end silent jobs."""
 
 
 class Callback:
@@ -30,17 +30,17 @@ class Callback:
         """Before the first step of an epoch, or the first one after a resume."""
 
     def on_step_end(self, trainer: 'Trainer') -> None:
-        """After each step, whose sums may not have been read yet."""
+        """After each step; its sums may still be on the device."""
 
     def on_epoch_end(self, trainer: 'Trainer', metrics: EpochMetrics) -> None:
         """After the test that follows an epoch; the position is that of the next epoch."""
 
     def on_train_end(self, trainer: 'Trainer') -> None:
-        """At the end, whatever ended it: ``trainer.interrupted`` and ``trainer.error`` tell."""
+        """At the end, also after a signal (``trainer.interrupted``) or an exception (``error``)."""
 
 
-def running(trainer: 'Trainer') -> dict[str, Any]:
-    """Return epoch, loss and accuracy so far in it, as text; {} before the first sums are read."""
+def running_metrics(trainer: 'Trainer') -> dict[str, Any]:
+    """Return the epoch, and its loss and accuracy so far, as text; {} before sums were read."""
     here = trainer.position
     if not here.examples:
         return {}
@@ -52,7 +52,7 @@ def running(trainer: 'Trainer') -> dict[str, Any]:
 
 
 class ProgressBar(Callback):
-    """A bar over all steps of all epochs, on a terminal; elsewhere it shows nothing."""
+    """A progress bar over all steps of all epochs; it shows nothing without a terminal."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -70,24 +70,24 @@ class ProgressBar(Callback):
         )
 
     def on_step_end(self, trainer: 'Trainer') -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         if trainer.position.examples != self.examples:  # sums have been read
             self.examples = trainer.position.examples
-            self.bar.set_postfix(running(trainer), refresh=False)
+            self.bar.set_postfix(running_metrics(trainer), refresh=False)
         self.bar.update()
 
     def on_train_end(self, trainer: 'Trainer') -> None:
-        """Leave the bar as it is."""
+        """Close the bar; it stays visible."""
         if self.bar is not None:
             self.bar.close()
 
 
 class LogLines(Callback):
-    """Lines on how far a training is, where there is no terminal for a bar.
+    """Lines on the progress, where there is no terminal for a bar.
 
     Args:
-        say: Takes each line.
-        seconds: A line comes at least this often; an epoch's end has a line of its own.
+        say: Prints a line.
+        seconds: At least this often; the end of an epoch has a line of its own.
     """
 
     def __init__(self, say: Callable[[str], None], seconds: float = LOG_SECONDS) -> None:
@@ -95,7 +95,7 @@ class LogLines(Callback):
         self.last = time.monotonic()
 
     def on_step_end(self, trainer: 'Trainer') -> None:
-        """Say a line if it is time."""
+        """Print a line if the last one is long enough ago."""
         now = time.monotonic()
         if now - self.last < self.seconds or sys.stderr.isatty():
             return
@@ -103,9 +103,11 @@ class LogLines(Callback):
         here, steps = trainer.position, trainer.steps
         parts = [f'epoch {here.epoch + 1}/{trainer.num_epochs}']
         parts.append(f'step {here.step}/{steps}' if steps else f'step {here.step}')
-        parts += [f'{name} {text}' for name, text in running(trainer).items() if name != 'epoch']
+        parts += [
+            f'{name} {text}' for name, text in running_metrics(trainer).items() if name != 'epoch'
+        ]
         self.say(f'{trainer.name} {", ".join(parts)}')
 
     def on_epoch_end(self, trainer: 'Trainer', metrics: EpochMetrics) -> None:
-        """Count from here: an epoch's end has a line."""
+        """Restart the clock: the end of an epoch has a line of its own."""
         self.last = time.monotonic()

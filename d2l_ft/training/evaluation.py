@@ -1,4 +1,4 @@
-"""What a net says of labelled images: accuracy, confusion matrix, worst mistakes."""
+"""What a net predicts for labelled images: accuracy, confusion matrix, worst mistakes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from d2l_ft.errors import ModelError
 from d2l_ft.training.loaders import loader_options
 
 BATCH = 64
-"""Images that are classified at once; probabilities do not depend on it, but for rounding."""
+"""Images that are classified at once; apart from rounding, it does not change the result."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image that was taken for another class, and how sure the net was of that."""
+    """One image that was classified wrongly, and the probability of the wrong class."""
 
     path: str
     label: int
@@ -35,7 +35,7 @@ class Evaluation:
 
     Attributes:
         classes: Names, in the order of the labels.
-        samples: What was looked at.
+        samples: The images that were classified.
         probabilities: (samples, classes), each row sums to 1.
 
     Example:
@@ -63,7 +63,7 @@ class Evaluation:
         return counts
 
     def worst(self, count: int = 12) -> list[Mistake]:
-        """Return the mistakes that the net was surest of, the surest first."""
+        """Return the mistakes with the highest probability, the highest first."""
         predicted = self.probabilities.argmax(axis=1)
         mistakes = [
             Mistake(sample.path, sample.label, int(guess), float(row[guess]))
@@ -99,7 +99,7 @@ def predict(
         pipeline: What makes the crops.
         bar: Whether to show progress; it needs a terminal too.
         workers: Loader processes; None leaves the choice to ``default_workers``.
-        cache: May have the crops already.
+        cache: Decoded images; those that are in it are not read again.
 
     Raises:
         DataError: A file cannot be decoded.
@@ -120,7 +120,7 @@ def predict(
         if not good:
             raise ModelError(
                 f'the net gives no finite numbers for {sample.path}, as values in it overflow: '
-                'train it anew with a smaller learning rate, or from another source'
+                'train it again with a smaller learning rate, or from another source'
             )
     return softmax(logits)
 

@@ -1,8 +1,8 @@
-"""What the frozen body of a net makes of the images: computed once, kept on disk.
+"""Features: the output of a frozen body for each image, computed once and kept on disk.
 
 A frozen body gives the same features whenever it sees the same crop. If the crops come again (no
-augmentation, or a fixed number of views), the head can be trained on kept features: the same steps
-to rounding, without the body.
+augmentation, or a fixed number of views), the head can be trained on stored features. The steps are
+the same apart from rounding, and the body is not run.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from d2l_ft.models.state import State
 from d2l_ft.storage.cache import cache_dir
 
 BATCH = 64
-"""Images that the body sees at once; features do not depend on it, but for rounding."""
+"""Images that the body gets at once; apart from rounding, the features do not depend on it."""
 
 
 def features(
@@ -41,10 +41,10 @@ def features(
     bar: bool = True,
     **loading: Any,
 ) -> NDArray[np.float32]:
-    """Return the features of every view of the samples, from the disk if they were kept there.
+    """Return the features of every view of the samples, from the disk if they are stored there.
 
-    They are kept under a hash of all that they depend on: the bytes of the images in their order,
-    the weights, the pipeline, framework and how it computes.
+    They are stored under a hash of everything that they depend on: the bytes of the images in
+    order, the weights, the pipeline, the framework, and its precision and layout.
 
     Args:
         backend: The framework.
@@ -52,7 +52,7 @@ def features(
         arch: Its architecture.
         samples: Checked image files.
         pipeline: What makes the crops; one that augments has ``views``.
-        how: Says in which precision and layout the net computes.
+        how: The precision and layout in which the net computes, as text.
         bar: Whether to show progress; it needs a terminal too.
         loading: Options of the loader: ``workers``, ``cache``, ``device``.
 
@@ -60,7 +60,7 @@ def features(
         (views, samples, width of the head's input).
 
     Raises:
-        ModelError: The net's features cannot be kept, or are not finite.
+        ModelError: The net's features cannot be stored, or are not finite.
         StorageError: The disk is full.
     """
     head = architecture(arch).head + '.'
@@ -93,7 +93,7 @@ def _key(settings: list[Any], body: State, samples: Sequence[Sample]) -> str:
 
 
 def _read(path: Path, count: int) -> NDArray[np.float32] | None:
-    """Return kept features, or None if there are none or they are damaged."""
+    """Return stored features, or None if there are none or they are damaged."""
     try:
         kept = load_checkpoint(path).model['features']
     except (CheckpointError, KeyError):
@@ -106,7 +106,7 @@ class FeatureLoader:
 
     Args:
         backend: The framework.
-        kept: (views, samples, width), of which an epoch takes one view after the other.
+        kept: (views, samples, width) features; each epoch takes the next view.
         samples: Their samples, for the labels.
         batch_size: Examples a batch; the last may be smaller.
         shuffle: Whether each epoch has its own order.
@@ -139,5 +139,5 @@ class FeatureLoader:
         """Yield the framework's batches: (batch, width) float32 and (batch,) labels."""
         view = self.kept[self.sampler.epoch % len(self.kept)]
         for keys in self.sampler:
-            chosen = [index for _, index in keys]
-            yield self.backend.to_batch(view[chosen], self.labels[chosen])
+            indices = [index for _, index in keys]
+            yield self.backend.to_batch(view[indices], self.labels[indices])

@@ -1,4 +1,4 @@
-"""A signal ends a training after the step under way."""
+"""A signal stops training after the current step."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ class Interrupt:
     A second one interrupts at once. Outside the main thread the signals stay as they are.
 
     Attributes:
-        asked: Number of the signal; 0 as long as there was none.
+        asked: Number of the signal; 0 if none has come.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,9 @@ class Interrupt:
         if self.asked:
             raise Stopped(number)
         self.asked = number
-        with suppress(OSError, RuntimeError):  # also: it came while another line was written
+        with suppress(
+            OSError, RuntimeError
+        ):  # the stream is closed, or the signal came during a write to it
             print('\nstopping after this step; Ctrl-C again stops at once', file=sys.stderr)
 
     def until(self, batches: Iterable[Any]) -> Iterator[Any]:

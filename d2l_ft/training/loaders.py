@@ -8,6 +8,7 @@ from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.system.hardware import usable_cores
 
 MOST_WORKERS = 8
+"""More processes take memory and start-up time, and a GPU rarely needs them."""
 
 
 def on_gpu(backend: Backend, devices: Sequence[Any]) -> bool:
@@ -16,7 +17,7 @@ def on_gpu(backend: Backend, devices: Sequence[Any]) -> bool:
 
 
 def default_workers(backend: Backend, devices: Sequence[Any]) -> int:
-    """Return the number of loader processes: none on the CPU, where the net has all the cores."""
+    """Return the number of loader processes: none on the CPU, where the net uses all cores."""
     return min(MOST_WORKERS, usable_cores()) if on_gpu(backend, devices) else 0
 
 
@@ -26,11 +27,11 @@ def loader_options(
     workers: int | None = None,
     cache: ImageCache | None = None,
 ) -> dict[str, Any]:
-    """Return the options of ``Backend.loader`` for a net that lies on some devices.
+    """Return the options of ``Backend.loader`` for a net on some devices.
 
     Args:
         backend: The framework.
-        devices: Where the net lies. Batches go to the first one if a GPU is among them.
+        devices: Where the net computes. Batches go to the first one if any of them is a GPU.
         workers: Loader processes; None is ``default_workers``.
         cache: Keeps images between epochs.
     """

@@ -11,14 +11,14 @@ from d2l_ft.errors import TrainingDiverged
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch of one net came to; a line of ``metrics.jsonl``.
+    """The results of one epoch of one net; a line of ``metrics.jsonl``.
 
     Attributes:
         net: 'fine-tuned', 'scratch', or the caller's name.
         epoch: 1 for the first.
         train_loss: Mean of the loss over the examples of the epoch, each before its step.
-        train_acc: Share of hits, likewise.
-        test_acc: Share of hits on the test part after the epoch.
+        train_acc: Share of correct predictions, also before each step.
+        test_acc: Share of correct predictions on the test part after the epoch.
         examples_per_sec: Training examples / seconds, data loading included.
         step_examples_per_sec: Training examples / seconds in which the loop did not wait for
             data; the figure that the book prints.
@@ -42,11 +42,11 @@ class EpochMetrics:
 
 @dataclass
 class Position:
-    """Where a training stands; with the states of net and trainer, all that resume needs.
+    """How far training has come; with the states of net and trainer, all that resume needs.
 
     Attributes:
         epoch: Epochs done.
-        step: Batches done of the epoch under way.
+        step: Batches done of the current epoch.
         loss, correct, examples: Sums over these batches.
         seconds: Spent on these batches.
         waited: The part of it in which the loop waited for data.
@@ -91,14 +91,14 @@ class Position:
 
 
 def accuracy(sums: Sums, epoch: int = 0) -> float:
-    """Return the share of hits.
+    """Return the share of correct predictions.
 
     Args:
-        sums: Of a test.
-        epoch: That it followed, 1 for the first; 0 if there was none.
+        sums: The sums over a test.
+        epoch: The epoch before the test, 1 for the first; 0 if there was none.
 
     Raises:
-        TrainingDiverged: The loss is not finite: what is not a number would count as a class.
+        TrainingDiverged: The loss is not finite; the class of logits that are NaN means nothing.
     """
     if not math.isfinite(loss := float(sums.loss)):
         when = f' after epoch {epoch}' if epoch else ''
@@ -114,7 +114,7 @@ def summary(metrics: EpochMetrics, devices: Sequence[Any], step: str) -> str:
     Args:
         metrics: Of the last epoch.
         devices: On which the net was trained.
-        step: Of what each step took the gradient.
+        step: What each step took the gradient of, such as 'mean'.
     """
     return (
         f'loss {metrics.train_loss:.3f}, train acc {metrics.train_acc:.3f}, '

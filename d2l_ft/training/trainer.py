@@ -17,8 +17,9 @@ from d2l_ft.training.metrics import EpochMetrics, Position, accuracy
 READ_SECONDS = 0.5
 
 READ_STEPS = 8
-"""The sums are read from the device after so many seconds or steps: often enough for the
-progress bar and to bound what an asynchronous framework queues, seldom enough not to stall it."""
+"""The sums are read from the device after this many seconds or steps. Reading waits for the device,
+so it must be rare; the progress bar needs it, and it bounds what an asynchronous framework
+queues."""
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
@@ -27,33 +28,33 @@ def step_seed(seed: int, epoch: int, step: int) -> int:
 
 
 class Trainer:
-    """One net's training: the loop over epochs and steps, and where it stands.
+    """Trains one net: the loop over epochs and steps, and how far it has come.
 
     Args:
         backend: The framework.
         net: A placed net.
         optimizer: Its trainer: of ``build_trainer``, or the framework's own.
-        train_iter: Batches to train on. One with ``set_epoch`` is told the epoch.
+        train_iter: Batches to train on. Its ``set_epoch``, if any, is called before each epoch.
         test_iter: Batches to test on after each epoch; None leaves the test out.
         num_epochs: Epochs in all, those done before a resume included.
         name: The net's name in metrics and on the bar.
         loss: The framework's loss object; None is softmax cross-entropy.
         reduction: 'mean', 'sum' or 'book', as ``Backend.train_step`` takes it.
-        position: Where to go on.
+        position: Where to continue.
         seed: Seed of the framework's generators, set before each step; None leaves them alone.
         rate: (epoch, step), both counted from 0 -> the body's learning rate of that step; None
             leaves the optimizer's. It needs one of ``build_trainer``.
-        callbacks: What is told of the training's events, in this order.
+        callbacks: Called at each event, in this order.
 
     Attributes:
-        position: Where the training stands: behind the last step whose sums were read. After an
-            epoch it is that of the next one.
+        position: The place after the last step whose sums were read. After an epoch it is the
+            beginning of the next one.
         history: The metrics of the epochs that this object has trained.
         interrupted: Number of the signal that ended the training early, or 0.
         error: What ended it, if that was an exception.
     """
 
-    def __init__(  # noqa: PLR0913 -- all that a training is made of
+    def __init__(  # noqa: PLR0913 -- all that training depends on
         self,
         backend: Backend,
         net: Placed,
@@ -107,7 +108,7 @@ class Trainer:
             self._tell('on_train_end')
         return self.history
 
-    def reached(self) -> Position:
+    def current_position(self) -> Position:
         """Return the position within an epoch, once the device has computed the last step."""
         self._read()
         seconds = self.position.seconds + self._clock.seconds()
@@ -119,7 +120,7 @@ class Trainer:
         """Return the accuracy on the test batches, or not-a-number without any.
 
         Raises:
-            Stopped: A signal came; the test can be made again.
+            Stopped: A signal came; the test can be repeated.
         """
         if self.test_iter is None:
             return math.nan
@@ -127,7 +128,7 @@ class Trainer:
         return accuracy(sums, self.position.epoch + 1)
 
     def _epoch(self, interrupt: Interrupt) -> None:
-        """Train on what is left of an epoch, then test; a signal ends either."""
+        """Train on the rest of an epoch, then test; a signal stops either."""
         self._tell('on_epoch_begin')
         self._train(interrupt)
         if self.interrupted:
@@ -147,10 +148,11 @@ class Trainer:
             self.interrupted = interrupt.asked
 
     def _train(self, interrupt: Interrupt) -> None:
-        """Take the steps that are left of the epoch; a signal ends it after a step."""
+        """Take the remaining steps of the epoch; a signal stops after a step."""
         here = self.position
         if hasattr(self.train_iter, 'set_epoch'):
             self.train_iter.set_epoch(here.epoch, here.step)
+        # each step: set seed and rate, train, sometimes read the sums, call the callbacks
         self._clock = clock = Clock(self.train_iter)
         read_step, read_time = here.step, time.perf_counter()
         died = None
@@ -176,8 +178,10 @@ class Trainer:
                     break
         except WorkerDied as error:  # between two steps
             died = error
-        self.position = self.reached()
-        if died and not interrupt.asked:  # a signal to the whole group ends the workers as well
+        # read what is still on the device; then an error, or a signal, ends the epoch
+        self.position = self.current_position()
+        # a signal to the process group, such as Ctrl-C, ends the workers too: that is no error
+        if died and not interrupt.asked:
             raise died
         self.interrupted = interrupt.asked
 
@@ -197,11 +201,11 @@ class Trainer:
 
 
 class Clock:
-    """Iterate over batches and add up the time in which they were waited for."""
+    """Iterates over batches and adds up the time that it waits for them."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches, self.waited = batches, 0.0
-        self.begun = time.perf_counter()
+        self.start_time = time.perf_counter()
 
     def __iter__(self) -> Iterator[Any]:
         iterator = iter(self.batches)
@@ -217,4 +221,4 @@ class Clock:
 
     def seconds(self) -> float:
         """Return the seconds since the clock was made."""
-        return time.perf_counter() - self.begun
+        return time.perf_counter() - self.start_time

@@ -15,19 +15,19 @@ from d2l_ft.chapter import freshness
 from d2l_ft.chapter.book import Book, Page
 from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.claims import accept, broken_claims
-from d2l_ft.chapter.freshness import cell_states, code_digests, library_digests, together
+from d2l_ft.chapter.freshness import cell_states, code_digests, combine, library_digests
 from d2l_ft.chapter.myst import Myst
 from d2l_ft.chapter.notebooks import colab, make_notebook, read_pins
 from d2l_ft.chapter.outputs import CellRun, Output, Run, load_run, save_run
 from d2l_ft.chapter.reader import read_chapter
 from d2l_ft.chapter.saved import (
+    hub_differences,
     hub_entries,
     library_files,
-    other_than_the_package,
     saved_code,
-    saved_in,
+    saved_parts,
 )
-from d2l_ft.chapter.translation import never_read, note_read, paragraphs, stale_paragraphs
+from d2l_ft.chapter.translation import note_read, paragraphs, stale_paragraphs, unread_translations
 from d2l_ft.data.hub import DATA_HUB
 from d2l_ft.errors import ChapterError
 
@@ -115,7 +115,7 @@ def store(root, outputs=None):
         uses = library_digests(page, tab)
         cells = {
             name: CellRun(
-                code, (Output('stream', texts[name], stream='stdout'),), 0.0, together(uses[name])
+                code, (Output('stream', texts[name], stream='stdout'),), 0.0, combine(uses[name])
             )
             for name, code in code_digests(page, tab).items()
         }
@@ -153,7 +153,9 @@ def test_saved_code_is_that_of_d2lbook(name):
             if not found['saved']:
                 continue
             page = Page(chapter, name, 'en', '1')
-            ours = [text for cell in chapter.cells(tab) for _, text in saved_in(page, cell, [tab])]
+            ours = [
+                text for cell in chapter.cells(tab) for _, text in saved_parts(page, cell, [tab])
+            ]
             assert [squeeze(text) for text in ours] == [squeeze(text) for text in found['saved']]
             compared += len(ours)
     assert compared or name in ('linear', 'ince-ayar', 'tabs', 'traps')
@@ -182,7 +184,7 @@ def test_the_package_has_what_its_chapters_save(root):
     (root / 'fine.md').write_text(
         CHAPTER + SAVES.format(url="d2l.DATA_URL + 'hotdog.zip'", sha=old[1])
     )
-    assert list(other_than_the_package(Book(root))) == []
+    assert list(hub_differences(Book(root))) == []
     (root / 'fine.md').write_text(CHAPTER + SAVES.format(url="'http://x/hotdog.zip'", sha='0' * 40))
     (line,) = [each for each in problems(Book(root)) if 'DATA_HUB' in each]
     assert 'http://x/hotdog.zip' in line
@@ -523,10 +525,10 @@ def test_a_translation_is_compared_with_its_origin(root, old):
 def test_a_changed_paragraph_makes_its_translation_stale_until_it_is_read(root):
     store(root)
     path, name = root / 'fine.md', f'{root}/fine_tr.md: {root}/fine.md'
-    assert len(list(never_read(Book(root)))) == 1
+    assert len(list(unread_translations(Book(root)))) == 1
     assert list(problems(Book(root))) == []
     assert note_read(Book(root)) == 1
-    assert list(never_read(Book(root))) == []
+    assert list(unread_translations(Book(root))) == []
     edit(path, 'Some words, and', 'Some words,\nand')
     edit(root / 'fine_tr.md', 'Birkaç', 'Bazı')
     assert list(problems(Book(root))) == [], 'layout and the translation itself make nothing stale'
@@ -575,7 +577,7 @@ def test_every_paragraph_counts(root):
 
 def test_the_translations_of_the_project_were_read():
     book = Book(Path(__file__).parents[2] / 'chapters')
-    assert list(never_read(book)) == []
+    assert list(unread_translations(book)) == []
     assert [line for page in book.pages for line in stale_paragraphs(book, page)] == []
 
 

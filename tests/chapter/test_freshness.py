@@ -87,5 +87,5 @@ def test_every_function_of_the_seam_leads_to_code(framework):
     tab = framework.NAME
     package = freshness.packages(tab)[1]
     for name in freshness.SEAM - {'NAME', 'FRAMEWORK'}:
-        found = freshness.reached([f'{package}.{name}'], tab).values()
+        found = freshness.reachable_definitions([f'{package}.{name}'], tab).values()
         assert any(each.startswith(f'{package}.') and each.endswith(f'.{name}') for each in found)

@@ -12,7 +12,7 @@ from test_site import Reader, write_book
 from d2l_ft.chapter.book import Book
 from d2l_ft.chapter.check import problems
 from d2l_ft.chapter.outputs import load_run
-from d2l_ft.chapter.safe import harmless, is_active, is_followed, risks
+from d2l_ft.chapter.safe import find_risks, is_active, is_followed, make_harmless
 from d2l_ft.chapter.site import build_site
 from d2l_ft.cli.main import main
 from d2l_ft.errors import ChapterError
@@ -195,7 +195,7 @@ def test_a_chapter_runs_nothing(root, kind):
         if name.endswith('.ipynb'):
             for cell in nbformat.reads(text, 4).cells:
                 if cell.cell_type == 'markdown':
-                    assert risks(cell.source) == ([], False), name
+                    assert find_risks(cell.source) == ([], False), name
         else:
             assert '<script>alert' not in text, name
             assert live(text) == [], name
@@ -206,8 +206,8 @@ def test_what_is_shown_as_text_stays_readable_and_what_is_harmless_stays(root):
         'a < b and `<script>` and $x<y$', '<https://d2l.ai> [a](https://b.c) [d](#e) ![f](g.png)',
         '1. a\n2. b', '| a | b |\n|---|---|\n| `<c>` | d |', '[a](mailto:b@c.d)', 'f(x)[0]: [y]',
     ):  # fmt: skip
-        assert harmless(text) == text
-    assert harmless('a <b>c</b>') == 'a &lt;b>c&lt;/b>'
+        assert make_harmless(text) == text
+    assert make_harmless('a <b>c</b>') == 'a &lt;b>c&lt;/b>'
     for name in ('fine.md', 'fine_tr.md'):
         edit(root / name, '## Numbers', 'a <b>c</b> `<i>`\n\n## Numbers')
     assert 'a &lt;b&gt;c&lt;/b&gt;' in build(root)['en/fine.html']

@@ -340,9 +340,9 @@ def test_a_run_in_bfloat16_resumes_exactly(framework, folder, tmp_path):
     whole, _ = train(framework, chosen, tmp_path / 'whole', bar=False, say=said.append)
     assert any(line.startswith(f'{framework.NAME}, bfloat16, on ') for line in said)
     half = tmp_path / 'half'
-    train(framework, chosen.changed(num_epochs=1), half, bar=False, say=str)
+    train(framework, chosen.replace(num_epochs=1), half, bar=False, say=str)
     again, _ = train(framework, chosen, half, resume=True, bar=False, say=str)
-    strict, _ = train(framework, chosen.changed(precision='float32'), tmp_path / 'strict',
+    strict, _ = train(framework, chosen.replace(precision='float32'), tmp_path / 'strict',
                       bar=False, say=str)  # fmt: skip
     found, resumed, other = (run.load('scratch')[0].model for run in (whole, again, strict))
     for name, array in found.items():

@@ -113,7 +113,7 @@ def test_a_resumed_run_reads_its_features_from_the_disk(framework, folder, tmp_p
     train(framework, chosen, tmp_path / 'run', bar=False, say=str)
     whole = Run.open(tmp_path / 'run').load('fine-tuned')[0].model
     half = tmp_path / 'half'
-    train(framework, chosen.changed(num_epochs=2), half, bar=False, say=str)
+    train(framework, chosen.replace(num_epochs=2), half, bar=False, say=str)
     monkeypatch.setattr(framework, 'features', None)  # calling it would fail
     train(framework, chosen, half, resume=True, bar=False, say=str)
     for name, array in Run.open(half).load('fine-tuned')[0].model.items():
@@ -135,7 +135,7 @@ def test_a_training_does_not_depend_on_who_loads(framework, folder, tmp_path, mo
         # the devices are CPUs, which then get the batches that a GPU would get
         monkeypatch.setattr(loaders, 'on_gpu', lambda *_, answer=as_on_gpu: answer)
         monkeypatch.setenv('D2L_FT_HOME', str(tmp_path / f'home of {name}'))
-        chosen = settings(folder).changed(num_epochs=2, **kind, **options)
+        chosen = settings(folder).replace(num_epochs=2, **kind, **options)
         run, _ = train(framework, chosen, tmp_path / name, bar=False, say=str)
         found.append((run.load('fine-tuned')[0].model, run.metrics()))
     (alone, history), (together, again) = found
@@ -251,7 +251,7 @@ def test_the_twin_decodes_nothing_again(framework, tmp_path, monkeypatch):
     assert sorted(decoded) == sorted(set(decoded))
     assert len(decoded) == 12
     decoded.clear()
-    train(framework, chosen.changed(image_cache=0), tmp_path / 'without',
+    train(framework, chosen.replace(image_cache=0), tmp_path / 'without',
           bar=False, say=str)  # fmt: skip
     assert len(decoded) == 2 * 12 + 4
 

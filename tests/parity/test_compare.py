@@ -11,22 +11,22 @@ from d2l_ft.parity import ladder, tolerances
 from d2l_ft.parity.command import line, verdict
 from d2l_ft.parity.compare import (
     SUMS,
-    each,
     first_beyond,
     first_unequal,
     kolmogorov_smirnov,
     largest,
     relative,
+    relative_by_name,
+    relative_norm,
     ulps,
     unequal,
-    whole,
 )
-from d2l_ft.parity.ladder import Result, able, compare
-from d2l_ft.parity.plan import Check, Plan, Trace, shaken, thin
+from d2l_ft.parity.ladder import Result, compare, drop_rungs
+from d2l_ft.parity.plan import Check, Plan, Trace, perturb, thin
 from d2l_ft.parity.report import stated_figures
 from d2l_ft.parity.rungs import RUNGS
-from d2l_ft.parity.rungs.step import PLAIN, observed
-from d2l_ft.parity.rungs.update import biased
+from d2l_ft.parity.rungs.step import PLAIN, estimate_factors
+from d2l_ft.parity.rungs.update import with_biased_variance
 from d2l_ft.parity.tolerances import TABLE, check
 
 ONE = np.array([1.0, -2.0, 4.0])
@@ -42,17 +42,19 @@ def test_relative():
 
 
 def test_whole():
-    assert whole({'a': ONE}, {'a': ONE}) == 0
-    assert whole({'a': ONE, 'b': 2 * ONE}, {'a': ONE, 'b': ONE}) == pytest.approx(math.sqrt(0.5))
-    assert whole({'a': ONE}, {'b': ONE}) == math.inf
-    assert whole({}, {}) == math.inf
+    assert relative_norm({'a': ONE}, {'a': ONE}) == 0
+    assert relative_norm({'a': ONE, 'b': 2 * ONE}, {'a': ONE, 'b': ONE}) == pytest.approx(
+        math.sqrt(0.5)
+    )
+    assert relative_norm({'a': ONE}, {'b': ONE}) == math.inf
+    assert relative_norm({}, {}) == math.inf
     sums = {f'a{SUMS}': 1e9 * ONE}
-    assert whole({'a': 2 * ONE, **sums}, {'a': ONE, **sums}) == pytest.approx(1)
-    assert whole({'a': ONE * np.nan}, {'a': ONE}) == math.inf
+    assert relative_norm({'a': 2 * ONE, **sums}, {'a': ONE, **sums}) == pytest.approx(1)
+    assert relative_norm({'a': ONE * np.nan}, {'a': ONE}) == math.inf
 
 
 def test_each_sees_missing_names_and_keeps_the_order():
-    values = each({'a': ONE, 'c': ONE}, {'b': ONE, 'a': ONE * 1.5})
+    values = relative_by_name({'a': ONE, 'c': ONE}, {'b': ONE, 'a': ONE * 1.5})
     assert list(values) == ['a', 'c', 'b']
     assert values['a'] == pytest.approx(1 / 3)
     assert values['b'] == values['c'] == math.inf
@@ -64,10 +66,10 @@ def test_each_sees_missing_names_and_keeps_the_order():
 
 def test_a_floor_hides_what_vanishes_and_nothing_else():
     big, tiny = np.array([1.0, -1.0]), np.array([1e-9, 0.0])
-    assert each({'t': 2 * tiny}, {'t': tiny})['t'] == 1
-    values = each({'b': big, 't': 2 * tiny}, {'b': big, 't': tiny}, 1e-4)
+    assert relative_by_name({'t': 2 * tiny}, {'t': tiny})['t'] == 1
+    values = relative_by_name({'b': big, 't': 2 * tiny}, {'b': big, 't': tiny}, 1e-4)
     assert values == {'b': 0, 't': pytest.approx(1e-5)}
-    assert each({'b': big * 1.1}, {'b': big}, 1e-4)['b'] == pytest.approx(0.1)
+    assert relative_by_name({'b': big * 1.1}, {'b': big}, 1e-4)['b'] == pytest.approx(0.1)
 
 
 def test_largest_of_nothing_is_not_small():
@@ -114,7 +116,7 @@ def test_shaken_and_thin():
         'bn.bias': np.zeros(9, np.float32),
         'big': np.zeros((300, 300), np.float32),
     }
-    one, two = shaken(state, 0), shaken(state, 1)
+    one, two = perturb(state, 0), perturb(state, 1)
     assert not one['conv.weight'].any()
     assert (one['bn.running_var'] > 0.6).all()
     assert np.ptp(one['bn.weight']) > 0.1
@@ -125,7 +127,7 @@ def test_shaken_and_thin():
     changed = state['big'].copy()
     changed[299, 299] = 0.5  # an element that is not among those kept is seen in the sums
     other = thin({'big': changed})
-    assert first_beyond(each({k: small[k] for k in other}, other), 0) == 'big (sums)'
+    assert first_beyond(relative_by_name({k: small[k] for k in other}, other), 0) == 'big (sums)'
 
 
 def test_observed_finds_rate_and_decay():
@@ -133,11 +135,11 @@ def test_observed_finds_rate_and_decay():
     before, gradient = {'w': rng.normal(size=50)}, {'w': rng.normal(size=50)}
     rate = PLAIN.learning_rate
     after = {'w': before['w'] - 3 * rate * (gradient['w'] + 0.02 * before['w'])}
-    ((multiple, decay),) = observed(before, after, gradient).values()
+    ((multiple, decay),) = estimate_factors(before, after, gradient).values()
     assert multiple == pytest.approx(3)
     assert decay == pytest.approx(0.02)
     lost = {'w': before['w'] - rate * gradient['w']}
-    ((_, decay),) = observed(before, lost, gradient).values()
+    ((_, decay),) = estimate_factors(before, lost, gradient).values()
     assert abs(decay) < 1e-9
 
 
@@ -145,8 +147,8 @@ def test_biased_removes_the_factor():
     rng = np.random.default_rng(0)
     batch, old = rng.normal(size=(7, 3)), np.array([1.0, 2.0, 3.0])
     ours, theirs = (0.1 * (batch.var(0, ddof=ddof) - old) for ddof in (0, 1))
-    assert np.allclose(biased(theirs, old, 7), ours, rtol=1e-12)
-    assert not np.allclose(biased(theirs, old, 8), ours, rtol=1e-3)
+    assert np.allclose(with_biased_variance(theirs, old, 7), ours, rtol=1e-12)
+    assert not np.allclose(with_biased_variance(theirs, old, 8), ours, rtol=1e-3)
 
 
 def test_check_fails_beyond_the_limit_and_below_the_least():
@@ -226,12 +228,12 @@ def test_a_rung_that_lacks_images_is_left_out_and_says_so(rung, tmp_path):
     for name in 'ab':
         (tmp_path / name).mkdir()
         (tmp_path / name / '0.png').touch()
-    plan, notes = able(Plan(str(tmp_path), rungs=(rung,)))
+    plan, notes = drop_rungs(Plan(str(tmp_path), rungs=(rung,)))
     if rung == 'runs':
         assert plan.rungs == ()
         assert 'at least 2 of each class' in notes[0]
         assert 'has 2 in 2 classes' in notes[0]
-        assert ladder.climb(Plan(str(tmp_path), rungs=(rung,)), tmp_path).notes == notes
+        assert ladder.run_ladder(Plan(str(tmp_path), rungs=(rung,)), tmp_path).notes == notes
     else:
         assert plan.rungs == (rung,)
         assert notes == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from d2l_ft.parity.plan import Trace
-from d2l_ft.parity.rungs.forward import ROUNDED, rounding
+from d2l_ft.parity.rungs.forward import ROUNDED, check_rounding
 
 CASE = 'resnet18-2'
 
@@ -32,7 +32,7 @@ def traced(folder, apart):
 )
 def test_a_framework_that_rounds_much_more_is_told(tmp_path, one, other, ok):
     a, b = traced(tmp_path / 'mxnet', one), traced(tmp_path / 'pytorch', other)
-    check = rounding(a, b, CASE)
+    check = check_rounding(a, b, CASE)
     assert check.ok is ok
     if not ok:
         assert check.where.startswith('mxnet' if one != 0.001 else 'pytorch')

@@ -14,8 +14,8 @@ from d2l_ft.data.synthetic.tasks import write_target
 from d2l_ft.errors import ParityError
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.parity import ladder
-from d2l_ft.parity.faults import FAULTS, planted
-from d2l_ft.parity.plan import Plan, shaken
+from d2l_ft.parity.faults import FAULTS, plant
+from d2l_ft.parity.plan import Plan, perturb
 from d2l_ft.parity.proof import prove, small
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
@@ -30,7 +30,7 @@ def plan(tmp_path_factory):
 
     root = write_target(tmp_path_factory.mktemp('parity') / 'drawn', train=24, test=12)
     backend = d2l_ft.get_backend('pytorch')
-    state = shaken(backend.get_state(backend.place(backend.build_net('resnet18', 3))), 5)
+    state = perturb(backend.get_state(backend.place(backend.build_net('resnet18', 3))), 5)
     source = root.parent / 'source.safetensors'
     save_checkpoint(source, Checkpoint(state, meta={'arch': 'resnet18'}))
     return Plan(str(root), rungs=tuple(RUNGS), source=str(source))
@@ -53,14 +53,14 @@ def test_every_rung_has_a_fault_that_it_is_the_first_to_see():
 
 
 def test_an_unknown_fault_is_refused():
-    with pytest.raises(ParityError, match='no fault'), planted('none', None):
+    with pytest.raises(ParityError, match='no fault'), plant('none', None):
         pass
 
 
 def test_the_ladder_is_equal_and_its_page_is_self_contained(plan, tmp_path):
     checked = []
     whole = small(plan, RUNGS)
-    result = ladder.climb(whole, tmp_path, checked.append, bar=False)
+    result = ladder.run_ladder(whole, tmp_path, checked.append, bar=False)
     assert [each.name for each in checked if not each.ok] == []
     assert result.equal
     assert {each.name.partition('/')[0] for each in checked} == set(RUNGS)
@@ -88,7 +88,7 @@ def test_comparing_loads_no_framework():
 def test_a_framework_that_cannot_be_traced_is_an_error_and_no_verdict(plan, tmp_path):
     bad = Plan(str(tmp_path / 'nowhere'), rungs=('samples',))
     with pytest.raises(ParityError, match='could not be traced'):
-        ladder.climb(bad, tmp_path, bar=False)
+        ladder.run_ladder(bad, tmp_path, bar=False)
 
 
 def test_an_interrupt_leaves_no_process(plan, tmp_path):

@@ -9,7 +9,13 @@ from PIL import Image
 from d2l_ft.backend.probe import get_probe
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.data.transforms import RESIZE_RATIO, Pipeline
-from d2l_ft.parity.antialias import PIL_BITS, antialiased, by_pil, by_torch, triangles
+from d2l_ft.parity.antialias import (
+    PIL_BITS,
+    resize_as_pil,
+    resize_as_torch,
+    resize_with_antialias,
+    triangles,
+)
 from d2l_ft.parity.plan import Context, Plan, Trace
 from d2l_ft.parity.rungs import pixels
 
@@ -73,19 +79,24 @@ def test_own_transforms_of_any_picture_are_within_the_limits(probe, file):
 
 def test_antialias_is_a_mean_over_what_a_pixel_covers():
     stripes = picture('stripes', 64, 64)
-    small = antialiased(stripes, 16, 16, PIL_BITS)
+    small = resize_with_antialias(stripes, 16, 16, PIL_BITS)
     assert np.ptp(small[2:-2, 2:-2]) <= 1  # all grey
     assert triangles(64, 16).sum(1) == pytest.approx(np.ones(16))
-    assert np.array_equal(by_pil(stripes, 64, 64), stripes)
-    assert by_pil(stripes[:1], 5, 7).shape == by_torch(stripes[:, :1], 5, 7).shape == (5, 7, 3)
+    assert np.array_equal(resize_as_pil(stripes, 64, 64), stripes)
+    assert (
+        resize_as_pil(stripes[:1], 5, 7).shape
+        == resize_as_torch(stripes[:, :1], 5, 7).shape
+        == (5, 7, 3)
+    )
 
 
 @pytest.mark.parametrize('stack', ['gluon', 'tensor', 'tensor-antialias', 'pil'])
 def test_another_resize_is_found(stack):
     image, pipeline = picture('noise', 100, 90), Pipeline(SIZE, train=True)
     right = [
-        pixels.computed(image, pipeline, 0, 'test', each) for each in pixels.RESIZES.get(stack, ())
-    ] or [pixels.expected(image, pipeline, 0, 'test')]
+        pixels.reference_crop(image, pipeline, 0, 'test', each)
+        for each in pixels.RESIZES.get(stack, ())
+    ] or [pixels.core_crop(image, pipeline, 0, 'test')]
     assert pixels.distances(right[0], image, pipeline, 0, 'test', stack)[0] == 0
     wrong = [np.roll(right[0], 1, 1), right[0] + np.uint8(2), right[0][:-1]]
     for each in wrong:
@@ -95,7 +106,7 @@ def test_another_resize_is_found(stack):
 
 def test_the_distance_from_opencv_is_stated_and_there(tmp_path):
     image, pipeline = picture('stripes', 100, 90), Pipeline(SIZE, train=True)
-    own = pixels.computed(image, pipeline, 0, 'test', by_pil)
+    own = pixels.reference_crop(image, pipeline, 0, 'test', resize_as_pil)
     judged, stated = pixels.distances(own, image, pipeline, 0, 'test', 'pil')
     assert (judged, stated > 60) == (0, True)
     figure = pixels.check('pixels', 'own', 'opencv-test-pil', stated, 'a picture')
@@ -118,7 +129,7 @@ def test_a_reader_that_turns_a_picture_is_stated(tmp_path):
         (tmp_path / name).mkdir()
         Image.fromarray(image).save(tmp_path / name / '0.png')
     plan = Plan(str(tmp_path))
-    told = pixels.decoders('some', {'00': image, '01': image.transpose(1, 0, 2)}, plan)
+    told = pixels.check_decoder('some', {'00': image, '01': image.transpose(1, 0, 2)}, plan)
     assert told.value == 255
     assert told.stated
     assert 'b/0.png' in told.where

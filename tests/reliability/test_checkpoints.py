@@ -13,7 +13,7 @@ from faults import OPERATIONS, Faults
 
 from d2l_ft.errors import CheckpointError, StorageError, TrainingDiverged
 from d2l_ft.models import checkpoint
-from d2l_ft.runs.directory import Run, claimed
+from d2l_ft.runs.directory import Run, claim
 from d2l_ft.storage import atomic
 from d2l_ft.training.metrics import EpochMetrics, Position
 
@@ -105,7 +105,7 @@ def test_a_kill_at_every_call_loses_no_more_than_an_interval(tmp_path, figure):
         )  # fmt: skip
         assert child.returncode == -signal.SIGKILL, child.stderr
         worst = max(worst, check(path, int((child.stdout.split() or ['-1'])[-1])))
-        with claimed(path, resume=(path / 'config.json').exists()):
+        with claim(path, resume=(path / 'config.json').exists()):
             pass  # which removes what the killed writer has left
         assert [each.name for each in path.rglob('.*.????????')] == []
     figure(f'{len(places)} of {len(places)} kills, at most {worst} epoch behind')

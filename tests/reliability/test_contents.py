@@ -31,7 +31,7 @@ def trained(folder, out, epochs=1, resume=False):
     settings = SMALL
     if resume:
         settings = Run.open(out).config.settings
-    settings = settings.changed(data=str(folder), num_epochs=epochs)
+    settings = settings.replace(data=str(folder), num_epochs=epochs)
     return train(reference_backend, settings, out, resume=resume, bar=False, say=lambda _: None)[0]
 
 
@@ -110,7 +110,7 @@ def test_another_image_is_refused_and_named(change, split, tmp_path, figure):
             trained(folder, out, 2, resume=True)
         line = str(caught.value)
         assert '\n' not in line
-        assert 'train anew with another `out`' in line
+        assert 'train again with another `out`' in line
         assert str(victim) in line or change in (rename, relabel), line
         assert '.png' in line
     assert len(trained(start, out, 2, resume=True).metrics()) == 2
@@ -181,7 +181,7 @@ def test_files_that_look_the_same_are_not_read_again(tmp_path, monkeypatch, figu
         each.name for each in kept
     ]
     monkeypatch.setattr(contents, 'digest', None)
-    assert contents.changed(kept, data, bar=False) == ''
+    assert contents.find_change(kept, data, bar=False) == ''
     ended = time.perf_counter()
     first, again = (1e7 * seconds / count for seconds in (saved - begun, ended - saved))
     figure(f'{count} files: {first:.0f} ms per 10 000 at first, {again:.0f} ms at a resume')

@@ -1,4 +1,4 @@
-"""Rung 9: checkpoints written by one framework and read by the other; training goes on there."""
+"""Rung 9: checkpoints written by one framework and read by the other; training continues there."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from d2l_ft.backend.protocol import Placed
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from d2l_ft.parity.compare import each, first_beyond, largest, unequal
+from d2l_ft.parity.compare import first_beyond, largest, relative_by_name, unequal
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
-from d2l_ft.parity.rungs.step import build_trainer, calm
+from d2l_ft.parity.rungs.step import build_trainer, stable_recipe
 from d2l_ft.parity.tolerances import check, limit
 
 STEPS, RATE = 3, 0.001
@@ -23,7 +23,7 @@ def trace(context: Context) -> None:
         classes = context.plan.heads[0]
         for dtype in context.plan.precisions:
             placed = context.net(arch, classes, dtype)
-            trainer = build_trainer(context, placed, calm(arch, RATE))
+            trainer = build_trainer(context, placed, stable_recipe(arch, RATE))
             steps(context, placed, trainer, classes, 0)
             write(context, placed, trainer, path(context.folder, arch, dtype))
             if dtype == 'float64':
@@ -39,7 +39,7 @@ def trace_again(context: Context, other: Path) -> None:
         for dtype in context.plan.precisions:
             read = load_checkpoint(path(other, arch, dtype))
             placed = context.net(arch, classes, dtype)
-            trainer = build_trainer(context, placed, calm(arch, RATE))
+            trainer = build_trainer(context, placed, stable_recipe(arch, RATE))
             context.backend.set_state(placed, read.model)
             context.backend.set_trainer_state(placed, trainer, read.trainer)
             write(context, placed, trainer, path(context.folder, arch, dtype, again=True))
@@ -69,7 +69,7 @@ def write(context: Context, placed: Placed, trainer: Any, target: Path) -> None:
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
-    """Compare what was written with what the other read and wrote again, and both ends."""
+    """Compare each checkpoint with its copy by the other framework, and the states at the end."""
     for arch in plan.archs:
         for writer, reader in ((a, b), (b, a)):
             way = f'{writer.folder.name}-to-{reader.folder.name}'
@@ -78,7 +78,7 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
                 second = load_checkpoint(path(reader.folder, arch, dtype, again=True))
                 for what in ('model', 'trainer'):
                     pair = getattr(first, what), getattr(second, what)
-                    wrong = differing(*pair)
+                    wrong = names_that_differ(*pair)
                     yield check(
                         'checkpoints',
                         f'{arch}-{way}',
@@ -90,12 +90,12 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
                 writer.arrays(f'checkpoints/{arch}/went-on'),
                 reader.arrays(f'checkpoints/{arch}/resumed'),
             )
-            values = each(*ends)
+            values = relative_by_name(*ends)
             bound = first_beyond(values, limit('checkpoints', 'resumed', arch))
             yield check('checkpoints', f'{arch}-{way}', 'resumed', largest(values.values()), bound)
 
 
-def differing(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> list[str]:
+def names_that_differ(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> list[str]:
     """Return the names under which two states differ in any bit."""
     names = [*a, *(name for name in b if name not in a)]
     return [name for name in names if name not in a or name not in b or unequal(a[name], b[name])]

@@ -1,9 +1,9 @@
 """Rung 10: one, two and three CPU devices, with batches that do not divide evenly."""
 
 from d2l_ft.models.state import State
-from d2l_ft.parity.compare import each, first_beyond, largest
+from d2l_ft.parity.compare import first_beyond, largest, relative_by_name
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
-from d2l_ft.parity.rungs.step import build_trainer, calm
+from d2l_ft.parity.rungs.step import build_trainer, stable_recipe
 from d2l_ft.parity.tolerances import check, limit
 
 COUNTS, RATE = (1, 2, 3), 0.001
@@ -14,7 +14,7 @@ PLAIN_ARCH = 'squeezenet1_1'
 """Has no BatchNorm, so that several devices must give the step of one."""
 
 HEAVY = ('vgg11',)
-"""Left out: three replicas with gradients and velocities in float64 take 10 GB a framework."""
+"""Left out: three replicas with gradients and velocities in float64 take 10 GB per framework."""
 
 
 def trace(context: Context) -> None:
@@ -33,7 +33,7 @@ def architectures(plan: Plan) -> list[str]:
 def train(context: Context, arch: str, count: int) -> State:
     """Return the state after a few uneven steps, in float64."""
     placed = context.net(arch, 2, 'float64', devices=f'cpu:{count}')
-    trainer = build_trainer(context, placed, calm(arch, RATE))
+    trainer = build_trainer(context, placed, stable_recipe(arch, RATE))
     for number, size in enumerate(SIZES):
         if arch != PLAIN_ARCH:  # BatchNorm amplifies any rounding over too few values
             size = 4 * count + size % 3
@@ -46,13 +46,13 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
     for arch in architectures(plan):
         for count in COUNTS:
             left, right = (t.arrays(f'devices/{arch}/{count}') for t in (a, b))
-            values = each(left, right)
+            values = relative_by_name(left, right)
             bound = first_beyond(values, limit('devices', 'frameworks', arch))
             yield check('devices', arch, f'frameworks-{count}', largest(values.values()), bound)
     for trace_ in (a, b):
         single = trace_.arrays(f'devices/{PLAIN_ARCH}/1')
         for count in COUNTS[1:]:
-            values = each(trace_.arrays(f'devices/{PLAIN_ARCH}/{count}'), single)
+            values = relative_by_name(trace_.arrays(f'devices/{PLAIN_ARCH}/{count}'), single)
             bound = first_beyond(values, limit('devices', 'one', PLAIN_ARCH))
             what = f'one-{count}-{trace_.folder.name}'
             yield check('devices', PLAIN_ARCH, what, largest(values.values()), bound)

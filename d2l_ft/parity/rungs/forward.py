@@ -1,18 +1,18 @@
 """Rung 4: the same logits and losses, layer by layer, in eval and in train mode.
 
-In train mode BatchNorm divides by the deviations of the batch, which are next to nothing where a
-picture is: there float32 is judged by its distance from float64.
+In train mode BatchNorm divides by the standard deviations of the batch, which are tiny where all
+images are uniform. There float32 is compared by its distance from float64.
 """
 
-from d2l_ft.parity.compare import each, first_beyond, largest, relative
+from d2l_ft.parity.compare import first_beyond, largest, relative, relative_by_name
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace
 from d2l_ft.parity.tolerances import check, limit
 
 MODES = ('eval', 'train')
 
 ROUNDED = 1e-4
-"""Distance of float32 from float64, of the largest value of a layer, below which the frameworks are
-not told apart."""
+"""Distances of float32 from float64, relative to the largest value of a layer, count as equal below
+this."""
 
 
 def trace(context: Context) -> None:
@@ -40,13 +40,13 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
         for dtype in plan.precisions:
             for mode in MODES:
                 if (mode, dtype) == ('train', 'float32'):
-                    yield rounding(a, b, case)
+                    yield check_rounding(a, b, case)
                     continue
                 values = layers(a, b, case, dtype, mode)
                 what = f'layers-{mode}-{dtype}'
                 first = first_beyond(values, limit('forward', what, arch))
                 yield check('forward', case, what, largest(values.values()), first)
-            left, right = (each_.arrays(f'forward/{case}/{dtype}/outputs') for each_ in (a, b))
+            left, right = (each.arrays(f'forward/{case}/{dtype}/outputs') for each in (a, b))
             beyond = relative(left['logits'], right['logits'])
             yield check('forward', case, f'logits-eval-{dtype}', beyond, 'the logits')
             value = largest(
@@ -61,16 +61,16 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
 def layers(a: Trace, b: Trace, case: str, dtype: str, mode: str) -> dict[str, float]:
     """Return layer -> how far apart its outputs are, in the order of execution."""
     left, right = (trace.arrays(f'forward/{case}/{dtype}/{mode}') for trace in (a, b))
-    return each(left, right)
+    return relative_by_name(left, right)
 
 
-def rounding(a: Trace, b: Trace, case: str) -> Check:
-    """Return how many times as far from float64 one framework's layers are as the other's."""
+def check_rounding(a: Trace, b: Trace, case: str) -> Check:
+    """Return the check of the ratio of the frameworks' distances from float64, over all layers."""
     far = []
     for trace_ in (a, b):
         single = trace_.arrays(f'forward/{case}/float32/train')
         double = trace_.arrays(f'forward/{case}/float64/train')
-        far.append(largest(each(single, double).values()))
+        far.append(largest(relative_by_name(single, double).values()))
     where = f'{(a, b)[far.index(max(far))].folder.name} is further from float64'
     value = max(far) / max(min(far), ROUNDED)
     return check('forward', case, 'layers-train-float32', value, where)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import generator
 from d2l_ft.data.transforms import AREA, RESIZE_RATIO, Pipeline, decode, random_box
-from d2l_ft.parity.antialias import by_pil, by_pil_upright, by_torch
+from d2l_ft.parity.antialias import resize_as_pil, resize_as_pil_height_first, resize_as_torch
 from d2l_ft.parity.compare import kolmogorov_smirnov, ulps, unequal
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace
 from d2l_ft.parity.rungs.samples import to_numpy
@@ -27,28 +27,28 @@ WORKERS = 2
 Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
 
 RESIZES: dict[str, tuple[Resize, ...]] = {
-    'tensor-antialias': (by_torch,),
-    'pil': (by_pil, by_pil_upright),
+    'tensor-antialias': (resize_as_torch,),
+    'pil': (resize_as_pil, resize_as_pil_height_first),
 }
-"""What a way to transform may give, where that is not the core's resize: any of these."""
+"""Transforms that do not resize as the core does -> the resizes that they may equal."""
 
 SIDES = range(32, 48)
-"""Sides of squares whose central crop of 32 is looked for: margins of 0 to 15 pixels."""
+"""Sides of squares for which the central crop of 32 is compared: margins of 0 to 15 pixels."""
 
 
 def trace(context: Context) -> None:
-    """Write crops and floats of every epoch, and what the framework's own transforms give."""
+    """Write crops and floats of every epoch, and the results of the framework's own transforms."""
     plan = context.plan
     crops, floats = epochs(context, 0)
     context.save('pixels/epochs', {'crops': crops, 'floats': floats})
     context.save('pixels/workers', {'crops': epochs(context, WORKERS)[0]})
-    images = {f'{i:02d}': context.probe.decode(each.path) for i, each in oracles(plan)}
+    images = {f'{i:02d}': context.probe.decode(each.path) for i, each in transform_samples(plan)}
     context.save('pixels/decoded', images)
     pipeline = Pipeline(plan.image_size, train=True, seed=plan.seed)
     side = round(plan.image_size * RESIZE_RATIO)
     for stack in context.probe.STACKS:
         found: dict[str, NDArray[Any]] = {}
-        for index, sample in oracles(plan):
+        for index, sample in transform_samples(plan):
             height, width = images[f'{index:02d}'].shape[:2]
             box, flip = pipeline.draw(height, width, 0, index)
             own = context.probe.train_transform(
@@ -79,36 +79,36 @@ def epochs(context: Context, workers: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack([Pipeline(plan.image_size).to_uint8(each) for each in floats]), floats
 
 
-def oracles(plan: Plan) -> list[tuple[int, Sample]]:
+def transform_samples(plan: Plan) -> list[tuple[int, Sample]]:
     """Return the files that go through the frameworks' own transforms, with their index."""
     return list(enumerate(plan.samples(ORACLES)))
 
 
-def expected(
+def core_crop(
     image: NDArray[np.uint8], pipeline: Pipeline, index: int, part: str
 ) -> NDArray[np.uint8]:
-    """Return what the core's pipeline makes of a decoded image as a train or test image."""
+    """Return the crop that the core's pipeline makes of a decoded train or test image."""
     return pipeline.cut(image, 0, index) if part == 'train' else pipeline.centre(image)
 
 
-def computed(
-    image: NDArray[np.uint8], pipeline: Pipeline, index: int, part: str, resized: Resize
+def reference_crop(
+    image: NDArray[np.uint8], pipeline: Pipeline, index: int, part: str, resize: Resize
 ) -> NDArray[np.uint8]:
     """Return the same with another resize, computed without the pipeline."""
     size = pipeline.image_size
     if part == 'test':
         side = round(size * RESIZE_RATIO)
         edge = (side - size) // 2
-        return resized(image, side, side)[edge : edge + size, edge : edge + size]
+        return resize(image, side, side)[edge : edge + size, edge : edge + size]
     (top, left, height, width), flip = pipeline.draw(image.shape[0], image.shape[1], 0, index)
-    square = resized(image[top : top + height, left : left + width], size, size)
+    square = resize(image[top : top + height, left : left + width], size, size)
     return square[:, ::-1] if flip else square
 
 
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
     """Compare both frameworks' pixels, then each with its own transforms."""
     left, right = a.arrays('pixels/epochs'), b.arrays('pixels/epochs')
-    yield apart('crops', left['crops'], right['crops'], plan)
+    yield check_bytes('crops', left['crops'], right['crops'], plan)
     yield check(
         'pixels',
         'data',
@@ -116,21 +116,21 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
         ulps(left['floats'], right['floats']),
         'the standardised inputs' if unequal(left['floats'], right['floats']) else '',
     )
-    for each, kept in ((a, left), (b, right)):
+    for each, epochs_ in ((a, left), (b, right)):
         workers = each.arrays('pixels/workers')['crops']
-        yield apart(f'workers-{each.folder.name}', kept['crops'], workers, plan)
+        yield check_bytes(f'workers-{each.folder.name}', epochs_['crops'], workers, plan)
     for each in (a, b):
         images = each.arrays('pixels/decoded')
-        yield decoders(each.folder.name, images, plan)
+        yield check_decoder(each.folder.name, images, plan)
         for stack in each.facts('pixels/stacks'):
-            yield from oracle(each, stack, images, plan)
+            yield from check_transforms(each, stack, images, plan)
         edges = zip(each.facts('pixels/edges'), SIDES, strict=True)
         off = [abs(edge - (side - SIDES[0]) // 2) for edge, side in edges]
         yield check('pixels', 'own', f'edges-{each.folder.name}', max(off), 'a central crop')
     yield from statistics(a, b, plan)
 
 
-def apart(what: str, a: NDArray[Any], b: NDArray[Any], plan: Plan) -> Check:
+def check_bytes(what: str, a: NDArray[Any], b: NDArray[Any], plan: Plan) -> Check:
     """Return the check that two (epochs, images, h, w, 3) arrays have the same bytes."""
     wrong, where = unequal(a, b), ''
     if wrong and a.shape == b.shape:
@@ -143,19 +143,19 @@ def apart(what: str, a: NDArray[Any], b: NDArray[Any], plan: Plan) -> Check:
     return check('pixels', 'data', what, wrong, where)
 
 
-def decoders(framework: str, images: dict[str, NDArray[Any]], plan: Plan) -> Check:
-    """State how far a framework's own reader is from the core's."""
+def check_decoder(framework: str, images: dict[str, NDArray[Any]], plan: Plan) -> Check:
+    """Return the stated distance of a framework's own image reader from the core's."""
     far = {
         f'train/decoded/{index:02d}': distance(images[f'{index:02d}'], decode(sample.path))
-        for index, sample in oracles(plan)
+        for index, sample in transform_samples(plan)
     }
     worst = max(far, key=lambda name: far[name])
-    where = located(worst, plan) if far[worst] else ''
+    where = image_name(worst, plan) if far[worst] else ''
     return check('pixels', 'own', f'decoded-{framework}', far[worst], where)
 
 
 def distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Return the largest difference of two images; of other shapes, the largest there can be."""
+    """Return the largest difference of two images; 255 for different shapes."""
     return float(np.abs(a.astype(int) - b).max()) if a.shape == b.shape else 255.0
 
 
@@ -167,31 +167,33 @@ def distances(
     part: str,
     stack: str,
 ) -> tuple[float, float]:
-    """Return how far a framework's crop is from what its way must give, and from the core's."""
-    apart = distance(own, expected(image, pipeline, index, part))
-    ways = [computed(image, pipeline, index, part, each) for each in RESIZES.get(stack, ())]
-    return min([distance(own, way) for way in ways] or [apart]), apart
+    """Return the distances of a framework's crop from its reference and from the core's crop."""
+    from_core = distance(own, core_crop(image, pipeline, index, part))
+    ways = [reference_crop(image, pipeline, index, part, each) for each in RESIZES.get(stack, ())]
+    return min([distance(own, way) for way in ways] or [from_core]), from_core
 
 
-def oracle(trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan) -> Checks:
-    """Compare one of a framework's own ways to transform with what it must give.
+def check_transforms(
+    trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan
+) -> Checks:
+    """Compare one of a framework's own transforms with its reference.
 
-    Both start from the image that the framework decoded, so that the arithmetic is judged. Where
-    it is another one than the core's, the distance from the core's is stated.
+    Both start from the image that the framework decoded, so that only the arithmetic is compared.
+    If the transform resizes otherwise than the core, its distance from the core is stated too.
     """
     own = trace.arrays(f'pixels/own-{stack}')
     pipeline = Pipeline(plan.image_size, train=True, seed=plan.seed)
     for part in ('train', 'test'):
-        far, apart = {}, {}
-        for index, _ in oracles(plan):
+        far, from_core = {}, {}
+        for index, _ in transform_samples(plan):
             name, image = f'{part}/crop/{index:02d}', images[f'{index:02d}']
-            far[name], apart[name] = distances(own[name], image, pipeline, index, part, stack)
+            far[name], from_core[name] = distances(own[name], image, pipeline, index, part, stack)
         values = {f'{part}-{stack}': far}
         if stack in RESIZES:
-            values[f'opencv-{part}-{stack}'] = apart
+            values[f'opencv-{part}-{stack}'] = from_core
         for what, group in values.items():
             worst = max(group, key=lambda name: group[name])
-            where = located(worst, plan) if group[worst] else ''
+            where = image_name(worst, plan) if group[worst] else ''
             yield check('pixels', 'own', what, group[worst], where)
     steps = {
         name: ulps(own[name.replace('crop', 'float')], pipeline.to_float(crop[None])[0])
@@ -199,11 +201,11 @@ def oracle(trace: Trace, stack: str, images: dict[str, NDArray[Any]], plan: Plan
         if '/crop/' in name
     }
     worst = max(steps, key=lambda name: steps[name])
-    yield check('pixels', 'own', f'floats-{stack}', steps[worst], located(worst, plan))
+    yield check('pixels', 'own', f'floats-{stack}', steps[worst], image_name(worst, plan))
 
 
-def located(name: str, plan: Plan) -> str:
-    """Return the file that a name of a trace's array stands for."""
+def image_name(name: str, plan: Plan) -> str:
+    """Return the file of an array in a trace, by the name of the array."""
     part, _, index = name.split('/')
     return f'{plan.name(plan.samples(ORACLES)[int(index)].path)} as a {part} image'
 

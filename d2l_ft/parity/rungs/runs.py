@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from d2l_ft.parity.plan import Checks, Context, Plan, Trace, single
+from d2l_ft.parity.plan import Checks, Context, Plan, Trace, is_too_small
 from d2l_ft.parity.tolerances import check
 from d2l_ft.runs.job import train
 from d2l_ft.runs.settings import Settings
@@ -10,7 +10,7 @@ from d2l_ft.runs.settings import Settings
 
 def lacks(plan: Plan) -> str:
     """Return what the data set lacks for a run, or nothing."""
-    if not single(plan.root):
+    if not is_too_small(plan.root):
         return ''
     images = len(plan.samples())
     return (

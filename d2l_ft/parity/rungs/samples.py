@@ -58,15 +58,15 @@ def to_numpy(tensor: Any) -> Any:
 def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
     """Compare files, classes, labels, order and shards."""
     left, right = files(a), files(b)
-    yield listed('files', left, right, [str(entry) for entry in left])
+    yield check_lists('files', left, right, [str(entry) for entry in left])
     left, right = (flat_epochs(each.facts('samples/epochs')) for each in (a, b))
     places = [f'epoch {e}, batch {batch}, example {i}' for e, batch, i, _, _ in left]
     labels = [[row[:3] + row[4:] for row in rows] for rows in (left, right)]
-    yield listed('labels', labels[0], labels[1], places)
-    yield listed('order', [row[:4] for row in left], [row[:4] for row in right], places)
+    yield check_lists('labels', labels[0], labels[1], places)
+    yield check_lists('order', [row[:4] for row in left], [row[:4] for row in right], places)
     left, right = (flat_shards(each.facts('samples/shards')) for each in (a, b))
     places = [f'{n} devices, device {d}, example {i}' for n, _, d, i, _ in left]
-    yield listed('shards', left, right, places)
+    yield check_lists('shards', left, right, places)
 
 
 def files(trace: Trace) -> list[list[Any]]:
@@ -99,7 +99,7 @@ def flat_shards(counts: Any) -> list[list[Any]]:
     ]
 
 
-def listed(what: str, a: list[Any], b: list[Any], places: list[str]) -> Check:
+def check_lists(what: str, a: list[Any], b: list[Any], places: list[str]) -> Check:
     """Return the check that two lists are the same."""
     first = first_unequal(a, b)
     if first is None:

@@ -34,7 +34,7 @@ def trace_gradients(context: Context) -> None:
 
 
 def trace_step(context: Context, arch: str, classes: int, dtype: str, batch: Any) -> None:
-    """Take one step; write loss, gradients, changes, and what they show of the recipe."""
+    """Take one step; write loss, gradients, changes, and the factors estimated from them."""
     placed = context.net(arch, classes, dtype)
     trainer = build_trainer(context, placed, PLAIN)
     before = context.backend.get_state(placed)
@@ -46,7 +46,7 @@ def trace_step(context: Context, arch: str, classes: int, dtype: str, batch: Any
     if dtype == 'float64':
         after = context.backend.get_state(placed)
         context.save(f'{case}/plain', thin(difference(after, before)))
-        context.note(f'{case}/observed', observed(before, after, gradients))
+        context.note(f'{case}/observed', estimate_factors(before, after, gradients))
 
 
 def trace_updates(context: Context) -> None:
@@ -58,12 +58,12 @@ def trace_updates(context: Context) -> None:
 
 
 def trace_kind(context: Context, arch: str, classes: int, kind: str) -> None:
-    """Take the steps of a kind; write the changes, and what ``stock`` needs to be understood."""
+    """Take the steps of a kind; write the changes, and what the comparison of ``stock`` needs."""
     placed = context.net(arch, classes, 'float64', strict=kind != 'stock')
     if kind == 'frozen':
         context.backend.freeze(placed.net)
     before = context.backend.get_state(placed)
-    take(context, placed, kind, classes)
+    take_steps(context, placed, kind, classes)
     changes = difference(context.backend.get_state(placed), before)
     if kind == 'stock':
         changes |= {
@@ -77,8 +77,8 @@ def trace_kind(context: Context, arch: str, classes: int, kind: str) -> None:
     context.save(f'step/{arch}-{classes}/float64/{kind}', thin(changes))
 
 
-def calm(arch: str, rate: float) -> Recipe:
-    """Return the recipe with momentum at a rate, or at the highest that the net bears."""
+def stable_recipe(arch: str, rate: float) -> Recipe:
+    """Return the recipe with momentum, at a rate or at that of ``RATES`` if it is lower."""
     return MOMENTUM.at_rate(min(rate, RATES.get(arch, rate)))
 
 
@@ -89,7 +89,7 @@ def build_trainer(context: Context, placed: Placed, recipe: Recipe) -> Any:
     return trainer
 
 
-def take(context: Context, placed: Placed, kind: str, classes: int) -> None:
+def take_steps(context: Context, placed: Placed, kind: str, classes: int) -> None:
     """Take the steps of a kind."""
     backend, size = context.backend, context.plan.batch_size
     if kind != 'momentum':
@@ -106,16 +106,16 @@ def take(context: Context, placed: Placed, kind: str, classes: int) -> None:
 
 
 def difference(after: State, before: State) -> State:
-    """Return what was added to each array of a state."""
+    """Return the change of each array of a state."""
     return {name: after[name] - array for name, array in before.items()}
 
 
-def observed(before: State, after: State, gradients: State) -> dict[str, list[float]]:
-    """Return name -> [rate multiplier, decay / rate multiplier], as one step shows them.
+def estimate_factors(before: State, after: State, gradients: State) -> dict[str, list[float]]:
+    """Return name -> [rate multiplier, decay / rate multiplier], estimated from one step.
 
     The change of a weight is -(a g + b w); a and b are found by least squares over its elements
-    and divided by the recipe's rate. ``b / a`` must be the recipe's decay. Tensors in which the
-    two can't be told apart (too small, or parallel) are left out.
+    and divided by the recipe's rate. ``b / a`` must be the recipe's decay. Tensors from which the
+    two can't be estimated (too small, or parallel) are left out.
     """
     found = {}
     for name, gradient in gradients.items():
@@ -133,7 +133,7 @@ def observed(before: State, after: State, gradients: State) -> dict[str, list[fl
     return found
 
 
-def expected(name: str, arch: str) -> tuple[float, float]:
-    """Return the multiplier and the decay that ``observed`` must show."""
+def recipe_factors(name: str, arch: str) -> tuple[float, float]:
+    """Return the multiplier and the decay that ``estimate_factors`` must give."""
     top = is_head(name, architecture(arch).head)
     return (PLAIN.head_lr_mult if top else 1.0), PLAIN.weight_decay

@@ -18,7 +18,7 @@ def trace(context: Context) -> None:
 
 
 def structure(context: Context, arch: str, classes: int) -> dict[str, Any]:
-    """Return what a net is made of: part -> name -> fact."""
+    """Return the structure of a net: part -> name -> fact."""
     backend, probe = context.backend, context.probe
     placed = context.net(arch, classes, 'float32')
     maps = probe.feature_maps(placed.net, context.batch(classes, 2))
@@ -34,7 +34,7 @@ def structure(context: Context, arch: str, classes: int) -> dict[str, Any]:
 
 
 def groups(context: Context, placed: Placed, arch: str) -> dict[str, Any]:
-    """Return name -> [group, rate multiplier, decay multiplier] of what a trainer would train."""
+    """Return name -> [group, rate multiplier, decay multiplier] of the parameters in a trainer."""
     prefix = architecture(arch).head
     trainer = context.backend.build_trainer(placed, FINE_TUNED)
     return {

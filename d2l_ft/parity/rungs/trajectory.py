@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 from d2l_ft.backend.protocol import Placed
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.models.state import State
-from d2l_ft.parity.compare import each, first_beyond, largest, relative, whole
+from d2l_ft.parity.compare import first_beyond, largest, relative, relative_by_name, relative_norm
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
 from d2l_ft.parity.rungs.samples import to_numpy
-from d2l_ft.parity.rungs.step import build_trainer, calm
+from d2l_ft.parity.rungs.step import build_trainer, stable_recipe
 from d2l_ft.parity.tolerances import check, limit
 
 ONE_BRANCH = 1e-5
-"""Distances below this are not told apart: they come from one ReLU that a rounding turned, or none.
+"""Distances below this count as equal: a rounding may flip one ReLU in one framework only.
 """
 
 TESTED = 24
 """Test images whose logits are compared at the end."""
 
 RATE = 1e-4
-"""Rate of the body. With the momentum and the head's multiplier it is as much as trains without
+"""Rate of the body: with the momentum and the head's multiplier, the highest that trains without
 oscillation."""
 
 DIGESTS = 10
-"""How often the weights are looked at on the way."""
+"""How often the weights are compared during the run."""
 
 PROOF, KNOWN, ROUNDED = ('strict', 'short'), ('stock',), ('float32', 'float32-other')
-"""Runs that must agree; that differ in a known way; that are judged by their distance."""
+"""Runs that must agree; that differ in a known way; whose distance from float64 is compared."""
 
 
 def trace(context: Context) -> None:
@@ -59,7 +59,7 @@ def follow(
 ) -> None:
     """Train, and write losses, digests of the weights, the last state and the test logits."""
     backend, plan = context.backend, context.plan
-    trainer = build_trainer(context, placed, calm(arch, RATE))
+    trainer = build_trainer(context, placed, stable_recipe(arch, RATE))
     losses: list[float] = []
     digests: dict[str, NDArray[Any]] = {}
     for step, (batch, examples) in enumerate(batches(context, classes, short)):
@@ -73,7 +73,7 @@ def follow(
     test = plan.samples(TESTED, part=1)
     loader = backend.loader(test, Pipeline(plan.image_size), plan.batch_size)
     scores = [backend.logits(placed, batch) for batch in loader]
-    labels = np.array([each_.label for each_ in test])
+    labels = np.array([each.label for each in test])
     context.save(f'{case}/test', {'logits': np.concatenate(scores), 'labels': labels})
 
 
@@ -83,7 +83,7 @@ def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, 
     count = max(1, len(plan.samples()) // plan.batch_size) * plan.batch_size - (3 if short else 0)
     loader = context.backend.loader(
         # a file that comes twice has two indices, so two crops
-        [sample for sample, _ in plan.cycled(count)],
+        [sample for sample, _ in plan.cycle(count)],
         Pipeline(plan.image_size, train=True, seed=plan.seed),
         plan.batch_size,
         shuffle=True,
@@ -95,13 +95,13 @@ def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, 
             iterator = iter(loader)
         images, labels = next(iterator)
         spread = (to_numpy(labels) + 2 * np.arange(len(labels))) % classes
-        if classes == 2:  # the folder may have more
+        if classes == 2:  # the data set may have more than two classes
             spread = to_numpy(labels) % 2
         yield context.backend.to_batch(to_numpy(images), spread), len(labels)
 
 
 def digest(state: State, step: int) -> dict[str, NDArray[Any]]:
-    """Return a few numbers of every array, to see where and when two courses part."""
+    """Return a few numbers of every array, to see where and when two runs diverge."""
     return {
         f'{step:03d}/{name}': np.array([array.sum(), np.square(array).sum(), array.flat[0]])
         for name, array in state.items()
@@ -114,12 +114,12 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
         case = f'{arch}-{classes}'
         for run in runs(plan, classes):
             if run not in ROUNDED:
-                yield from exact(a, b, case, run, arch)
+                yield from compare_float64(a, b, case, run, arch)
         if 'float32' in runs(plan, classes):
-            yield from rounded(a, b, case)
+            yield from compare_float32(a, b, case)
 
 
-def exact(a: Trace, b: Trace, case: str, run: str, arch: str) -> Checks:
+def compare_float64(a: Trace, b: Trace, case: str, run: str, arch: str) -> Checks:
     """Compare a run in float64."""
     base = f'trajectory/{case}/{run}'
     left, right = (t.arrays(f'{base}/course') for t in (a, b))
@@ -132,18 +132,18 @@ def exact(a: Trace, b: Trace, case: str, run: str, arch: str) -> Checks:
         'trajectory', case, f'losses-{run}', largest(losses.values()), first_beyond(losses, bound)
     )
     if run == 'stock' and not any('running_' in name for name in left):
-        return  # no BatchNorm, so nothing to differ
+        return  # no BatchNorm, so no difference to expect
     bound = limit('trajectory', f'weights-{run}', arch)
-    courses = each(left, right)
+    courses = relative_by_name(left, right)
     left, right = (t.arrays(f'{base}/state') for t in (a, b))
-    ends = each(left, right)
+    ends = relative_by_name(left, right)
     first = first_beyond(courses, bound)
     step, _, name = first.partition('/')
     where = f'step {int(step)}, {name}' if first else first_beyond(ends, bound)
     yield check('trajectory', case, f'weights-{run}', largest(ends.values()), where)
     if run == 'strict':
         left, right = (t.arrays(f'{base}/velocity') for t in (a, b))
-        speeds = each(left, right)
+        speeds = relative_by_name(left, right)
         first = first_beyond(speeds, bound)
         yield check('trajectory', case, f'velocities-{run}', largest(speeds.values()), first)
     ours, theirs = (t.arrays(f'{base}/test')['logits'] for t in (a, b))
@@ -153,7 +153,7 @@ def exact(a: Trace, b: Trace, case: str, run: str, arch: str) -> Checks:
         yield check('trajectory', case, f'classes-{run}', int(wrong), 'the test images')
 
 
-def rounded(a: Trace, b: Trace, case: str) -> Checks:
+def compare_float32(a: Trace, b: Trace, case: str) -> Checks:
     """Judge MXNet's float32 run by those of PyTorch, which differ among themselves by rounding.
 
     All runs start from the same bits. Two runs of PyTorch, with and without oneDNN, end so far
@@ -161,8 +161,8 @@ def rounded(a: Trace, b: Trace, case: str) -> Checks:
     """
     base = f'trajectory/{case}'
     end = b.arrays(f'{base}/strict/state')
-    own = [whole(b.arrays(f'{base}/{run}/state'), end) for run in ROUNDED]
-    far = whole(a.arrays(f'{base}/float32/state'), end)
+    own = [relative_norm(b.arrays(f'{base}/{run}/state'), end) for run in ROUNDED]
+    far = relative_norm(a.arrays(f'{base}/float32/state'), end)
     where = f'mxnet ends {far:.1e} from float64, pytorch {own[0]:.1e} and {own[1]:.1e}'
     yield check('trajectory', case, 'float32', far / max(*own, ONE_BRANCH), where)
     yield check('trajectory', case, 'distance-float32', far, 'mxnet')

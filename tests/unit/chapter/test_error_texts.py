@@ -6,7 +6,7 @@ import pytest
 from conftest import says
 
 from d2l_ft.chapter.book import Book
-from d2l_ft.chapter.command import chosen_tabs, open_book
+from d2l_ft.chapter.command import open_book, select_tabs
 from d2l_ft.chapter.outputs import load_run
 from d2l_ft.chapter.saved import library_files, write_library
 from d2l_ft.chapter.site import build_site
@@ -80,7 +80,7 @@ def test_chapters_that_do_not_belong_together(root, tmp_path):
 
 
 def test_a_tab_that_is_unknown(root):
-    assert says(ChapterError, chosen_tabs, Book(root), 'jax') == (
+    assert says(ChapterError, select_tabs, Book(root), 'jax') == (
         "no tab is named 'jax': choose of mxnet, pytorch, all"
     )
 

@@ -28,9 +28,9 @@ def test_a_command_that_goes_on_without_a_run_or_otherwise_than_it_began(tmp_pat
     assert refused('train', '--resume') == '--resume needs the run directory: --out DIR'
     run = Run(tmp_path / 'run', run_config(settings=Settings.of(seed=3)))
     run.save_config()
-    assert says(CheckpointError, run.config.settings.resumed, {'seed': 4}) == (
-        'the run was begun with `seed=3`: leave the option out, or train anew with another `out`'
+    assert says(CheckpointError, run.config.settings.resume, {'seed': 4}) == (
+        'the run was started with `seed=3`: leave the option out, or train again with another `out`'
     )
     assert refused('train', '--resume', '--out', run.path, '--seed', 4) == (
-        'the run was begun with --seed 3: leave the option out, or train anew with another --out'
+        'the run was started with --seed 3: leave the option out, or train again with another --out'
     )

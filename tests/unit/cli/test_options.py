@@ -16,7 +16,7 @@ from d2l_ft.cli.options import as_flags
         ('`batch_size` is 0', '--batch-size is 0'),
         ('try `learning_rate=0.1` (a tenth)', 'try --lr 0.1 (a tenth)'),
         ('`freeze=True`, or `augment=False`', '--freeze, or --no-augment'),
-        ('begun with `freeze=False`', 'begun with no --freeze'),
+        ('started with `freeze=False`', 'started with no --freeze'),
         ('from `data=/a b`', 'from --data /a b'),
         ('`weight` is unknown', '`weight` is unknown'),
     ],

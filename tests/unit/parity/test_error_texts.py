@@ -8,7 +8,7 @@ from conftest import says
 from d2l_ft.errors import ParityError
 from d2l_ft.parity import command as parity
 from d2l_ft.parity import proof
-from d2l_ft.parity.faults import planted
+from d2l_ft.parity.faults import plant
 from d2l_ft.parity.ladder import Result, wait
 from d2l_ft.parity.plan import Check, Plan, Trace
 from d2l_ft.parity.tolerances import row
@@ -31,7 +31,7 @@ def test_a_comparison_of_nothing():
 
 
 def test_a_fault_and_a_tolerance_that_are_unknown():
-    assert says(ParityError, planted('none', None).__enter__).startswith(
+    assert says(ParityError, plant('none', None).__enter__).startswith(
         "no fault is named 'none': choose one of "
     )
     assert says(ParityError, row, 'forward', 'smell') == (

@@ -40,10 +40,10 @@ def test_every_figure_stands_on_a_page(figures):
 
 def test_a_stale_figure_is_named_and_filled_in(figures):
     text = 'It is <!--figure:a.b-->1.9<!--/figure--> times.'
-    filled, problems = figures.filled(text, {'a.b': '2.7'})
+    filled, problems = figures.fill_page(text, {'a.b': '2.7'})
     assert filled == text.replace('1.9', '2.7')
     assert problems == ["a.b is '1.9', measured '2.7'"]
-    assert figures.filled(filled, {'a.b': '2.7'}) == (filled, [])
+    assert figures.fill_page(filled, {'a.b': '2.7'}) == (filled, [])
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_stale_figure_is_named_and_filled_in(figures):
     ],
 )
 def test_a_wrong_marker_is_named(figures, text, problem):
-    assert figures.filled(text, {'a': '1'})[1] == [problem]
+    assert figures.fill_page(text, {'a': '1'})[1] == [problem]
 
 
 def test_the_readme_is_short_and_shows_first_what_matters():

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from d2l_ft.report.figures import draw_curves, drawable, encoded, save_curves
+from d2l_ft.report.figures import draw_curves, encode, escape_undrawable, save_curves
 from d2l_ft.training.metrics import EpochMetrics
 
 HISTORY = [EpochMetrics('scratch', 1, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0)]
@@ -26,8 +26,8 @@ def test_labels_are_drawn_as_they_are(name, recwarn):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         for kind in ('png', 'pdf', 'svg'):
-            assert len(encoded(figure, kind)) > 1000
-    assert drawable('ab') == 'ab'
+            assert len(encode(figure, kind)) > 1000
+    assert escape_undrawable('ab') == 'ab'
 
 
 def test_a_script_that_no_font_has_is_escaped():
@@ -35,7 +35,7 @@ def test_a_script_that_no_font_has_is_escaped():
     for text in ('猫', 'แมว', 'बिल्ली', '\U0001f408', 'حيوان'):
         with warnings.catch_warnings():
             warnings.simplefilter('error')
-            encoded(draw_curves({text: HISTORY}))
+            encode(draw_curves({text: HISTORY}))
 
 
 @pytest.mark.parametrize(('suffix', 'begins'), [

@@ -13,7 +13,7 @@ from conftest import make_folder, run_config
 from test_command import start
 
 from d2l_ft.errors import CheckpointError, StorageError
-from d2l_ft.runs.directory import Run, claimed, new_path
+from d2l_ft.runs.directory import Run, claim, new_path
 from d2l_ft.runs.settings import Settings
 from d2l_ft.training.metrics import Position
 
@@ -23,7 +23,7 @@ def test_resume_is_advised_for_a_run_alone(tmp_path, is_run):
     (tmp_path / ('config.json' if is_run else 'thesis.txt')).touch()
     with (
         pytest.raises(CheckpointError, match='is not empty') as caught,
-        claimed(tmp_path, resume=False),
+        claim(tmp_path, resume=False),
     ):
         pass
     assert ('`resume=True`' in str(caught.value)) == is_run
@@ -137,9 +137,9 @@ def test_three_times_the_same_line_at_once(framework, tmp_path):
 CLAIM = """
 import sys
 from pathlib import Path
-from d2l_ft.runs.directory import claimed
+from d2l_ft.runs.directory import claim
 
-with claimed(Path(sys.argv[1]), resume=False):
+with claim(Path(sys.argv[1]), resume=False):
     print('mine')
 """
 
@@ -147,7 +147,7 @@ with claimed(Path(sys.argv[1]), resume=False):
 def test_whoever_is_refused_leaves_what_another_has_begun(tmp_path):
     """The first may be checking images or pre-training: its directory has a lock and no run."""
     out = tmp_path / 'run'
-    with claimed(out, resume=False):
+    with claim(out, resume=False):
         for _ in range(2):
             done = subprocess.run(
                 [sys.executable, '-c', CLAIM, out], capture_output=True, text=True, check=False

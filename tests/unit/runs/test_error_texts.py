@@ -11,7 +11,7 @@ from conftest import run_config, says
 from d2l_ft.errors import CheckpointError, DataError, OptionError, StorageError, TrainingDiverged
 from d2l_ft.models.architectures import ARCHITECTURES
 from d2l_ft.runs.contents import CONTENTS, digest, load_contents
-from d2l_ft.runs.directory import Run, claimed, new_path
+from d2l_ft.runs.directory import Run, claim, new_path
 from d2l_ft.runs.job import train
 from d2l_ft.runs.results import evaluate_run, load_net
 from d2l_ft.runs.settings import Settings
@@ -20,14 +20,14 @@ from d2l_ft.training.metrics import Position
 
 
 def test_a_directory_that_is_taken(run, tmp_path):
-    def claim(path):
-        with claimed(path, resume=False):
+    def enter(path):
+        with claim(path, resume=False):
             pass
 
-    assert says(CheckpointError, claim, run.path) == (
+    assert says(CheckpointError, enter, run.path) == (
         f'{run.path} is not empty: name another with `out`, or go on with its run: `resume=True`'
     )
-    assert says(CheckpointError, claim, tmp_path) == (
+    assert says(CheckpointError, enter, tmp_path) == (
         f'{tmp_path} is not empty: name another with `out`'
     )
 
@@ -100,19 +100,19 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
     kept = image.read_bytes()
     image.write_bytes((folder / 'train/dark/01.jpg').read_bytes())
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{image} has changed since {out} began: make it as it was, or train anew with another '
-        '`out`'
+        f'{image} has changed since {out} was started: make it as it was, or train again with '
+        'another `out`'
     )
     image.write_bytes(kept)
     run.config = dataclasses.replace(run.config, image_size=33)
     run.save_config()
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{folder} has changed since {out} began: train anew with another `out`'
+        f'{folder} has changed since {out} was started: train again with another `out`'
     )
     run.config = dataclasses.replace(run.config, image_size=32, data='sample')
     run.save_config()
     assert says(CheckpointError, fit, folder, out, resume=True) == (
-        f'{out} was begun with `data=sample`: leave the option out, or train anew with another '
+        f'{out} was started with `data=sample`: leave the option out, or train again with another '
         '`out`'
     )
     (folder / 'test/dark').rename(folder / 'test/other')
@@ -132,7 +132,7 @@ def test_a_run_that_does_not_go_with_its_images(folder, tmp_path):
 def test_a_training_that_diverges(folder, tmp_path):
     text = says(TrainingDiverged, fit, folder, tmp_path / 'run', learning_rate=1e37)
     assert text.startswith('scratch: ')
-    assert ': train anew with  `learning_rate=1e+36`  (a tenth)' in text
+    assert ': train again with  `learning_rate=1e+36`  (a tenth)' in text
 
 
 def test_images_of_which_a_device_would_get_one(folder, tmp_path):

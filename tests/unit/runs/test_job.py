@@ -67,5 +67,5 @@ def test_an_image_that_is_alone_is_told_before_training(framework, count, batch,
     changed = dict(re.findall(r'`(\w+)=(\d+)`', str(caught.value)))
     assert 'image_size' in changed
     for name, value in changed.items():
-        mended = settings.changed(**{name: int(value)})
+        mended = settings.replace(**{name: int(value)})
         train(framework, mended, tmp_path / name, bar=False, say=lambda _: None)

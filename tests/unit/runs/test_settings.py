@@ -12,7 +12,7 @@ from d2l_ft.cli.main import main
 from d2l_ft.data import datasets
 from d2l_ft.errors import CheckpointError, ModelError
 from d2l_ft.runs.directory import Run
-from d2l_ft.runs.settings import Settings, declared
+from d2l_ft.runs.settings import Settings, option_fields
 
 
 def stored(path, settings):
@@ -82,7 +82,7 @@ def test_random_options_are_refused_or_read_back_equal(tmp_path, monkeypatch, fi
 
 BOUNDS = {
     name: each.metadata['option'].bounds
-    for name, each in declared().items()
+    for name, each in option_fields().items()
     if each.metadata['option'].bounds
 }
 
@@ -108,9 +108,9 @@ def taken(settings):
 
 def test_settings_take_what_is_missing_from_the_data_set(folder):
     data = datasets.load_data(str(folder), bar=False)
-    resolved = Settings.of(learning_rate=0.5).resolved(data)
+    resolved = Settings.of(learning_rate=0.5).resolve(data)
     assert taken(resolved) == (0.5, 128, 224)
     assert resolved.optim.recipe('scratch').learning_rate == 5
     own = datasets.DataSet('sample', data.train, data.test, 48, 64, 0.002)
-    resolved = Settings.of(batch_size=7).resolved(own)
+    resolved = Settings.of(batch_size=7).resolve(own)
     assert taken(resolved) == (0.002, 7, 48)
