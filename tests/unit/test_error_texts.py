@@ -1191,7 +1191,7 @@ def test_a_worker_process_that_sends_nothing(folder, monkeypatch):
     monkeypatch.setattr('d2l_ft_mxnet.data.PATIENCE', 1)
     samples = load_folders(folder)[1].samples
     loader = get_backend('mxnet').loader(samples, sleep, 4, workers=1)
-    assert says(DataError, list, loader) == (
+    assert says(WorkerDied, list, loader) == (
         'no batch came from the worker processes of the loader for 1 s: use fewer `workers`'
     )
 
