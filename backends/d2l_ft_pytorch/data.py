@@ -174,7 +174,8 @@ class ImageLoader:
         late = threading.Event()
 
         def give_up() -> None:
-            late.set()
+            if not wait([each.sentinel for each in self.workers()], timeout=0):
+                late.set()
             kill(self.workers())
 
         try:

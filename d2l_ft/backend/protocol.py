@@ -140,7 +140,7 @@ class Backend(Protocol):
                 depend on it.
 
         Raises:
-            DataError: An image can't be read, or a worker died.
+            DataError: An image can't be read, or a worker died or hangs.
         """
         ...
 

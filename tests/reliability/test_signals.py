@@ -155,7 +155,7 @@ def in_a_worker(framework, out, train, code):
     return (
         'import os, signal\nfrom pathlib import Path\nfrom d2l_ft.data.transforms import Pipeline\n'
         f'import {framework.__name__}.data as data\n'
-        'data.PATIENCE = 3\n'
+        'data.PATIENCE = 8\n'
         f'OUT, parent, kept = {str(out)!r}, os.getpid(), Pipeline.crop\n'
         'def crop(self, *rest):\n'
         f'    late = self.train == {train} and Path(OUT, "metrics.jsonl").exists()\n'

@@ -1186,14 +1186,32 @@ def sleep(_):
     time.sleep(600)
 
 
-@pytest.mark.needs('mxnet')
-def test_a_worker_process_that_sends_nothing(folder, monkeypatch):
-    monkeypatch.setattr('d2l_ft_mxnet.data.PATIENCE', 1)
+def test_a_worker_process_that_sends_nothing(framework, folder, monkeypatch):
+    monkeypatch.setattr(f'{framework.__name__}.data.PATIENCE', 1)
     samples = load_folders(folder)[1].samples
-    loader = get_backend('mxnet').loader(samples, sleep, 4, workers=1)
+    loader = framework.loader(samples, sleep, 4, workers=1)
     assert says(WorkerDied, list, loader) == (
         'no batch came from the worker processes of the loader for 1 s: use fewer `workers`'
     )
+
+
+def test_a_worker_process_of_another_loader_that_is_killed(framework, folder):
+    """It is told at the next batch of any loader."""
+    samples = load_folders(folder)[1].samples
+    one = framework.loader(samples, Pipeline(32), 1, workers=1)
+    assert list(one)
+    before = set(common.WATCHED)
+    other = framework.loader(samples, Pipeline(32), 1, workers=1)
+    assert list(other)
+    (worker,) = set(common.WATCHED) - before
+    batches = iter(one)
+    next(batches)
+    worker.kill()
+    worker.join()
+    assert says(WorkerDied, list, batches) == (
+        'a worker process of the loader died (out of memory?): use fewer `workers`'
+    )
+    assert list(one)
 
 
 @pytest.mark.needs('pytorch')
