@@ -54,11 +54,18 @@ class DataError(D2LFTError):
 
 
 class WorkerDied(DataError):
-    """A worker process of a loader was killed, most often by the system as memory ran out."""
+    """A worker process of a loader was killed, most often as memory ran out, or it hangs.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: How long no batch came; 0 if a worker was killed.
+    """
+
+    def __init__(self, seconds: float = 0) -> None:
         super().__init__(
-            'a worker process of the loader died (out of memory?): use fewer `workers`'
+            f'no batch came from the worker processes of the loader for {seconds:g} s: '
+            'use fewer `workers`'
+            if seconds
+            else 'a worker process of the loader died (out of memory?): use fewer `workers`'
         )
 
 

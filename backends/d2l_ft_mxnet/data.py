@@ -14,7 +14,15 @@ import numpy as np
 from mxnet.gluon.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
-from d2l_ft.backend.common import IndexedImages, Item, first_error
+from d2l_ft.backend.common import (
+    PATIENCE,
+    WATCHED,
+    IndexedImages,
+    Item,
+    check_workers,
+    first_error,
+    kill,
+)
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler, Key
@@ -24,9 +32,6 @@ from d2l_ft.system.signals import set_worker_signals
 from d2l_ft_mxnet.semantics import array, in_legacy, numpy_semantics, semantics, to_caller
 
 Batch = tuple[mx.nd.NDArray, mx.nd.NDArray]
-
-PATIENCE = 120
-"""Seconds to wait for a batch of the workers."""
 
 
 class ImageFiles(IndexedImages, Dataset):
@@ -139,6 +144,7 @@ class Workers:
             there.close()
             self.processes.append(process)
             self.idle.put(here)
+        WATCHED.update(self.processes)
 
     def make(self, keys: Sequence[Key]) -> Any:
         """Have an idle worker make the batch of these keys; several threads may call this at once.
@@ -155,8 +161,7 @@ class Workers:
         finally:
             self.idle.put(pipe)
         if died:  # raised here, as the other error holds half a batch
-            for each in self.processes:  # they may wait for a lock that the dead one holds
-                each.kill()
+            kill(self.processes)
             raise WorkerDied
         if isinstance(answer, Exception) and not isinstance(answer, DataError):
             raise answer
@@ -189,12 +194,13 @@ class ImageLoader:
         self, files: ImageFiles, sampler: EpochSampler, workers: int, device: mx.Context | None
     ) -> None:
         self.pipeline, self.sampler, self.device = files.pipeline, sampler, device
+        self.workers = Workers(files, workers) if workers else None
         # Gluon's loader runs threads, each of which waits for one of our processes
         self.batches = DataLoader(
-            Keys(files) if workers else files,
+            Keys(files) if self.workers else files,
             batch_sampler=sampler,
             num_workers=workers,
-            batchify_fn=Workers(files, workers).make if workers else batchify,
+            batchify_fn=self.workers.make if self.workers else batchify,
             thread_pool=True,
             timeout=PATIENCE,
         )
@@ -213,8 +219,8 @@ class ImageLoader:
         They are ``mx.np`` arrays where NumPy semantics is on.
 
         Raises:
-            DataError: An image can't be read, or no batch comes.
-            WorkerDied: A worker was killed.
+            DataError: An image can't be read.
+            WorkerDied: A worker was killed, or no batch comes.
         """
         to_input = self.make_converter()
         for batch in self.receive():
@@ -242,16 +248,16 @@ class ImageLoader:
         """Yield the batches, or the errors, that the workers send.
 
         Raises:
-            DataError: Nothing came for ``PATIENCE`` seconds.
-            WorkerDied: A worker was killed.
+            WorkerDied: A worker was killed, or none sent anything; all of them are ended.
         """
         try:
-            yield from self.batches
+            for batch in self.batches:
+                check_workers()
+                yield batch
         except multiprocessing.TimeoutError as error:
-            raise DataError(
-                f'no batch came from the worker processes of the loader for {PATIENCE} s: '
-                'use fewer `workers`'
-            ) from error
+            if self.workers is not None:
+                kill(self.workers.processes)
+            raise WorkerDied(PATIENCE) from error
 
 
 def make_lookup(pipeline: Pipeline, device: mx.Context) -> Callable[[mx.nd.NDArray], mx.nd.NDArray]:

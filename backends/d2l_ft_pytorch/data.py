@@ -1,10 +1,15 @@
 """Batches of image files from PyTorch's Dataset and DataLoader."""
 
+import copy
+import multiprocessing
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -14,7 +19,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from d2l_ft.backend.common import IndexedImages, Item, first_error
+from d2l_ft.backend.common import (
+    PATIENCE,
+    WATCHED,
+    IndexedImages,
+    Item,
+    check_workers,
+    first_error,
+    kill,
+)
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import EpochSampler
@@ -72,6 +85,31 @@ def start_worker(_: int) -> None:
     set_worker_signals()
 
 
+class Flag:
+    """An event between processes without a lock, which a process that is killed would keep.
+
+    With the one of multiprocessing, whoever asks for it after that waits for ever.
+    """
+
+    def __init__(self, context: BaseContext) -> None:
+        self.byte = context.RawValue('b', 0)
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self.byte.value = 1
+
+    def is_set(self) -> bool:
+        """Tell whether it is set."""
+        return bool(self.byte.value)
+
+
+def processes() -> BaseContext:
+    """Return multiprocessing's way to start processes here, with ``Flag`` for events."""
+    context = copy.copy(multiprocessing.get_context())
+    context.Event = lambda: Flag(context)  # type: ignore[method-assign,assignment,return-value]
+    return context
+
+
 class ImageLoader:
     """Batches of one epoch after another; ``loader`` describes the arguments."""
 
@@ -83,6 +121,7 @@ class ImageLoader:
             files,
             batch_sampler=sampler,
             num_workers=workers,
+            multiprocessing_context=processes() if workers else None,
             collate_fn=collate,
             worker_init_fn=start_worker,
             persistent_workers=workers > 0,
@@ -106,7 +145,7 @@ class ImageLoader:
 
         Raises:
             DataError: An image can't be read.
-            WorkerDied: A worker was killed.
+            WorkerDied: A worker was killed, or hangs.
         """
         to_input = self.make_converter()
         for batch in self.receive():
@@ -131,20 +170,51 @@ class ImageLoader:
         """Yield the batches, or the errors, that the workers send.
 
         Raises:
-            WorkerDied: A worker was killed; the others are ended.
+            WorkerDied: A worker was killed, or none sent anything; all of them are ended.
         """
+        late = threading.Event()
+
+        def give_up() -> None:
+            if not wait([each.sentinel for each in self.workers()], timeout=0):
+                late.set()
+            kill(self.workers())
+
         try:
-            with keep_child_handler():
+            with keep_child_handler(), alarm(give_up if self.batches.num_workers else None):
                 batches = iter(self.batches)
-            yield from batches
+            WATCHED.update(self.workers())
+            while True:
+                check_workers()
+                with alarm(give_up if self.batches.num_workers else None):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
         except (RuntimeError, OSError, EOFError) as error:
             # OSError and EOFError: it died while it was sending a batch
-            workers = getattr(getattr(self.batches, '_iterator', None), '_workers', [])
-            if not wait([each.sentinel for each in workers], timeout=1):
+            if not wait([each.sentinel for each in self.workers()], timeout=1):
                 raise
-            for each in workers:  # they may wait for a lock that the dead one holds
-                each.kill()
-            raise WorkerDied from error
+            kill(self.workers())
+            raise WorkerDied(PATIENCE if late.is_set() else 0) from error
+
+    def workers(self) -> list[BaseProcess]:
+        """Return the worker processes that there are."""
+        return list(getattr(getattr(self.batches, '_iterator', None), '_workers', []))
+
+
+@contextmanager
+def alarm(call: Callable[[], None] | None) -> Iterator[None]:
+    """Call something, from another thread, after ``PATIENCE`` seconds in this context."""
+    if call is None:
+        yield
+        return
+    timer = threading.Timer(PATIENCE, call)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

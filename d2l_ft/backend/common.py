@@ -3,18 +3,28 @@
 A backend need not use it; what it must have is in ``protocol``.
 """
 
+import atexit
+import multiprocessing
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
+from weakref import WeakSet
 
 from d2l_ft.backend.devices import PRECISIONS, parse_devices
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
 from d2l_ft.data.sampling import Key
 from d2l_ft.data.transforms import Pipeline
-from d2l_ft.errors import DataError, DeviceError, ModelError
+from d2l_ft.errors import DataError, DeviceError, ModelError, WorkerDied
 
 Item = tuple[Any, int] | DataError
 """(image, label), or the error of the image."""
+
+PATIENCE = 120
+"""Seconds until a batch that no worker delivers is given up."""
+
+END_SECONDS = 5
+"""How long a worker may take to end when it is told to."""
 
 HEAD_PLACES = ('output', 'fc', 'classifier', 'heads', 'head')
 """Attributes with the output layer in the nets of Gluon's zoos, torchvision, timm and ours."""
@@ -65,6 +75,47 @@ class IndexedImages:
 def first_error(items: Sequence[Item]) -> DataError | None:
     """Return the first error among the items of a batch."""
     return next((each for each in items if isinstance(each, DataError)), None)
+
+
+WATCHED: WeakSet[BaseProcess] = WeakSet()
+"""Worker processes of all loaders of this process."""
+
+
+def check_workers() -> None:
+    """Check that no worker was killed; each loader asks before each batch.
+
+    That of another loader would else be missed at its next batch, which may be an epoch away.
+
+    Raises:
+        WorkerDied: One was; the other ones of its loader end with the process.
+    """
+    died = [each for each in WATCHED if each.exitcode]
+    if died:
+        kill(died)
+        raise WorkerDied
+
+
+def kill(workers: Sequence[BaseProcess]) -> None:
+    """Kill worker processes: they may wait for a lock that a dead one holds, or do nothing."""
+    WATCHED.difference_update(workers)
+    for each in workers:
+        each.kill()
+    for each in workers:
+        each.join(END_SECONDS)
+
+
+@atexit.register
+def end_workers() -> None:
+    """End the worker processes when this one ends, also those that hear no other signal.
+
+    multiprocessing sends SIGTERM and waits, for ever if a worker has been stopped (SIGSTOP).
+    """
+    workers = [each for each in multiprocessing.active_children() if each.daemon]
+    for each in workers:
+        each.terminate()
+    for each in workers:
+        each.join(END_SECONDS)
+    kill([each for each in workers if each.is_alive()])
 
 
 def choose_devices(

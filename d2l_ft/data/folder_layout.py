@@ -106,7 +106,7 @@ def load_folders(root: str | os.PathLike[str], *, seed: int = 0) -> tuple[ImageF
 def find_test_images(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
     """Return the images of a data set for testing a net that was trained on another one.
 
-    One class is enough.
+    One class is enough. A folder may have a test part alone, such as ``test/`` or ``val/``.
 
     Returns:
         (the test part, or all images if there is none; a text that says which they are).
@@ -118,8 +118,19 @@ def find_test_images(root: str | os.PathLike[str]) -> tuple[ImageFolder, str]:
     parts = find_parts(folder)
     if parts.test is not None:
         return scan(parts.test, fewest=1), f'the test part of {folder}'
+    if parts.train is None and (tests := _only_tests(folder)):
+        unused = ''.join(f', {each.name}/ is not used' for each in tests[1:])
+        return scan(tests[0], fewest=1), f'all of {tests[0]}{unused}'
     part = _scan_whole(folder, fewest=1) if parts.train is None else scan(parts.train, fewest=1)
     return part, f'all of {folder}'
+
+
+def _only_tests(folder: Path) -> list[Path]:
+    """Return the test parts of a folder that has nothing else; [] if it has something else."""
+    inner = {Path(each.path) for each in list_entries(folder, {}) if is_folder(each)}
+    named = part_folders(folder)
+    alone = inner == set(named) and all(map(_has_classes, named))
+    return named if alone else []
 
 
 def _part_name(folder: Path) -> str:

@@ -54,6 +54,6 @@ class LoaderFactory(Protocol):
                 values.
 
         Raises:
-            DataError: An image can't be read, or a worker died.
+            DataError: An image can't be read, or a worker died or hangs.
         """
         ...

@@ -6,6 +6,7 @@ the names. An array has a magic number that tells its version, a shape, its devi
 bytes. Every length is compared with the bytes that are left before memory is allocated for it.
 """
 
+import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Damaged(Exception):
 class Reader:
     """Reads numbers and pieces of the bytes of a file, never beyond its end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data, self.place = memoryview(data), 0
 
     def take(self, size: int) -> memoryview:
@@ -86,7 +87,7 @@ def read_params(path: str | Path) -> dict[str, NDArray[np.generic]]:
         ModelError: The file is damaged, or has sparse arrays or a list without names.
     """
     try:
-        reader = Reader(Path(path).read_bytes())
+        reader = Reader(_mapped(Path(path)))
         if reader.number('Q') != LIST_MAGIC:
             raise Damaged('it does not begin like one')
         reader.number('Q')  # reserved
@@ -99,6 +100,23 @@ def read_params(path: str | Path) -> dict[str, NDArray[np.generic]]:
     except OSError as error:
         raise ModelError(f'cannot read {path}: {error.strerror}') from error
     return dict(zip(names, arrays, strict=True))
+
+
+def _mapped(path: Path) -> bytes | mmap.mmap:
+    """Return the bytes of a file, of which only those that are looked at are read.
+
+    Raises:
+        Damaged: It is empty, a pipe or a device.
+        OSError: It cannot be read.
+    """
+    if not path.is_file():
+        if path.exists() and not path.is_dir():
+            raise Damaged('it is no regular file')
+        return path.read_bytes()  # which says why it cannot be
+    if not path.stat().st_size:
+        raise Damaged('it is empty')
+    with path.open('rb') as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _array(reader: Reader) -> NDArray[np.generic]:

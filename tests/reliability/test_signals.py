@@ -129,6 +129,81 @@ def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
     figure(f'{framework.NAME}: {TIMES} at random moments')
 
 
+HOLDS_LOCKS = """
+import sys
+from multiprocessing.synchronize import SemLock
+frame, held = sys._getframe(), []
+while frame and frame.f_code.co_name != '_worker_loop':  # torch's; that of MXNet shares no lock
+    frame = frame.f_back
+for each in frame.f_locals.values() if frame else ():
+    parts = getattr(each, '__dict__', {})
+    locks = [*parts.values(), getattr(parts.get('_cond'), '_lock', None)]
+    held += [lock for lock in locks if isinstance(lock, SemLock) and lock.acquire(False)]
+Path(OUT + '.held').write_text(str(len(held)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A worker takes the locks that it shares with others, and is killed: nobody gives them back."""
+
+HANGS = """
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def in_a_worker(framework, out, train, code):
+    """Return code that has workers do something, in the second epoch or in its test."""
+    body = '\n'.join(f'        {line}' for line in code.splitlines())
+    return (
+        'import os, signal\nfrom pathlib import Path\nfrom d2l_ft.data.transforms import Pipeline\n'
+        f'import {framework.__name__}.data as data\n'
+        'data.PATIENCE = 8\n'
+        f'OUT, parent, kept = {str(out)!r}, os.getpid(), Pipeline.crop\n'
+        'def crop(self, *rest):\n'
+        f'    late = self.train == {train} and Path(OUT, "metrics.jsonl").exists()\n'
+        f'    if late and os.getpid() != parent:\n{body}\n'
+        '    return kept(self, *rest)\n'
+        'Pipeline.crop = crop\n'
+    )
+
+
+@pytest.mark.parametrize('train', [True, False], ids=['training', 'test'])
+@pytest.mark.parametrize('code', [HOLDS_LOCKS, HANGS], ids=['holds locks', 'hangs'])
+def test_a_worker_that_keeps_the_others_waiting(framework, photos, code, train, tmp_path):
+    out = tmp_path / 'run'
+    process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                    '--workers', 2, '--out', out,
+                    before=in_a_worker(framework, out, train, code))  # fmt: skip
+    wait_for(process, (out / 'metrics.jsonl').exists)
+    workers = children(process.pid)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, err
+    line = one_line(err)
+    assert ('no batch came' if code == HANGS else 'worker process of the loader died') in line
+    assert f'd2l-ft train --out {out} --resume' in line
+    assert ended(workers)
+    _, position = Run.open(out).load('scratch')
+    assert position.epoch == len(losses(out)) == 1
+    assert (position.step > 0) == (not train) or code == HANGS
+    if code == HOLDS_LOCKS and framework.NAME == 'pytorch':
+        assert int(Path(f'{out}.held').read_text()) > 1
+
+
+def test_workers_that_are_stopped_end_with_the_training(framework, photos, tmp_path):
+    """They hear no signal but SIGKILL."""
+    out = tmp_path / 'run'
+    process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
+                    '--workers', 2, '--out', out)  # fmt: skip
+    wait_for(process, (out / 'metrics.jsonl').exists)
+    workers = children(process.pid)
+    for each in workers:
+        os.kill(each, signal.SIGSTOP)
+    for _ in range(2):
+        process.terminate()
+        time.sleep(0.5)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 143, err
+    assert ended(workers)
+
+
 MOMENTS = ('import', 'data check', 'epoch', 'test', 'writing')
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 
 import reference_backend
 from conftest import says
@@ -11,6 +12,7 @@ import d2l_ft as d2l
 from d2l_ft.backend import common
 from d2l_ft.backend.registry import BACKENDS, backend_of, get_backend
 from d2l_ft.data.folder_layout import load_folders
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import BackendNotInstalled, DeviceError, ModelError, ParityError, WorkerDied
 
 
@@ -102,3 +104,36 @@ def test_features_of_a_net_with_dropout(framework):
     assert says(ModelError, framework.features, placed, []) == (
         'the net has dropout, so what its head sees is random: leave out `cache_features`'
     )
+
+
+def sleep(_):
+    """Be a transform that never ends."""
+    time.sleep(600)
+
+
+def test_a_worker_process_that_sends_nothing(framework, folder, monkeypatch):
+    monkeypatch.setattr(f'{framework.__name__}.data.PATIENCE', 1)
+    samples = load_folders(folder)[1].samples
+    loader = framework.loader(samples, sleep, 4, workers=1)
+    assert says(WorkerDied, list, loader) == (
+        'no batch came from the worker processes of the loader for 1 s: use fewer `workers`'
+    )
+
+
+def test_a_worker_process_of_another_loader_that_is_killed(framework, folder):
+    """It is told at the next batch of any loader."""
+    samples = load_folders(folder)[1].samples
+    one = framework.loader(samples, Pipeline(32), 1, workers=1)
+    assert list(one)
+    before = set(common.WATCHED)
+    other = framework.loader(samples, Pipeline(32), 1, workers=1)
+    assert list(other)
+    (worker,) = set(common.WATCHED) - before
+    batches = iter(one)
+    next(batches)
+    worker.kill()
+    worker.join()
+    assert says(WorkerDied, list, batches) == (
+        'a worker process of the loader died (out of memory?): use fewer `workers`'
+    )
+    assert list(one)

@@ -1,14 +1,12 @@
 """What the errors of the MXNet backend say."""
 
 import sys
-import time
 
 import pytest
 from conftest import says
 
 from d2l_ft.backend.registry import BACKENDS, get_backend
-from d2l_ft.data.folder_layout import load_folders
-from d2l_ft.errors import BackendNotInstalled, DataError, ModelError
+from d2l_ft.errors import BackendNotInstalled, ModelError
 
 
 @pytest.mark.needs('mxnet')
@@ -31,21 +29,6 @@ def test_an_imported_graph_cannot_be_frozen():
     net.output = mx.gluon.nn.Dense(2)
     assert says(ModelError, backend.freeze, net) == (
         'an imported SymbolBlock cannot be frozen: build the net from its layers'
-    )
-
-
-def sleep(_):
-    """Be a transform that never ends."""
-    time.sleep(600)
-
-
-@pytest.mark.needs('mxnet')
-def test_a_worker_process_that_sends_nothing(folder, monkeypatch):
-    monkeypatch.setattr('d2l_ft_mxnet.data.PATIENCE', 1)
-    samples = load_folders(folder)[1].samples
-    loader = get_backend('mxnet').loader(samples, sleep, 4, workers=1)
-    assert says(DataError, list, loader) == (
-        'no batch came from the worker processes of the loader for 1 s: use fewer `workers`'
     )
 
 

@@ -47,6 +47,37 @@ def test_the_test_part_of_a_folder_with_parts(run):
         assert which == f'the test part of {run[1]}'
 
 
+@pytest.mark.parametrize('name', ['test', 'val', 'Testing', 'validation'])
+def test_a_folder_with_a_test_part_alone(run, name, tmp_path):
+    """All of it is tested, and named; a class may be missing."""
+    folder = tmp_path / 'new'
+    shutil.copytree(run[1] / 'train', folder / name)
+    (folder / 'labels.csv').write_text('x')
+    found, which = looked_at(run[0], folder)
+    assert len(found.samples) == 12
+    assert which == f'all of {folder / name}'
+    shutil.rmtree(folder / name / 'dark')
+    assert len(looked_at(run[0], folder)[0].samples) == 6
+
+
+def test_a_folder_with_two_test_parts(run, tmp_path):
+    """The first is tested, and of the other it is said."""
+    folder = tmp_path / 'new'
+    shutil.copytree(run[1] / 'train', folder / 'val')
+    shutil.copytree(run[1] / 'test', folder / 'test')
+    found, which = looked_at(run[0], folder)
+    assert len(found.samples) == 6
+    assert which == f'all of {folder / "test"}, val/ is not used'
+
+
+def test_a_class_with_the_name_of_a_part(run, tmp_path):
+    """It holds images, so it is no part."""
+    folder = tmp_path / 'new'
+    shutil.copytree(run[1] / 'test' / 'dark', folder / 'test')
+    with pytest.raises(CheckpointError, match="does not know: 'test'"):
+        looked_at(run[0], folder)
+
+
 def test_classes_go_by_name(run, tmp_path):
     """A folder may have one of them, at another place in the order."""
     alone = tmp_path / 'alone'
