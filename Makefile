@@ -64,7 +64,7 @@ demo: setup
 
 # What computes runs side by side; what starts processes, ends them or measures memory runs alone.
 test: dev lint
-	$(BIN)/python -m pytest -n $(WORKERS) --durations=15 tests/contract tests/parity tests/unit
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=15 tests/contract tests/convert tests/parity tests/unit
 	$(BIN)/python -m pytest --durations=15 tests/chapter tests/e2e tests/reliability
 
 quick: dev lint

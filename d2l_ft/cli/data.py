@@ -53,7 +53,7 @@ def data_check(directory: Path, every: bool) -> None:
     from d2l_ft.data.validation_cache import open_checked
     from d2l_ft.system.console import SHOWN, quote_if_needed
 
-    # check every image; anew: without the results of earlier checks
+    # check every image, without the results of earlier checks
     parts = load_folders(directory)
     bad: list[str] = []
     odd: dict[str, list[str]] = {}

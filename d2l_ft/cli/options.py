@@ -121,7 +121,9 @@ def flag_of(name: str, declaration: Option) -> str:
 FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in option_fields().items()}
 """Argument of the library -> flag of the command line."""
 
-FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume')}
+FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume', 'until', 'images')} | {
+    'input_shape': '--input-shape'
+}
 
 ON_BY_DEFAULT = {name for name, each in option_fields().items() if each.default is True}
 """Options that are on by default, so that the flag to change them is --no-...."""

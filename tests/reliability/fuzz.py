@@ -141,13 +141,58 @@ class Params:
             listed = b''.join(struct.pack('<Q', len(name)) + name for name in names)
             self.seeds.append(struct.pack('<3Q', 0x112, 0, 2) + array * 2
                               + struct.pack('<Q', 2) + listed)  # fmt: skip
+        rows = struct.pack('<Iii2qi2q', 0xF993FAC9, 1, 2, 1, 3, 2, 4, 3)
+        rows += struct.pack('<iii', 1, 0, 0) + struct.pack('<iiq', 6, 1, 1)
+        rows += struct.pack('<3fq', 1, 2, 3, 2)  # a sparse array: the third of four rows
+        self.seeds.append(struct.pack('<3Q', 0x112, 0, 1) + rows + struct.pack('<QQ', 1, 1) + b'a')
 
     def read(self):
-        from d2l_ft.models.gluon_params import gluon_state, read_params
+        from d2l_ft.models.gluon_params import MOST_DENSE, gluon_state, read_params
 
         found = read_params(self.path)
-        assert sum(array.nbytes for array in found.values()) <= self.path.stat().st_size
+        size = 2 * self.path.stat().st_size  # bfloat16 becomes float32
+        assert sum(array.nbytes for array in found.values()) <= max(size, 2 * MOST_DENSE)
         gluon_state(self.path, 'resnet18')
+
+
+class Symbols:
+    """Symbol files of MXNet, translated with parameters of whatever shape they ask for."""
+
+    def __init__(self, folder):
+        self.path = folder / 'x-symbol.json'
+        data, weight = {'op': 'null', 'name': 'data'}, {'op': 'null', 'name': 'w'}
+        nodes = [data, weight]
+        attributes = {
+            'Convolution': {'kernel': '(3, 3)', 'num_filter': '4', 'no_bias': 'True'},
+            'Pooling': {'kernel': '(2, 2)', 'pool_type': 'max', 'stride': '(2, 2)'},
+            'Reshape': {'shape': '(0, -1)'}, 'slice_axis': {'axis': '1', 'begin': '0', 'end': '1'},
+            'Activation': {'act_type': 'relu'}, '_mul_scalar': {'scalar': '0.5'},
+        }  # fmt: skip
+        for op, attrs in attributes.items():
+            last = 0 if len(nodes) == 2 else len(nodes) - 1
+            inputs = [[last, 0, 0], [1, 0, 0]] if op == 'Convolution' else [[last, 0, 0]]
+            nodes.append({'op': op, 'name': op.lower(), 'attrs': attrs, 'inputs': inputs})
+        self.value = {'nodes': nodes, 'heads': [[len(nodes) - 1, 0, 0]], 'arg_nodes': [0, 1]}
+        self.seeds = [json.dumps(self.value).encode()]
+
+    def write(self, draw):
+        value = json.dumps(mutated_json(self.value, draw)).encode()
+        self.path.write_bytes(value if draw.random() < 0.7 else mutated(value, self.seeds, draw))
+
+    def read(self):
+        import ast
+
+        import numpy as np
+
+        from d2l_ft.convert.formats import read_model
+        from d2l_ft.convert.source import problems, translate
+
+        model = read_model([self.path])
+        arrays = {'w': np.zeros((4, 3, 3, 3), np.float32)}
+        if not problems(model.graph, arrays):
+            text = translate(model.graph, arrays).text
+            names = {type(each).__name__ for each in ast.parse(text).body}
+            assert names <= {'Expr', 'Import', 'ImportFrom', 'ClassDef', 'FunctionDef'}, text
 
 
 class Configs:
@@ -276,7 +321,7 @@ class Archives:
 
 READERS = {
     'checkpoint': Checkpoints, 'params': Params, 'config': Configs, 'chapter': Chapters,
-    'archive': Archives,
+    'archive': Archives, 'symbol': Symbols,
 }  # fmt: skip
 
 

@@ -1,0 +1,214 @@
+"""Run the module that was written for a symbol of MXNet, for the proof that both are equal."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class GraphNet:
+    """A module that was written by ``d2l_ft.convert``, with its weights, on the CPU.
+
+    Attributes:
+        parameters: MXNet's names of what learns.
+        module: The module itself.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        state: Mapping[str, NDArray[Any]],
+        names: Mapping[str, str],
+        nodes: Sequence[str],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        dtype: str,
+        *,
+        as_mxnet: bool = True,
+    ) -> None:
+        """Make the module from its source.
+
+        Args:
+            text: The source.
+            state: Name -> array.
+            names: PyTorch's name -> MXNet's.
+            nodes: MXNet's names of the lines of ``forward``, in order.
+            inputs: MXNet's names of what ``forward`` takes.
+            outputs: MXNet's names of what it returns.
+            dtype: 'float32' or 'float64'.
+            as_mxnet: Whether BatchNorm keeps the biased variance, as MXNet's, and what MXNet
+                computes in float32 inside is rounded to it. Otherwise it is PyTorch's own.
+        """
+        self.values: Arrays | None = None
+        self.inputs, self.outputs, self.names = list(inputs), list(outputs), dict(names)
+        self.dtype = getattr(torch, dtype)
+        space: dict[str, Any] = {'__name__': 'model', 'record': self._record}
+        exec(compile(_recording(text, nodes), 'model.py', 'exec'), space)
+        if as_mxnet and dtype == 'float64':
+            space['F'] = RoundedInside()
+        self.module: nn.Module = space['Model']().to(self.dtype)
+        stored = {name: torch.from_numpy(np.array(each)) for name, each in state.items()}
+        self.module.load_state_dict(stored, strict=False)  # without num_batches_tracked
+        for each in self.module.modules():
+            if isinstance(each, nn.Dropout):
+                each.p = 0.0
+            if as_mxnet and isinstance(each, _BatchNorm):
+                _take_biased(each)
+            if as_mxnet and dtype == 'float64' and isinstance(each, nn.PReLU):
+                _round_inside(each)
+        self.taken: list[Tensor] = []
+        self.given: list[Tensor] = []
+
+    @property
+    def parameters(self) -> list[str]:
+        """Return MXNet's names of what learns."""
+        return [
+            self.names[name] for name, each in self.module.named_parameters() if each.requires_grad
+        ]
+
+    def _record(self, name: str, value: Any) -> None:
+        """Note the value of a line of ``forward``."""
+        if self.values is not None:
+            several = value if isinstance(value, tuple | list) else None
+            for number, each in enumerate(several or [value]):
+                label = f'{name}_output{number}' if several else name
+                self.values[label] = each.detach().numpy().copy()
+
+    def forward(self, inputs: Mapping[str, NDArray[Any]], *, train: bool, nodes: bool) -> Arrays:
+        """Return node -> value; see ``d2l_ft.backend.graph_net``."""
+        self.module.train(train)
+        self.values = {} if nodes else None
+        self.taken = [
+            torch.tensor(np.asarray(inputs[name]), dtype=self.dtype, requires_grad=train)
+            for name in self.inputs
+        ]
+        with torch.set_grad_enabled(train):
+            result = self.module(*self.taken)
+        self.given = list(result) if isinstance(result, tuple) else [result]
+        found = {
+            name: each.detach().numpy().copy()
+            for name, each in zip(self.outputs, self.given, strict=True)
+        }
+        return {**(self.values or {}), **found}
+
+    def backward(self, gradients: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Return parameter or input -> gradient; see ``d2l_ft.backend.graph_net``."""
+        self.module.zero_grad()
+        torch.autograd.backward(
+            self.given, [torch.tensor(gradients[name], dtype=self.dtype) for name in self.outputs]
+        )
+        found = {
+            self.names[name]: np.zeros(each.shape)
+            if each.grad is None
+            else each.grad.numpy().copy()
+            for name, each in self.module.named_parameters()
+        }
+        return found | {
+            name: np.zeros(each.shape) if each.grad is None else each.grad.numpy().copy()
+            for name, each in zip(self.inputs, self.taken, strict=True)
+        }
+
+    def arrays(self) -> Arrays:
+        """Return a copy of every parameter and running statistic, by MXNet's name."""
+        return {
+            self.names[name]: each.detach().numpy().copy()
+            for name, each in self.module.state_dict().items()
+            if name in self.names
+        }
+
+    def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Set some of the parameters and running statistics."""
+        with torch.no_grad():
+            for name, each in self.module.state_dict().items():
+                if self.names.get(name) in arrays:
+                    each.copy_(torch.tensor(arrays[self.names[name]]).reshape(each.shape))
+
+
+def _recording(text: str, nodes: Sequence[str]) -> ast.Module:
+    """Return a source whose ``forward`` records each line's value under its node's name.
+
+    Where the lines are not those that were written, none are recorded.
+    """
+    tree = ast.parse(text)
+    for each in ast.walk(tree):
+        if isinstance(each, ast.ClassDef) and each.name == 'Model':
+            (forward,) = [
+                part
+                for part in each.body
+                if isinstance(part, ast.FunctionDef) and part.name == 'forward'
+            ]
+            lines = [part for part in forward.body if isinstance(part, ast.Assign)]
+            if len(lines) != len(nodes):
+                break
+            body: list[ast.stmt] = []
+            names = iter(nodes)
+            for part in forward.body:
+                body.append(part)
+                if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
+                    variable = part.targets[0].id
+                    body += ast.parse(f'record({next(names)!r}, {variable})').body
+            forward.body = body
+    return ast.fix_missing_locations(tree)
+
+
+class RoundedInside:
+    """PyTorch's functions, with what MXNet computes in float32 inside rounded to it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(F, name)
+
+    @staticmethod
+    def leaky_relu(x: Tensor, slope: float) -> Tensor:
+        """Return the leaky ReLU as MXNet's mshadow_op::xelu computes it: in float32 below 0."""
+        return torch.where(x > 0, x, _as_float32(x, torch.tensor(slope, dtype=x.dtype)))
+
+
+def _as_float32(x: Tensor, slope: Tensor) -> Tensor:
+    """Return the product in float32, with the gradient of the exact product."""
+    exact = x * slope
+    rounded = (x.detach().float() * slope.detach().float()).to(x.dtype)
+    return exact + (rounded - exact.detach())
+
+
+def _round_inside(layer: nn.PReLU) -> None:
+    """Let a PReLU compute as MXNet's: its negative side in float32."""
+
+    def forward(x: Tensor) -> Tensor:
+        slope: Tensor = layer.weight
+        if slope.numel() > 1:
+            slope = slope.reshape(1, -1, *[1] * (x.ndim - 2))
+        return torch.where(x > 0, x, _as_float32(x, slope))
+
+    layer.forward = forward  # type: ignore[method-assign,assignment]
+
+
+def _take_biased(norm: _BatchNorm) -> None:
+    """Let a BatchNorm keep the biased variance among its statistics, as MXNet's does."""
+    if type(norm).__name__ == 'StillBatchNorm':
+        return
+
+    def forward(x: Tensor) -> Tensor:
+        if not norm.training:
+            return F.batch_norm(
+                x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        with torch.no_grad():
+            share = norm.momentum or 0.0
+            for kept, new in (
+                (norm.running_mean, x.mean(axes)),
+                (norm.running_var, x.var(axes, unbiased=False)),
+            ):
+                if kept is not None:
+                    kept.mul_(1 - share).add_(new, alpha=share)
+        return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+
+    norm.forward = forward  # type: ignore[method-assign,assignment]

@@ -1,0 +1,119 @@
+"""The commands that bring a net out of MXNet: inspect, convert, verify."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from d2l_ft.cli.options import FILE, say_flags
+from d2l_ft.errors import OptionError
+
+
+def read_shape(text: str | None) -> tuple[int, ...] | None:
+    """Return the shape that an option gives, such as '3,224,224'.
+
+    Raises:
+        OptionError: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        sides = tuple(int(each) for each in text.replace('x', ',').split(','))
+    except ValueError:
+        sides = ()
+    if not sides or min(sides) < 1:
+        raise OptionError(f'`input_shape` {text!r} is no shape: give one such as 3,224,224')
+    return sides
+
+
+@click.command()
+@click.argument('files', nargs=-1, required=True, type=FILE)
+def inspect(files: tuple[Path, ...]) -> None:
+    """Say what the files of a net are, and whether they can be converted.
+
+    \b
+    Examples:
+      d2l-ft inspect resnet-symbol.json resnet-0010.params
+      d2l-ft inspect model.tar.gz           as SageMaker writes it
+      d2l-ft inspect models/resnet          the prefix of both files
+
+    Nothing is executed, and MXNet is not needed.
+    """
+    from d2l_ft.convert import command
+
+    for line in command.inspect(files):
+        say_flags(line)
+
+
+@click.command()
+@click.argument('model', nargs=-1, required=True, type=FILE)
+@click.option('--to', 'target', required=True, type=FILE, help='The new folder.')
+@click.option(
+    '--input-shape',
+    help='Of an example, such as 3,224,224.  [default: found out, 224 before others]',
+)
+@click.option('--keep-softmax', is_flag=True, help='Leave a softmax at the end; logits otherwise.')
+@click.option('--until', metavar='NODE', help='End the net in this node of the graph.')
+def convert(
+    model: tuple[Path, ...],
+    target: Path,
+    input_shape: str | None,
+    keep_softmax: bool,
+    until: str | None,
+) -> None:
+    """Translate a trained net of MXNet into a plain PyTorch module.
+
+    \b
+    Examples:
+      d2l-ft convert resnet-symbol.json resnet-0010.params --to resnet
+      d2l-ft convert model.tar.gz --to resnet
+      d2l-ft convert models/resnet --to resnet --until flatten0
+
+    MODEL is a symbol file with its parameters, a folder, an archive or the prefix of both files'
+    names. The new folder has model.py, a line a layer, model.safetensors, names.json (MXNet's
+    names), preprocess.json, probe.npz and check.py; it needs torch, safetensors and numpy, and
+    nothing of d2l-ft. MXNet is not needed to convert.
+    """
+    from d2l_ft.convert import command
+
+    lines = command.convert(
+        model, target, input_shape=read_shape(input_shape), keep_softmax=keep_softmax, until=until
+    )
+    for line in lines:
+        say_flags(line)
+
+
+@click.command()
+@click.argument('folder', type=FILE)
+@click.option(
+    '--against', 'model', multiple=True, required=True, type=FILE,
+    help='The net of MXNet, as convert takes it; the option can be given twice.',
+)  # fmt: skip
+@click.option('--images', multiple=True, help='Images to compute with, or folders of them.')
+@click.option(
+    '--steps', default=20, show_default=True, type=click.IntRange(0), help='Steps of SGD to follow.'
+)
+@click.option(
+    '--batch', default=4, show_default=True, type=click.IntRange(2), help='Random examples.'
+)
+@click.option('--size', type=click.IntRange(1), help="Side of the images.  [default: the folder's]")
+@click.option('--faults/--no-faults', default=True, help='Plant faults, to see what would be seen.')
+@click.option('--report', type=FILE, help='Write an HTML page.')
+@click.option('--json', 'json_file', type=FILE, help='Write all numbers.')
+@click.pass_context
+def verify(ctx: click.Context, /, folder: Path, model: tuple[Path, ...], **options: Any) -> None:
+    """Prove that a folder of convert computes what the net of MXNet computes.
+
+    \b
+    Examples:
+      d2l-ft verify resnet --against resnet-symbol.json --against resnet-0010.params
+      d2l-ft verify resnet --against models/resnet --images photos --report proof.html
+
+    Both frameworks compute the value of each node, the gradient of each parameter, BatchNorm's
+    statistics and steps of SGD, in float64, where a difference is an error and no rounding; and
+    the outputs in float32. The code of model.py is run: verify only what you trust. The exit code
+    is 0 if they are equal, 1 if they part, 3 if it cannot be decided.
+    """
+    from d2l_ft.convert import command
+
+    ctx.exit(command.verify(folder, model, command.VerifyOptions(**options), say_flags))

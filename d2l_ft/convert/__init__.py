@@ -1,0 +1,7 @@
+"""Leave MXNet: read its trained nets without it, and write them as plain PyTorch modules.
+
+Begin in ``formats.py`` (what a file is), then ``graph.py``, ``rules.py`` and ``source.py`` (a
+symbol's graph as a module's source), ``package.py`` (the folder that is written), ``verify.py``
+(the proof). May import what stands below ``sources``; no framework: what computes is asked of the
+backends.
+"""

@@ -1,0 +1,293 @@
+"""What the commands inspect, convert and verify do."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2l_ft import __version__
+from d2l_ft.backend.graph_net import GraphNet, graph_nets
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.convert.faults import FAULTS, Translation
+from d2l_ft.convert.formats import Model, file_kind, read_model
+from d2l_ft.convert.graph import Graph
+from d2l_ft.convert.package import Package, first_width, read_package, write_package
+from d2l_ft.convert.report import page, text_lines
+from d2l_ft.convert.rules import LOSS
+from d2l_ft.convert.source import problems, translate
+from d2l_ft.convert.verify import Maker, Plan, Proof, prove, sensitivity
+from d2l_ft.data.image_files import find_images
+from d2l_ft.data.transforms import decode, resize
+from d2l_ft.errors import ModelError
+from d2l_ft.models.architectures import MEAN, STD
+from d2l_ft.storage.atomic import write_atomic
+
+EXIT = {'equal': 0, 'part': 1, 'undecided': 3}
+"""Verdict of a proof -> exit code; 2 is that of an error."""
+
+MODELS = 'a symbol file and parameters of MXNet, a folder, an archive or the prefix of the files'
+
+
+def inspect(paths: Sequence[Path]) -> list[str]:
+    """Return lines that say what files are.
+
+    Raises:
+        ModelError: A file cannot be read or is damaged.
+    """
+    if len(paths) == 1 and paths[0].is_file():
+        kind = file_kind(paths[0])
+        if kind not in ('params', 'params of MXNet 2', 'symbol', 'archive', 'zip'):
+            return [f'{paths[0]}: {f"a {kind}" if kind else "of an unknown kind"}; not of MXNet']
+    model = read_model(paths)
+    lines = [
+        f'file        {path} (SHA-256 {hashed[:12]}...)' for path, hashed in model.files.items()
+    ]
+    lines += [f'note        {each}' for each in model.notes]
+    if model.arrays:
+        types = ', '.join(sorted({str(array.dtype) for array in model.arrays.values()}))
+        values = sum(array.size for array in model.arrays.values())
+        lines.append(f'parameters  {len(model.arrays)} arrays, {values:,} values, {types}')
+        lines.append(f'names       {model.style}')
+    if model.graph is None:
+        return [*lines, 'graph       none: give the -symbol.json, too, to convert the net']
+    return lines + _graph_lines(model, model.graph)
+
+
+def _graph_lines(model: Model, graph: Graph) -> list[str]:
+    """Return lines about a graph: operators, input, outputs, what cannot be converted."""
+    counts: dict[str, int] = {}
+    for _, node in graph.walk():
+        if node.op != 'null':
+            counts[node.stored_op] = counts.get(node.stored_op, 0) + 1
+    ops = sorted(counts.items(), key=lambda each: -each[1])
+    lines = [
+        f'operators   {sum(counts.values())} nodes: ' + ', '.join(f'{op} {n}' for op, n in ops)
+    ]
+    for head in graph.heads:
+        node = graph.nodes[head.node]
+        cut = ', which is cut: logits come out' if node.op in LOSS else ''
+        lines.append(f'output      {node.name} ({node.stored_op}{cut})')
+    if not model.arrays:
+        return [*lines, 'parameters  none: give the .params file, too, to convert the net']
+    try:
+        width, images = first_width(graph, model.arrays)
+        lines.append(f'input       {width} {"channels" if images else "values"}')
+    except ModelError:
+        pass
+    if unknown := problems(graph, model.arrays):
+        return (
+            lines
+            + [f'no rule     {each}' for each in unknown]
+            + ['convert     not as a whole: `until=NODE` takes what comes before']
+        )
+    source = translate(graph, model.arrays)
+    lines += [f'unused      {name}: {why}' for name, why in source.unused.items()]
+    if source.head:
+        lines.append(
+            f'head        {source.head}: {len(source.state[f"{source.head}.weight"])} outputs'
+        )
+    return [*lines, 'convert     every operator has a rule']
+
+
+def convert(
+    paths: Sequence[Path],
+    target: Path,
+    *,
+    input_shape: tuple[int, ...] | None,
+    keep_softmax: bool,
+    until: str | None,
+) -> list[str]:
+    """Translate a net of MXNet into a folder, and return lines that say what was written.
+
+    Raises:
+        D2LFTError: The net cannot be read or translated, or the folder cannot be written.
+    """
+    model = read_model(paths)
+    source = write_package(model, target, shape=input_shape, keep_softmax=keep_softmax, until=until)
+    layers = len({name.rpartition('.')[0] for name in source.state})
+    return [
+        *model.notes,
+        *(f'{name} is not used: {why}' for name, why in source.unused.items()),
+        f'{target}: model.py with {layers} layers of parameters, model.safetensors, names.json, '
+        'preprocess.json, probe.npz, check.py',
+        f'prove it with  d2l-ft verify {target} --against {" ".join(map(str, paths))}',
+    ]
+
+
+def make_inputs(
+    package: Package, batch: int, images: Sequence[str], size: int | None
+) -> dict[str, NDArray[Any]]:
+    """Return input -> a batch in float64: random values, and images if there are any.
+
+    An image has the values 0 to 255 where the graph itself prepares them; otherwise they are
+    normalised as for ImageNet.
+    """
+    draws = np.random.default_rng(0)
+    found = {}
+    for name, sides in package.record['inputs'].items():
+        shape = tuple(sides) if size is None or len(sides) != 3 else (sides[0], size, size)
+        found[name] = draws.standard_normal((batch, *shape))
+    if images:
+        (name,) = found
+        _, channels, height, width = found[name].shape
+        read = [resize(decode(each), height, width).astype(np.float64) for each in images]
+        if not package.preprocess['in_the_graph']:
+            read = [(each / 255 - np.array(MEAN)) / np.array(STD) for each in read]
+        stacked = np.stack(read).transpose(0, 3, 1, 2)
+        if channels == 1:
+            stacked = stacked.mean(1, keepdims=True)
+        found[name] = np.concatenate([found[name], stacked])
+    return found
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What ``verify`` computes and writes.
+
+    Attributes:
+        batch: Random examples.
+        steps: Steps of SGD.
+        size: Side of the images, or None for the folder's.
+        images: Images, folders of them, patterns.
+        faults: Whether to plant faults.
+        report: The HTML page to write.
+        json_file: The numbers to write.
+    """
+
+    batch: int = 4
+    steps: int = 20
+    size: int | None = None
+    images: Sequence[str] = ()
+    faults: bool = True
+    report: Path | None = None
+    json_file: Path | None = None
+
+
+def verify(
+    folder: Path, paths: Sequence[Path], options: VerifyOptions, say: Callable[[str], None]
+) -> int:
+    """Compare a folder with the net that it was translated from, and return the exit code.
+
+    Raises:
+        D2LFTError: One of them cannot be read, or a framework is missing.
+    """
+    package, model = read_package(folder), read_model(paths)
+    if model.graph is None or not model.arrays:
+        raise ModelError(f'the net to compare with needs its graph and parameters: give {MODELS}')
+    files = [name for name, failed in find_images(options.images) if not failed]
+    if files and len(package.record['inputs']) != 1:
+        raise ModelError('`images` need a net with one input')
+    plan = Plan(
+        make_inputs(package, options.batch, files, options.size),
+        package.record['ends'],
+        steps=options.steps,
+    )
+    theirs = _theirs(model, package, plan)
+    translation = Translation(package.source, package.state, package.record['names'], model.arrays)
+    proof = prove(_ours(translation, package), theirs, plan)
+    proof.notes += _notes(model, package, files)
+    if options.faults:
+        planted = {words: make(translation) for words, make in FAULTS.items()}
+        sensitivity(
+            {
+                words: None if each is None else _ours(each, package)
+                for words, each in planted.items()
+            },
+            theirs,
+            plan,
+            proof,
+        )
+    facts = {
+        'folder': str(folder),
+        'files': {str(path): hashed for path, hashed in model.files.items()},
+        'translated': package.record['files'],
+        'versions': _versions(),
+        'operators': package.record['ops'],
+        'arrays': {
+            'used': len(set(package.record['names'].values())),
+            'unused': package.record['unused'],
+        },
+        'inputs': {name: list(each.shape) for name, each in plan.inputs.items()},
+        'steps': options.steps,
+    }
+    for line in text_lines(proof):
+        say(line)
+    if options.json_file is not None:
+        data = {'verdict': proof.verdict, **_as_json(proof), 'facts': facts}
+        write_atomic(options.json_file, (json.dumps(data, indent=2) + '\n').encode())
+        say(f'numbers: {options.json_file}')
+    if options.report is not None:
+        write_atomic(options.report, page(proof, facts).encode())
+        say(f'report: {options.report}')
+    return EXIT[proof.verdict]
+
+
+def _ours(net: Translation, package: Package) -> Maker:
+    """Return what makes the translation."""
+
+    def make(dtype: str) -> GraphNet:
+        made: GraphNet = graph_nets(get_backend('pytorch')).GraphNet(
+            net.text, net.state, net.names, package.record['nodes'], list(package.record['inputs']),
+            package.record['ends'], dtype, as_mxnet=net.biased,
+        )  # fmt: skip
+        return made
+
+    return make
+
+
+def _theirs(model: Model, package: Package, plan: Plan) -> Maker:
+    """Return what makes MXNet's net."""
+
+    def make(dtype: str) -> GraphNet:
+        shapes = {name: each.shape for name, each in plan.inputs.items()}
+        made: GraphNet = graph_nets(get_backend('mxnet')).GraphNet(
+            model.text, model.arrays, shapes, package.record['ends'], dtype
+        )
+        return made
+
+    return make
+
+
+def _notes(model: Model, package: Package, files: Sequence[str]) -> list[str]:
+    """Return what this proof does not show."""
+    notes = []
+    if sorted(model.files.values()) != sorted(package.record['files'].values()):
+        notes.append('the folder was translated from other files than these (by their SHA-256)')
+    if not files:
+        notes.append('no images were given: only random values were computed with')
+    notes.append('how images are prepared before the net is stored in no file of MXNet')
+    if 'Dropout' in package.record['ops']:
+        notes.append('dropout was off: the two frameworks draw otherwise')
+    if any('BatchNorm' in op for op in package.record['ops']):
+        notes.append(
+            "BatchNorm's running variance is MXNet's, the biased one, in the steps; PyTorch's own "
+            'is n/(n-1) times as large, with n values a channel'
+        )
+    return notes
+
+
+def _versions() -> dict[str, str]:
+    """Return what was used."""
+    import mxnet
+    import torch
+
+    return {
+        'd2l-ft': __version__,
+        'mxnet': mxnet.__version__,
+        'torch': torch.__version__,
+        'numpy': np.__version__,
+    }
+
+
+def _as_json(proof: Proof) -> dict[str, Any]:
+    """Return a proof as JSON has it."""
+    return {
+        'rows': [vars(row) for row in proof.rows],
+        'defects': [vars(each) for each in proof.defects],
+        'notes': proof.notes,
+        'faults': proof.seen,
+    }

@@ -1,0 +1,150 @@
+"""A proof as lines and as one HTML page."""
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from d2l_ft.convert.verify import TIMES, TITLES, Proof, Row
+
+VERDICTS = {
+    'equal': 'Equal: the translation computes what the net of MXNet computes.',
+    'part': 'They part: the translation does not compute what the net of MXNet computes.',
+    'undecided': 'Undecided: what was computed cannot tell rounding from error.',
+}
+
+STYLE = """
+:root{color-scheme:light dark;--line:#8884;--equal:#2b8a3e;--part:#c92a2a;--undecided:#b35900}
+@media(prefers-color-scheme:dark){:root{--equal:#7bd88f;--part:#ff8787;--undecided:#ffb066}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto}
+td,th{border:1px solid var(--line);padding:.2rem .6rem;text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.equal{color:var(--equal)}.part{color:var(--part)}.undecided{color:var(--undecided)}
+.verdict{font-size:1.3rem;font-weight:600}code{overflow-wrap:anywhere}
+"""
+
+
+def title(row: Row) -> str:
+    """Return what a row compared, in words."""
+    return TITLES.get(row.stage, 'outputs in float32: distance of MXNet from float64')
+
+
+def text_lines(proof: Proof) -> list[str]:
+    """Return a proof as lines for a terminal."""
+    lines = []
+    for row in proof.rows:
+        lines.append(
+            f'{row.state:9} {title(row)}: {row.error:.1e} (limit {row.limit:.1e}), '
+            f'{row.count} {"array" if row.count == 1 else "arrays"}'
+            + (f', at {row.where}' if row.state != 'equal' else '')
+        )
+    for each in proof.defects:
+        lines.append(
+            f'defect    the gradients of {each.name} part; finite differences give '
+            f'{each.measured:.6g}, PyTorch {each.ours:.6g}, MXNet {each.theirs:.6g}: '
+            f'{each.right} is right'
+        )
+    for words, stages in proof.seen.items():
+        if stages is not None:
+            seen = f'seen by {", ".join(stages)}' if stages else 'NOT SEEN'
+            lines.append(f'planted   {words}: {seen}')
+    lines += [f'note      {each}' for each in proof.notes]
+    return [*lines, VERDICTS[proof.verdict]]
+
+
+def page(proof: Proof, facts: Mapping[str, Any]) -> str:
+    """Return a proof as one HTML page with everything inside.
+
+    Args:
+        proof: The proof.
+        facts: Files with hashes, versions, operators, arrays: what a reader may ask for.
+    """
+    verdict = proof.verdict
+    parts = [
+        '<h1>A net of MXNet and its translation to PyTorch</h1>',
+        f'<p class="verdict {verdict}">{VERDICTS[verdict]}</p>',
+        '<h2>What was compared</h2>',
+        table(
+            ('', 'stage', 'arrays', 'largest relative error', 'limit', 'where'),
+            (
+                (
+                    f'<span class="{row.state}">{row.state}</span>',
+                    html.escape(title(row)),
+                    row.count,
+                    f'{row.error:.1e}',
+                    f'{row.limit:.1e}',
+                    f'<code>{html.escape(row.where)}</code>',
+                )
+                for row in proof.rows
+            ),
+        ),
+        '<p>In float64, a limit is 1e-12, or 100 times what a change of the weights by one unit in '
+        'the last place changes there. In float32, MXNet may be '
+        f'{TIMES:g} times as far from float64 as PyTorch.</p>',
+        _defects(proof),
+        _faults(proof),
+        '<h2>What was not shown</h2><ul>',
+        *(f'<li>{html.escape(each)}</li>' for each in proof.notes),
+        '</ul><h2>Facts</h2>',
+        f'<pre><code>{html.escape(json.dumps(facts, indent=2))}</code></pre>',
+    ]
+    head = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<title>{verdict}: a net of MXNet in PyTorch</title><style>{STYLE}</style>'
+    )
+    return head + '\n'.join(each for each in parts if each) + '\n'
+
+
+def _defects(proof: Proof) -> str:
+    """Return the gradients in which the frameworks part, and who is right."""
+    if not proof.defects:
+        return ''
+    return '<h2>Gradients in which they part</h2>' + table(
+        ('parameter', 'slope, by finite differences', 'PyTorch', 'MXNet', 'right'),
+        (
+            (
+                f'<code>{html.escape(each.name)}</code>',
+                f'{each.measured:.8g}',
+                f'{each.ours:.8g}',
+                f'{each.theirs:.8g}',
+                each.right,
+            )
+            for each in proof.defects
+        ),
+    )
+
+
+def _faults(proof: Proof) -> str:
+    """Return the table of planted faults."""
+    if not proof.seen:
+        return ''
+    rows = []
+    for words, stages in proof.seen.items():
+        if stages is None:
+            seen = 'this net has no such thing'
+        elif stages:
+            seen = f'<span class="equal">seen</span> by {", ".join(stages)}'
+        else:
+            seen = '<span class="part">not seen</span>'
+        rows.append((html.escape(words), seen))
+    return (
+        '<h2>What this proof can see</h2><p>Each fault was planted in this very net, and compared '
+        'again.</p>' + table(('fault', 'which line saw it'), rows)
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; cells are HTML, numbers stand at the right."""
+    head = ''.join(f'<th>{each}</th>' for each in header)
+    body = ''.join(
+        '<tr>'
+        + ''.join(
+            f'<td class=n>{each}</td>' if str(each)[:1].isdigit() else f'<td>{each}</td>'
+            for each in row
+        )
+        + '</tr>'
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
