@@ -16,6 +16,8 @@ from docutils import nodes
 
 import d2l_ft
 from d2l_ft.cli.main import main
+from d2l_ft.convert.graph import OTHER_NAMES
+from d2l_ft.convert.rules import RULES
 
 MARK = re.compile(r'<!-- generated: (\w+) -->')
 
@@ -113,7 +115,20 @@ def packages() -> str:
     return '\n'.join(lines)
 
 
-PARTS = {each.__name__: each for each in (commands, names, protocol, packages)}
+def operators() -> str:
+    """Return MXNet's operators that can be translated, those with other names in a table."""
+    ops = sorted(RULES, key=lambda each: each.lower().lstrip('_'))
+    alone = ', '.join(f'`{op}`' for op in ops if op not in OTHER_NAMES)
+    lines = [f'{alone}.', '', 'And these, by other names too:', '']
+    lines += ['| Operator | Other names that are read |', '|---|---|']
+    for op in ops:
+        if op in OTHER_NAMES:
+            others = ', '.join(f'`{each}`' for each in OTHER_NAMES[op])
+            lines.append(f'| `{op}` | {others} |')
+    return '\n'.join(lines)
+
+
+PARTS = {each.__name__: each for each in (commands, names, protocol, packages, operators)}
 """Name in a page -> what writes the part."""
 
 

@@ -205,6 +205,7 @@ GROUPS = (
     ('Files, downloads, cache', ('d2l_ft/storage',)),
     ('Chapters', ('d2l_ft/chapter',)),
     ('Proof', ('d2l_ft/parity',)),
+    ('Leaving MXNet', ('d2l_ft/convert',)),
 )
 """Headings of the page, and how the files begin whose errors stand there."""
 

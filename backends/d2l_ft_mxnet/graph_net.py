@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mxnet as mx
 from numpy.typing import NDArray
 
+from d2l_ft.errors import ModelError
 from d2l_ft_mxnet.semantics import in_legacy
 
 os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')  # a line for each net otherwise
@@ -20,7 +22,10 @@ class GraphNet:
 
     Attributes:
         parameters: Names of what learns.
+        rounds: See ``d2l_ft.backend.graph_net``.
     """
+
+    rounds = True
 
     @in_legacy
     def __init__(
@@ -39,14 +44,18 @@ class GraphNet:
             shapes: Input -> shape.
             outputs: Names of the nodes whose first output is wanted.
             dtype: 'float32' or 'float64'.
+
+        Raises:
+            ModelError: MXNet does not compute an operator in this type, or with these shapes.
         """
         # written again without the casts of mixed precision, which MXNet has in no float64
         plain = mx.sym.load_json(_without_dropout(text)).tojson()
         whole = mx.sym.load_json(plain).get_internals()
         names = whole.list_outputs()
-        wanted = [whole[names.index(_output(each, names))] for each in outputs]
+        self.outputs, self.dtype = list(dict.fromkeys(outputs)), dtype  # one may come out twice
+        self.sizes = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
+        wanted = [whole[names.index(_output(each, names))] for each in self.outputs]
         self.symbol = mx.sym.Group(wanted) if len(wanted) > 1 else wanted[0]
-        self.outputs, self.dtype = list(outputs), dtype
         values = {name: mx.nd.array(array, dtype=dtype) for name, array in arrays.items()} | {
             name: mx.nd.zeros(shape, dtype=dtype) for name, shape in shapes.items()
         }
@@ -57,7 +66,19 @@ class GraphNet:
         self.args = {name: values[name] for name in arguments}
         self.grads = {name: mx.nd.zeros_like(array) for name, array in self.args.items()}
         self.aux = {name: values[name] for name in self.states}
-        self.executor = self._bind(self.symbol, self.grads)
+        with self._told():
+            self.executor = self._bind(self.symbol, self.grads)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raise a ModelError, of one line, where MXNet raises its own."""
+        try:
+            yield
+        except mx.MXNetError as error:
+            reason = str(error).strip().splitlines()[-1].rpartition('Check failed: ')[2]
+            raise ModelError(
+                f'MXNet does not compute this net in {self.dtype} with {self.sizes}: {reason}'
+            ) from error
 
     def _bind(self, symbol: Any, grads: Mapping[str, Any]) -> Any:
         return symbol.bind(
@@ -87,16 +108,21 @@ class GraphNet:
                 for each in internals.list_outputs()
                 if each not in self.args and each not in self.aux
             ]
-            executor = self._bind(mx.sym.Group(kept), {})
-        values = executor.forward(is_train=train)
-        return {name: each.asnumpy() for name, each in zip(names, values, strict=True)}
+            # in float32 MXNet fuses a convolution with its activation where there are no gradients,
+            # which gives wrong values where the convolution's own comes out, too
+            grads = self.grads if self.dtype == 'float32' else {}
+            executor = self._bind(mx.sym.Group(kept), grads)
+        with self._told():
+            values = [each.asnumpy() for each in executor.forward(is_train=train)]
+        return dict(zip(names, values, strict=True))
 
     @in_legacy
     def backward(self, gradients: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return parameter or input -> gradient; see ``d2l_ft.backend.graph_net``."""
         given = [mx.nd.array(gradients[name], dtype=self.dtype) for name in self.outputs]
-        self.executor.backward(given)
-        return {name: each.asnumpy() for name, each in self.grads.items()}
+        with self._told():
+            self.executor.backward(given)
+            return {name: each.asnumpy() for name, each in self.grads.items()}
 
     @in_legacy
     def arrays(self) -> Arrays:

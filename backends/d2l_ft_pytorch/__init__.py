@@ -9,6 +9,7 @@ from d2l_ft_pytorch.state import (
     read_weights,
     set_state,
     set_trainer_state,
+    write_weights,
 )
 from d2l_ft_pytorch.training import (
     build_trainer,
@@ -51,4 +52,5 @@ __all__ = [
     'threads',
     'to_batch',
     'train_step',
+    'write_weights',
 ]

@@ -1,7 +1,7 @@
 """Run the module that was written for a symbol of MXNet, for the proof that both are equal."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from d2l_ft.errors import ModelError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -50,20 +52,25 @@ class GraphNet:
         self.values: Arrays | None = None
         self.inputs, self.outputs, self.names = list(inputs), list(outputs), dict(names)
         self.dtype = getattr(torch, dtype)
+        self.inside = RoundedInside()
         space: dict[str, Any] = {'__name__': 'model', 'record': self._record}
         exec(compile(_recording(text, nodes), 'model.py', 'exec'), space)
         if as_mxnet and dtype == 'float64':
-            space['F'] = RoundedInside()
+            space['F'] = self.inside
         self.module: nn.Module = space['Model']().to(self.dtype)
         stored = {name: torch.from_numpy(np.array(each)) for name, each in state.items()}
-        self.module.load_state_dict(stored, strict=False)  # without num_batches_tracked
+        try:
+            self.module.load_state_dict(stored, strict=False)  # without num_batches_tracked
+        except RuntimeError as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise ModelError(f'the translation cannot take its weights: {reason}') from error
         for each in self.module.modules():
             if isinstance(each, nn.Dropout):
                 each.p = 0.0
             if as_mxnet and isinstance(each, _BatchNorm):
                 _take_biased(each)
             if as_mxnet and dtype == 'float64' and isinstance(each, nn.PReLU):
-                _round_inside(each)
+                self.inside.round_prelu(each)
         self.taken: list[Tensor] = []
         self.given: list[Tensor] = []
 
@@ -73,6 +80,15 @@ class GraphNet:
         return [
             self.names[name] for name, each in self.module.named_parameters() if each.requires_grad
         ]
+
+    @property
+    def rounds(self) -> bool:
+        """Return whether operators round to float32 inside; known after ``forward``."""
+        return self.inside.on and self.inside.used
+
+    @rounds.setter
+    def rounds(self, on: bool) -> None:
+        self.inside.on = on
 
     def _record(self, name: str, value: Any) -> None:
         """Note the value of a line of ``forward``."""
@@ -90,8 +106,13 @@ class GraphNet:
             torch.tensor(np.asarray(inputs[name]), dtype=self.dtype, requires_grad=train)
             for name in self.inputs
         ]
-        with torch.set_grad_enabled(train):
-            result = self.module(*self.taken)
+        try:
+            with torch.set_grad_enabled(train):
+                result = self.module(*self.taken)
+        except Exception as error:  # whatever PyTorch makes of a net that is wrong
+            sizes = ', '.join(f'{name} {np.shape(inputs[name])}' for name in self.inputs)
+            reason = ' '.join(str(error).split())[:200] or type(error).__name__
+            raise ModelError(f'the translation does not compute with {sizes}: {reason}') from error
         self.given = list(result) if isinstance(result, tuple) else [result]
         found = {
             name: each.detach().numpy().copy()
@@ -102,8 +123,10 @@ class GraphNet:
     def backward(self, gradients: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return parameter or input -> gradient; see ``d2l_ft.backend.graph_net``."""
         self.module.zero_grad()
+        given = dict(zip(self.outputs, self.given, strict=True))  # one that comes out twice is one
         torch.autograd.backward(
-            self.given, [torch.tensor(gradients[name], dtype=self.dtype) for name in self.outputs]
+            list(given.values()),
+            [torch.tensor(gradients[name], dtype=self.dtype) for name in given],
         )
         found = {
             self.names[name]: np.zeros(each.shape)
@@ -160,34 +183,83 @@ def _recording(text: str, nodes: Sequence[str]) -> ast.Module:
 
 
 class RoundedInside:
-    """PyTorch's functions, with what MXNet computes in float32 inside rounded to it."""
+    """PyTorch's functions, with what MXNet computes in float32 inside rounded to it.
+
+    Attributes:
+        on: Whether the values of activations are rounded.
+        used: Whether there was one of these.
+    """
+
+    def __init__(self) -> None:
+        self.on, self.used = True, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(F, name)
 
-    @staticmethod
-    def leaky_relu(x: Tensor, slope: float) -> Tensor:
+    def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
         """Return the leaky ReLU as MXNet's mshadow_op::xelu computes it: in float32 below 0."""
-        return torch.where(x > 0, x, _as_float32(x, torch.tensor(slope, dtype=x.dtype)))
+        return torch.where(x > 0, x, self._product(x, torch.tensor(slope, dtype=x.dtype)))
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return the GELU; value and gradient are float32's."""
+        return self._narrow(F.gelu, x)
+
+    def selu(self, x: Tensor) -> Tensor:
+        """Return the SELU; value and gradient are float32's."""
+        return self._narrow(F.selu, x)
+
+    def _narrow(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return a function's value computed in float32."""
+        self.used = True
+        return function(x.float()).to(x.dtype) if self.on else function(x)
+
+    def round_prelu(self, layer: nn.PReLU) -> None:
+        """Let a PReLU compute as MXNet's: its negative side in float32."""
+
+        def forward(x: Tensor) -> Tensor:
+            slope: Tensor = layer.weight
+            if slope.numel() > 1:
+                slope = slope.reshape(1, -1, *[1] * (x.ndim - 2))
+            return torch.where(x > 0, x, self._product(x, slope))
+
+        layer.forward = forward  # type: ignore[method-assign,assignment]
+
+    def _product(self, x: Tensor, slope: Tensor) -> Tensor:
+        """Return the product in float32, with the gradient of the exact product."""
+        self.used = True
+        exact = x * slope
+        if not self.on:
+            return exact
+        rounded = (x.detach().float() * slope.detach().float()).to(x.dtype)
+        return exact + (rounded - exact.detach())
+
+    @staticmethod
+    def interpolate(x: Tensor, size: Sequence[int] | None = None, **options: Any) -> Tensor:
+        """Return an image of another size; the weights of BilinearResize2D are float32."""
+        if options.get('mode') != 'bilinear' or size is None:
+            return F.interpolate(x, size, **options)
+        corners = options['align_corners']
+        high, wide = (
+            _resizing(old, new, x.dtype, corners=corners)
+            for old, new in zip(x.shape[2:], size, strict=True)
+        )
+        return high @ x @ wide.mT
 
 
-def _as_float32(x: Tensor, slope: Tensor) -> Tensor:
-    """Return the product in float32, with the gradient of the exact product."""
-    exact = x * slope
-    rounded = (x.detach().float() * slope.detach().float()).to(x.dtype)
-    return exact + (rounded - exact.detach())
-
-
-def _round_inside(layer: nn.PReLU) -> None:
-    """Let a PReLU compute as MXNet's: its negative side in float32."""
-
-    def forward(x: Tensor) -> Tensor:
-        slope: Tensor = layer.weight
-        if slope.numel() > 1:
-            slope = slope.reshape(1, -1, *[1] * (x.ndim - 2))
-        return torch.where(x > 0, x, _as_float32(x, slope))
-
-    layer.forward = forward  # type: ignore[method-assign,assignment]
+def _resizing(old: int, new: int, dtype: torch.dtype, *, corners: bool) -> Tensor:
+    """Return the matrix (new, old) with which MXNet resizes a side, as bilinear_resize-inl.h."""
+    at = np.arange(new)
+    if corners:
+        source = np.float32((old - 1) / max(new - 1, 1)) * at.astype(np.float32)
+    else:
+        scale = float(np.float32(old / new)) if new > 1 else 0.0
+        source = np.maximum(scale * (at + 0.5) - 0.5, 0).astype(np.float32)
+    first = source.astype(np.int64)
+    share = (source - first.astype(np.float32)).astype(np.float64)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (at, first), 1 - share)
+    np.add.at(matrix, (at, np.minimum(first + 1, old - 1)), share)
+    return torch.tensor(matrix, dtype=dtype)
 
 
 def _take_biased(norm: _BatchNorm) -> None:

@@ -1,7 +1,9 @@
 """Parameters, running statistics and momentum as NumPy arrays under canonical names."""
 
+import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State, check_state
+from d2l_ft.storage.atomic import write_atomic
 from d2l_ft_pytorch.placement import Placed, average_statistics, replicas
 
 SAFE_VERSION = (2, 10)
@@ -103,6 +106,17 @@ def read_weights(path: str, arch: str, *, verified: bool = False) -> State:
         for name, each in tensors.items()
         if each.is_floating_point()
     }
+
+
+def write_weights(path: str, state: Mapping[str, NDArray[Any]]) -> None:
+    """Write a state as a .pth file that ``torch.load`` and ``load_state_dict`` read.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    packed = io.BytesIO()
+    torch.save({name: torch.from_numpy(np.array(each)) for name, each in state.items()}, packed)
+    write_atomic(Path(path), packed.getvalue())
 
 
 def modern_name(name: str) -> str:

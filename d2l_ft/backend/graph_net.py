@@ -21,6 +21,10 @@ class GraphNet(Protocol):
     parameters: Sequence[str]
     """Names of what learns."""
 
+    rounds: bool
+    """Whether it rounds to float32 inside some operators, as MXNet does also with float64: the
+    translation's net can be told not to, MXNet's cannot."""
+
     def forward(self, inputs: Mapping[str, NDArray[Any]], *, train: bool, nodes: bool) -> Arrays:
         """Return node -> value.
 

@@ -26,9 +26,15 @@ def read_shape(text: str | None) -> tuple[int, ...] | None:
     return sides
 
 
+arch_option = click.option(
+    '--arch', help='Net of the zoo that parameters alone are of, such as resnet50_v2.'
+)
+
+
 @click.command()
 @click.argument('files', nargs=-1, required=True, type=FILE)
-def inspect(files: tuple[Path, ...]) -> None:
+@arch_option
+def inspect(files: tuple[Path, ...], arch: str | None) -> None:
     """Say what the files of a net are, and whether they can be converted.
 
     \b
@@ -36,27 +42,37 @@ def inspect(files: tuple[Path, ...]) -> None:
       d2l-ft inspect resnet-symbol.json resnet-0010.params
       d2l-ft inspect model.tar.gz           as SageMaker writes it
       d2l-ft inspect models/resnet          the prefix of both files
+      d2l-ft inspect net.params             of Gluon's or GluonCV's zoo, which is found out
 
     Nothing is executed, and MXNet is not needed.
     """
     from d2l_ft.convert import command
 
-    for line in command.inspect(files):
+    for line in command.inspect(files, arch):
         say_flags(line)
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory, and no net of MXNet."""
+    return (path / 'config.json').is_file()
 
 
 @click.command()
 @click.argument('model', nargs=-1, required=True, type=FILE)
-@click.option('--to', 'target', required=True, type=FILE, help='The new folder.')
+@click.option(
+    '--to', 'target', required=True, type=FILE, help='The new folder, or the file of a run.'
+)
 @click.option(
     '--input-shape',
     help='Of an example, such as 3,224,224.  [default: found out, 224 before others]',
 )
+@arch_option
 @click.option('--keep-softmax', is_flag=True, help='Leave a softmax at the end; logits otherwise.')
 @click.option('--until', metavar='NODE', help='End the net in this node of the graph.')
 def convert(
     model: tuple[Path, ...],
     target: Path,
+    arch: str | None,
     input_shape: str | None,
     keep_softmax: bool,
     until: str | None,
@@ -67,17 +83,34 @@ def convert(
     Examples:
       d2l-ft convert resnet-symbol.json resnet-0010.params --to resnet
       d2l-ft convert model.tar.gz --to resnet
+      d2l-ft convert net.params --to resnet                      Gluon's save_parameters
       d2l-ft convert models/resnet --to resnet --until flatten0
+      d2l-ft convert runs/mine --to mine.params                  .safetensors and .pth too
 
-    MODEL is a symbol file with its parameters, a folder, an archive or the prefix of both files'
-    names. The new folder has model.py, a line a layer, model.safetensors, names.json (MXNet's
-    names), preprocess.json, probe.npz and check.py; it needs torch, safetensors and numpy, and
-    nothing of d2l-ft. MXNet is not needed to convert.
+    MODEL is a symbol file with its parameters, a folder, an archive, the prefix of both files'
+    names, or parameters alone of a net of Gluon's or GluonCV's zoo. The new folder has model.py, a
+    line a layer, model.safetensors, names.json (MXNet's names), preprocess.json, probe.npz and
+    check.py; it needs torch, safetensors and numpy, and nothing of d2l-ft. MXNet is not needed to
+    convert.
+
+    Of a run directory, the weights of its best net are written: .params for Gluon's
+    load_parameters, .safetensors and .pth for torchvision's net.
     """
+    if len(model) == 1 and is_run(model[0]):
+        from d2l_ft.runs.directory import Run
+        from d2l_ft.runs.export import export_weights
+
+        say_flags(export_weights(Run.open(model[0]), target))
+        return
     from d2l_ft.convert import command
 
     lines = command.convert(
-        model, target, input_shape=read_shape(input_shape), keep_softmax=keep_softmax, until=until
+        model,
+        target,
+        arch=arch,
+        input_shape=read_shape(input_shape),
+        keep_softmax=keep_softmax,
+        until=until,
     )
     for line in lines:
         say_flags(line)
@@ -89,6 +122,7 @@ def convert(
     '--against', 'model', multiple=True, required=True, type=FILE,
     help='The net of MXNet, as convert takes it; the option can be given twice.',
 )  # fmt: skip
+@arch_option
 @click.option('--images', multiple=True, help='Images to compute with, or folders of them.')
 @click.option(
     '--steps', default=20, show_default=True, type=click.IntRange(0), help='Steps of SGD to follow.'

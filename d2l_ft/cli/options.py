@@ -122,7 +122,8 @@ FLAGS = {name: flag_of(name, each.metadata['option']) for name, each in option_f
 """Argument of the library -> flag of the command line."""
 
 FLAGS |= {each: f'--{each}' for each in ('offline', 'out', 'resume', 'until', 'images')} | {
-    'input_shape': '--input-shape'
+    'input_shape': '--input-shape',
+    'arch': '--arch',
 }
 
 ON_BY_DEFAULT = {name for name, each in option_fields().items() if each.default is True}

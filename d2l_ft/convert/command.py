@@ -1,6 +1,7 @@
 """What the commands inspect, convert and verify do."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from d2l_ft import __version__
 from d2l_ft.backend.graph_net import GraphNet, graph_nets
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.convert.faults import FAULTS, Translation
-from d2l_ft.convert.formats import Model, file_kind, read_model
+from d2l_ft.convert.formats import Model, file_kind, in_words, read_files, read_model, take_graph
 from d2l_ft.convert.graph import Graph
 from d2l_ft.convert.package import Package, first_width, read_package, write_package
 from d2l_ft.convert.report import page, text_lines
@@ -22,9 +23,10 @@ from d2l_ft.convert.source import problems, translate
 from d2l_ft.convert.verify import Maker, Plan, Proof, prove, sensitivity
 from d2l_ft.data.image_files import find_images
 from d2l_ft.data.transforms import decode, resize
-from d2l_ft.errors import ModelError
+from d2l_ft.errors import D2LFTError, DataError, ModelError
 from d2l_ft.models.architectures import MEAN, STD
 from d2l_ft.storage.atomic import write_atomic
+from d2l_ft.system.console import quote_if_needed
 
 EXIT = {'equal': 0, 'part': 1, 'undecided': 3}
 """Verdict of a proof -> exit code; 2 is that of an error."""
@@ -32,7 +34,7 @@ EXIT = {'equal': 0, 'part': 1, 'undecided': 3}
 MODELS = 'a symbol file and parameters of MXNet, a folder, an archive or the prefix of the files'
 
 
-def inspect(paths: Sequence[Path]) -> list[str]:
+def inspect(paths: Sequence[Path], arch: str | None = None) -> list[str]:
     """Return lines that say what files are.
 
     Raises:
@@ -40,9 +42,16 @@ def inspect(paths: Sequence[Path]) -> list[str]:
     """
     if len(paths) == 1 and paths[0].is_file():
         kind = file_kind(paths[0])
-        if kind not in ('params', 'params of MXNet 2', 'symbol', 'archive', 'zip'):
-            return [f'{paths[0]}: {f"a {kind}" if kind else "of an unknown kind"}; not of MXNet']
-    model = read_model(paths)
+        if kind not in ('params', 'params of MXNet 2', 'symbol', 'archive'):
+            return [f'{paths[0]} is {in_words(kind)}; not of MXNet']
+    model = read_files(paths)
+    missing = ''
+    try:
+        take_graph(model, arch)
+    except ModelError as error:
+        if arch is not None:
+            raise
+        missing = f'graph       none: {error}'
     lines = [
         f'file        {path} (SHA-256 {hashed[:12]}...)' for path, hashed in model.files.items()
     ]
@@ -53,7 +62,7 @@ def inspect(paths: Sequence[Path]) -> list[str]:
         lines.append(f'parameters  {len(model.arrays)} arrays, {values:,} values, {types}')
         lines.append(f'names       {model.style}')
     if model.graph is None:
-        return [*lines, 'graph       none: give the -symbol.json, too, to convert the net']
+        return [*lines, missing]
     return lines + _graph_lines(model, model.graph)
 
 
@@ -97,24 +106,26 @@ def convert(
     paths: Sequence[Path],
     target: Path,
     *,
-    input_shape: tuple[int, ...] | None,
-    keep_softmax: bool,
-    until: str | None,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    keep_softmax: bool = False,
+    until: str | None = None,
 ) -> list[str]:
     """Translate a net of MXNet into a folder, and return lines that say what was written.
 
     Raises:
         D2LFTError: The net cannot be read or translated, or the folder cannot be written.
     """
-    model = read_model(paths)
+    model = read_model(paths, arch)
     source = write_package(model, target, shape=input_shape, keep_softmax=keep_softmax, until=until)
+    against = [word for path in paths for word in ('--against', str(path))]
     layers = len({name.rpartition('.')[0] for name in source.state})
     return [
         *model.notes,
         *(f'{name} is not used: {why}' for name, why in source.unused.items()),
         f'{target}: model.py with {layers} layers of parameters, model.safetensors, names.json, '
         'preprocess.json, probe.npz, check.py',
-        f'prove it with  d2l-ft verify {target} --against {" ".join(map(str, paths))}',
+        'prove it with  ' + shlex.join(['d2l-ft', 'verify', str(target), *against]),
     ]
 
 
@@ -154,6 +165,7 @@ class VerifyOptions:
         size: Side of the images, or None for the folder's.
         images: Images, folders of them, patterns.
         faults: Whether to plant faults.
+        arch: As ``read_model`` takes it.
         report: The HTML page to write.
         json_file: The numbers to write.
     """
@@ -163,6 +175,7 @@ class VerifyOptions:
     size: int | None = None
     images: Sequence[str] = ()
     faults: bool = True
+    arch: str | None = None
     report: Path | None = None
     json_file: Path | None = None
 
@@ -175,12 +188,18 @@ def verify(
     Raises:
         D2LFTError: One of them cannot be read, or a framework is missing.
     """
-    package, model = read_package(folder), read_model(paths)
-    if model.graph is None or not model.arrays:
-        raise ModelError(f'the net to compare with needs its graph and parameters: give {MODELS}')
-    files = [name for name, failed in find_images(options.images) if not failed]
-    if files and len(package.record['inputs']) != 1:
-        raise ModelError('`images` need a net with one input')
+    package, model = read_package(folder), read_model(paths, options.arch)
+    if not model.arrays:
+        raise ModelError(f'the net to compare with needs its parameters: give {MODELS}')
+    _check_same_net(folder, package, model)
+    found = find_images(options.images)
+    for name, failed in found:
+        if failed:
+            raise DataError(f'{quote_if_needed(name)} {failed}: give images')
+    files = [name for name, _ in found]
+    shapes = list(package.record['inputs'].values())
+    if files and (len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] not in (1, 3)):
+        raise ModelError('`images` need a net with one input, of 1 or 3 channels: leave them out')
     plan = Plan(
         make_inputs(package, options.batch, files, options.size),
         package.record['ends'],
@@ -188,9 +207,17 @@ def verify(
     )
     theirs = _theirs(model, package, plan)
     translation = Translation(package.source, package.state, package.record['names'], model.arrays)
-    proof = prove(_ours(translation, package), theirs, plan)
+    try:
+        proof = prove(_ours(translation, package), theirs, plan)
+    except D2LFTError:
+        raise
+    except Exception as error:  # whatever MXNet, or a model.py that was edited, raises
+        cause = ' '.join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(
+            f'{folder} cannot be computed with ({cause}): convert the net again'
+        ) from error
     proof.notes += _notes(model, package, files)
-    if options.faults:
+    if options.faults and proof.clean:  # not where there was no reference in float64
         planted = {words: make(translation) for words, make in FAULTS.items()}
         sensitivity(
             {
@@ -224,6 +251,26 @@ def verify(
         write_atomic(options.report, page(proof, facts).encode())
         say(f'report: {options.report}')
     return EXIT[proof.verdict]
+
+
+def _check_same_net(folder: Path, package: Package, model: Model) -> None:
+    """Refuse a folder that names what the net has not.
+
+    Raises:
+        ModelError: It is another net's.
+    """
+    assert model.graph is not None
+    nodes = {node.name for node in model.graph.nodes}
+    stored = package.record['names'].values()
+    lacking = [
+        *(name for name in stored if name not in model.arrays),
+        *(each for key in ('inputs', 'nodes') for each in package.record[key] if each not in nodes),
+    ]
+    if lacking:
+        raise ModelError(
+            f'{folder} was translated from another net, which has {quote_if_needed(lacking[0])}: '
+            'give the files of that one'
+        )
 
 
 def _ours(net: Translation, package: Package) -> Maker:
@@ -284,9 +331,13 @@ def _versions() -> dict[str, str]:
 
 
 def _as_json(proof: Proof) -> dict[str, Any]:
-    """Return a proof as JSON has it."""
+    """Return a proof as JSON has it, which knows no infinite numbers: where shapes differ, null."""
+    rows = [vars(row) for row in proof.rows]
     return {
-        'rows': [vars(row) for row in proof.rows],
+        'rows': [
+            {key: None if each in (np.inf, -np.inf) else each for key, each in row.items()}
+            for row in rows
+        ],
         'defects': [vars(each) for each in proof.defects],
         'notes': proof.notes,
         'faults': proof.seen,

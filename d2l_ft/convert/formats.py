@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.convert.graph import Graph, read_graph
+from d2l_ft.convert.graph import LARGEST, Graph, read_graph, tell_apart
+from d2l_ft.convert.zoo import find, zoo_graph
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import LIST_MAGIC, Damaged, map_file, parse_params
 from d2l_ft.storage.archives import extract
@@ -60,11 +61,11 @@ def kind_of(data: bytes, size: int) -> str:
         size: Of the whole file.
 
     Returns:
-        'params', 'params of MXNet 2', 'symbol', 'safetensors', 'pickle of PyTorch', 'archive',
-        'zip', 'HDF5', 'ONNX', 'empty' or ''.
+        'params', 'symbol', 'archive' or 'zip', which may be MXNet's; otherwise words that say what
+        it is, or '' where nothing is known.
     """
     if not size:
-        return 'empty'
+        return 'an empty file'
     if int.from_bytes(data[:8], 'little') == LIST_MAGIC:
         return 'params'
     if data[:4] == b'PK\x03\x04':
@@ -72,20 +73,20 @@ def kind_of(data: bytes, size: int) -> str:
     if data[:2] == b'\x1f\x8b' or data[257:262] == b'ustar':
         return 'archive'
     if data[:8] == b'\x89HDF\r\n\x1a\n':
-        return 'HDF5 file, as Keras writes'
+        return 'an HDF5 file, as Keras writes'
     if data[:1] == b'\x80' and data[1:2] in (b'\x02', b'\x03', b'\x04', b'\x05'):
-        return 'pickle of PyTorch'
+        return 'a pickle, as PyTorch writes'
     if data.lstrip()[:1] == b'{':
         return 'symbol'
     length = int.from_bytes(data[:8], 'little')
     if 2 <= length <= size - 8 and data[8:9] == b'{':
-        return 'safetensors'
+        return 'a safetensors file'
     if data[:1] == b'\x08' and (b'onnx' in data or b'\x12' in data[:4]):
-        return 'ONNX'
+        return 'an ONNX file'
     if data.lstrip()[:1] == b'<':
-        return 'page of HTML, as a download that failed leaves'
+        return 'a page of HTML, as a download that failed leaves'
     if data.startswith(b'version https://git-lfs'):
-        return 'pointer of Git LFS, not the file itself'
+        return 'a pointer of Git LFS, not the file itself: run  git lfs pull'
     return ''
 
 
@@ -96,50 +97,75 @@ def file_kind(path: Path) -> str:
         ModelError: It cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise ModelError(f'{path} is no regular file: give the file itself')
         with path.open('rb') as stream:
             kind = kind_of(stream.read(512), path.stat().st_size)
-        if kind == 'zip':
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-            if any(name.endswith('data.pkl') for name in names):
-                return 'pickle of PyTorch'
-            return (
-                'params of MXNet 2' if all(each.endswith('.npy') for each in names) else 'archive'
-            )
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ModelError(f'cannot read {path}: {getattr(error, "strerror", "") or error}') from None
-    return kind
+    except OSError as error:
+        raise ModelError(f'cannot read {path}: {error.strerror}') from None
+    if kind != 'zip':
+        return kind
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # whatever the parts of a zip make of damage
+        return 'a damaged zip file'
+    if any(name.endswith('data.pkl') for name in names):
+        return 'a pickle, as PyTorch writes'
+    return 'params of MXNet 2' if all(each.endswith('.npy') for each in names) else 'archive'
 
 
-def read_model(paths: Sequence[Path], folder: Path | None = None) -> Model:
+def read_model(paths: Sequence[Path], arch: str | None = None) -> Model:
     """Return the net in files of MXNet.
 
     Args:
         paths: A symbol file and a file of parameters, in any order; one of them; a folder; an
             archive; or the prefix of both files' names.
-        folder: Where an archive is unpacked to.
+        arch: The net of Gluon's or GluonCV's zoo that parameters without a symbol file are of; it
+            is found out where only one fits.
 
     Raises:
-        ModelError: A file is damaged, is something else, or there are several nets.
+        ModelError: A file is damaged, is something else, there are several nets, or parameters
+            without a symbol file are of no net of the zoos.
         DataError: An archive is not to be trusted.
     """
+    model = read_files(paths)
+    take_graph(model, arch)
+    return model
+
+
+def take_graph(model: Model, arch: str | None) -> None:
+    """Give a model without a symbol file the graph of the zoo's net that its parameters fit.
+
+    Raises:
+        ModelError: None fits, or several do; or the model has a graph and ``arch`` is given.
+    """
+    if model.graph is not None and arch is not None:
+        raise ModelError(
+            '`arch` is for parameters without a symbol file, and here is one: leave it out'
+        )
+    if model.graph is None:
+        name, model.arrays = find(model.arrays, arch)
+        model.graph = zoo_graph(name, model.arrays)
+        model.text = model.graph.text()
+        model.notes.append(f'by its names and shapes it is {name}, whose graph is taken')
+
+
+def read_files(paths: Sequence[Path]) -> Model:
+    """Return what files have, without a graph if there is none."""
     if len(paths) == 1 and not paths[0].exists():
         return _from_prefix(paths[0])
     if len(paths) == 1 and paths[0].is_dir():
         return _from_folder(paths[0])
     kinds = {path: file_kind(path) for path in paths}
-    if len(paths) == 1 and kinds[paths[0]] in ('archive', 'zip'):
-        with tempfile.TemporaryDirectory() as temporary:
-            model = _from_folder(extract(paths[0], Path(temporary) / 'model'))
-            model.files = {paths[0]: digest(map_file(paths[0]))}
-            return model
+    if len(paths) == 1 and kinds[paths[0]] == 'archive':
+        return _from_archive(paths[0])
     symbols = [path for path, kind in kinds.items() if kind == 'symbol']
     params = [path for path, kind in kinds.items() if kind.startswith('params')]
     for path, kind in kinds.items():
         if path not in symbols + params:
             raise ModelError(
-                f'{path} is {_a(kind)}: a symbol file (-symbol.json) and parameters (.params) of '
-                'MXNet are read'
+                f'{path} is {in_words(kind)}; give a symbol file and parameters of MXNet'
             )
     if len(symbols) > 1 or len(params) > 1:
         raise ModelError(
@@ -148,16 +174,29 @@ def read_model(paths: Sequence[Path], folder: Path | None = None) -> Model:
     return _read(symbols[0] if symbols else None, params[0] if params else None)
 
 
-def _a(kind: str) -> str:
-    """Return what is said of a file of another kind."""
-    return f'a {kind}' if kind else 'of an unknown kind'
+def in_words(kind: str) -> str:
+    """Return what is said of a file that is no part of a net of MXNet."""
+    return 'an archive' if kind == 'archive' else kind or 'of an unknown kind'
+
+
+def _from_archive(archive: Path) -> Model:
+    """Return the only net of an archive."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / 'model'
+        extract(archive, folder)
+        try:
+            model = _from_folder(folder)
+        except ModelError as error:  # says where in the archive
+            raise ModelError(str(error).replace(str(folder), str(archive))) from None
+    model.files = {archive: digest(map_file(archive))}
+    return model
 
 
 def _from_prefix(prefix: Path) -> Model:
     """Return the net whose files' names begin so."""
     folder, name = prefix.parent, prefix.name
     symbol = folder / f'{name}-symbol.json'
-    epochs = _epochs(folder.glob(f'{_literal(name)}-*.params')) if folder.is_dir() else {}
+    epochs = _epochs(folder.glob('*.params'), name)
     if not symbol.is_file() and not epochs:
         raise ModelError(
             f'there is no {prefix}, and no {symbol.name} beside it: give the files of a net, '
@@ -166,15 +205,12 @@ def _from_prefix(prefix: Path) -> Model:
     return _newest(symbol if symbol.is_file() else None, epochs)
 
 
-def _literal(name: str) -> str:
-    """Return a name as a pattern that it alone fits."""
-    return re.sub(r'([\[\]*?])', r'[\1]', name)
-
-
-def _epochs(paths: Iterable[Path]) -> dict[int, Path]:
-    """Return epoch -> file of parameters."""
+def _epochs(paths: Iterable[Path], prefix: str) -> dict[int, Path]:
+    """Return epoch -> file of a net's parameters."""
     found = ((PARAMS_NAME.fullmatch(path.name), path) for path in paths)
-    return {int(match['epoch']): path for match, path in found if match}
+    return {
+        int(match['epoch']): path for match, path in found if match and match['prefix'] == prefix
+    }
 
 
 def _newest(symbol: Path | None, epochs: Mapping[int, Path]) -> Model:
@@ -192,32 +228,45 @@ def _newest(symbol: Path | None, epochs: Mapping[int, Path]) -> Model:
 
 def _from_folder(folder: Path) -> Model:
     """Return the only net of a folder, or of the only folder in it."""
-    symbols = sorted(folder.rglob('*-symbol.json'))
-    params = sorted(path for path in folder.rglob('*.params'))
+    files = sorted(path for path in folder.rglob('*') if not path.name.startswith('.'))
+    symbols = [path for path in files if path.name.endswith('-symbol.json')]
+    params = [path for path in files if path.suffix == '.params']
     if len(symbols) > 1:
         names = ', '.join(str(path.relative_to(folder)) for path in symbols[:4])
         raise ModelError(f'{folder} has {len(symbols)} nets: name one, such as {names}')
     if not symbols and len(params) != 1:
-        raise ModelError(f'{folder} has no -symbol.json and {len(params)} files of parameters')
+        raise ModelError(
+            f'{folder} has no -symbol.json and {len(params)} files of parameters: give a folder '
+            'with one net'
+        )
     if not symbols:
         return _read(None, params[0])
     symbol = symbols[0]
     prefix = symbol.name.removesuffix('-symbol.json')
-    epochs = _epochs(each for each in params if each.name.startswith(f'{prefix}-'))
+    beside = [path for path in params if path.parent == symbol.parent]
+    epochs = _epochs(beside or params, prefix)
+    if not epochs and len(params) > 1:
+        raise ModelError(
+            f'{folder} has {len(params)} files of parameters, none of them {prefix}-0000.params or '
+            'of another epoch: name one beside the -symbol.json'
+        )
     alone = not epochs and len(params) == 1  # whatever it is called
     model = _read(symbol, params[0]) if alone else _newest(symbol, epochs)
-    beside = symbol.with_name('model-shapes.json')
-    if beside.is_file():
-        model.shapes = _shapes(beside)
+    model.shapes = _shapes(symbol.with_name('model-shapes.json'), model.graph)
     return model
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return input -> shape of what SageMaker writes beside a net."""
+def _shapes(path: Path, graph: Graph | None) -> dict[str, tuple[int, ...]]:
+    """Return input -> shape of what SageMaker writes beside a net; {} where it is no such thing."""
     try:
-        entries = json.loads(path.read_text())
-        return {str(each['name']): tuple(int(side) for side in each['shape']) for each in entries}
-    except (OSError, ValueError, KeyError, TypeError):
+        entries = json.loads(read_file(path, MOST_JSON))
+        found = {each['name']: tuple(each['shape']) for each in entries}
+        sides = [side for shape in found.values() for side in shape[1:]]
+        fits = all(len(shape) > 1 for shape in found.values()) and all(
+            type(side) is int and 0 < side <= LARGEST for side in sides
+        )
+        return found if graph and fits and set(found) <= set(graph.variables()) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}  # only a hint
 
 
@@ -229,10 +278,15 @@ def _read(symbol: Path | None, params: Path | None) -> Model:
             model.text = read_file(symbol, MOST_JSON)
             model.files[symbol] = digest(model.text.encode())
             model.graph = read_graph(model.text)
+            model.text, model.notes = tell_apart(model.text)
+            if model.notes:
+                model.graph = read_graph(model.text)
         except OSError as error:
             raise ModelError(f'cannot read {symbol}: {error.strerror}') from error
         except (ValueError, ModelError) as error:
-            raise ModelError(f'{symbol} is no symbol file: {error}') from None
+            raise ModelError(
+                f'{symbol} is no symbol file ({error}): give the -symbol.json of a net'
+            ) from None
     if params is not None:
         try:
             mapped = map_file(params)
@@ -243,10 +297,9 @@ def _read(symbol: Path | None, params: Path | None) -> Model:
         except OSError as error:
             raise ModelError(f'cannot read {params}: {error.strerror}') from error
         model.style = style(stored)
-        model.arrays = {name.split(':', 1)[-1] if ':' in name[:4] else name: array
-                        for name, array in stored.items()}  # fmt: skip
+        model.arrays = {re.sub('^(arg|aux):', '', name): array for name, array in stored.items()}
         if len(model.arrays) < len(stored):
-            raise ModelError(f'{params} has a name both as arg: and as aux:')
+            raise ModelError(f'{params} has a name both as arg: and as aux:; save the net again')
     return model
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l_ft.errors import ModelError
+from d2l_ft.system.console import list_names, visible
 
 MOST_NODES = 200_000
 """More than any net has: a file with more is no net, and would only take memory."""
@@ -80,6 +81,11 @@ of variants that compute the same."""
 ALIASES = {other: op for op, others in OTHER_NAMES.items() for other in others}
 
 
+def canonical_op(op: str) -> str:
+    """Return the name by which the rules know an operator."""
+    return ALIASES.get(op, op)
+
+
 @dataclass(frozen=True)
 class Value:
     """One output of a node."""
@@ -128,6 +134,24 @@ class Graph:
         """Return the names of the variables that the heads need."""
         return [node.name for _, node in self.walk() if node.op == 'null']
 
+    def text(self) -> str:
+        """Return the graph as a symbol file of MXNet 1.9."""
+        nodes = [
+            {
+                'op': node.stored_op,
+                'name': node.name,
+                **({'attrs': dict(node.attrs)} if node.attrs else {}),
+                'inputs': [[each.node, each.output, 0] for each in node.inputs],
+            }
+            for node in self.nodes
+        ]
+        variables = [number for number, node in enumerate(self.nodes) if node.op == 'null']
+        heads = [[each.node, each.output, 0] for each in self.heads]
+        version = {'mxnet_version': ['int', 10901]}
+        return json.dumps(
+            {'nodes': nodes, 'arg_nodes': variables, 'heads': heads, 'attrs': version}
+        )
+
     def until(self, name: str) -> 'Graph':
         """Return the graph that ends in a node.
 
@@ -137,8 +161,8 @@ class Graph:
         for number, node in enumerate(self.nodes):
             if name in (node.name, f'{node.name}_output') and node.op != 'null':
                 return Graph(self.nodes, [Value(number)])
-        near = [node.name for node in self.nodes if node.op != 'null'][-5:]
-        raise ModelError(f'the graph has no node {name!r}: its last ones are {", ".join(near)}')
+        near = list_names([node.name for node in self.nodes if node.op != 'null'][-5:])
+        raise ModelError(f'the graph has no node {name!r}: choose one, such as the last: {near}')
 
 
 def read_graph(text: str) -> Graph:
@@ -166,6 +190,35 @@ def read_graph(text: str) -> Graph:
     graph = Graph(nodes, [_value(each, len(nodes)) for each in _list(heads, 'heads')])
     _add_states(graph)
     return graph
+
+
+def tell_apart(text: str) -> tuple[str, list[str]]:
+    """Return a symbol file in which no two operators have one name, and a line for each renamed.
+
+    Args:
+        text: The JSON of a file that ``read_graph`` reads.
+    """
+    data = json.loads(text)
+    taken = {node['name'] for node in data['nodes']}
+    counts: dict[str, int] = {}
+    lines: dict[str, str] = {}
+    for node in data['nodes']:
+        name = node['name']
+        if node['op'] == 'null':
+            continue
+        counts[name] = number = counts.get(name, 0) + 1
+        if number == 1:
+            continue
+        while f'{name}_{number}' in taken:
+            number += 1
+        node['name'] = f'{name}_{number}'
+        taken.add(node['name'])
+        lines.setdefault(name, node['name'])
+    notes = [
+        f'{counts[name]} nodes are named {name}: the second is called {other} here'
+        for name, other in lines.items()
+    ]
+    return (json.dumps(data) if lines else text), notes
 
 
 def _list(value: Any, what: str) -> list[Any]:
@@ -199,7 +252,7 @@ def _node(entry: Any, number: int) -> Node:
     inputs = [_value(each, number) for each in _list(entry.get('inputs') or [], 'inputs')]
     if op == 'null' and inputs:
         raise ModelError(f'the variable {name!r} has inputs')
-    return Node(ALIASES.get(op, op), name, attrs, inputs, op)
+    return Node(canonical_op(op), name, attrs, inputs, visible(op))
 
 
 def _add_states(graph: Graph) -> None:
@@ -219,6 +272,9 @@ def _add_states(graph: Graph) -> None:
 
 LARGEST = 2**31
 """The largest integer of an attribute: MXNet's own are of 32 bits."""
+
+LARGEST_FLOAT = 3.4028234663852886e38
+"""The largest number of an attribute: MXNet's own are of float32."""
 
 MOST_AXES = 32
 
@@ -261,7 +317,11 @@ class Attributes:
 
     def wrong(self, name: str, text: object) -> str:
         """Return what is said of an attribute that is none."""
-        return f'{self.node.stored_op} {self.node.name!r} has {name}={text}'
+        what = visible(f'{name}={text}'[:100])
+        return (
+            f'{self.node.stored_op} {self.node.name!r} has {what}, which is not understood: save '
+            'the net again'
+        )
 
     def integer(self, name: str, default: int) -> int:
         """Return an integer, also of a truth or of '2.0'."""
@@ -284,7 +344,7 @@ class Attributes:
         value = self._literal(name)
         if value is None:
             return default
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and abs(value) <= LARGEST_FLOAT:
             return float(value)
         raise ModelError(self.wrong(name, value))
 

@@ -17,12 +17,19 @@ from safetensors.numpy import load, save
 from d2l_ft.backend.graph_net import graph_nets
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.convert.formats import Model
-from d2l_ft.convert.graph import Graph
+from d2l_ft.convert.graph import Attributes, Graph
 from d2l_ft.convert.source import Source, translate
 from d2l_ft.errors import ModelError
 from d2l_ft.storage.atomic import new_directory, write_atomic
+from d2l_ft.system.console import list_names
 
 FORMAT = 1
+
+RECORD = {
+    'files': dict, 'inputs': dict, 'names': dict, 'unused': dict, 'ops': dict, 'ends': list,
+    'nodes': list,
+}  # fmt: skip
+"""What of names.json a proof needs, and of what kind it is."""
 
 SIDES = (224, 112, 299, 32, 28, 64, 128, 96, 160, 192, 256, 48, 331, 384, 512)
 """Sides of images that are tried, the usual ones first, where nothing says which a net takes."""
@@ -92,23 +99,23 @@ def input_shape(
         ModelError: None of the usual sizes fits, or the wanted one does not.
     """
     assert model.graph is not None
-    if len(source.inputs) > 1 and not model.shapes:
+    if set(source.inputs[1:]) - set(model.shapes):
         raise ModelError(
-            f'the net takes {len(source.inputs)} inputs ({", ".join(source.inputs)}), of which '
-            'no shape is known'
+            f'the net takes {len(source.inputs)} inputs ({list_names(source.inputs)}), of which '
+            'no shape is known: put a model-shapes.json beside it'
         )
     tried = []
     for sides in _candidates(model, source, wanted):
         try:
             _run(source, sides, batch=1)
-        except (RuntimeError, IndexError, ValueError) as error:
-            tried.append(f'{sides[source.inputs[0]]}: {str(error).splitlines()[0]}')
+        except ModelError as error:
+            tried.append(f'{sides[source.inputs[0]]}: {str(error).partition(": ")[2]}')
         else:
             return sides
+    if wanted is not None:
+        raise ModelError(f'the net does not take `input_shape` {tried[0]}')
     raise ModelError(
-        f'no size of the input fits: give `input_shape`, such as 3,224,224 (tried {tried[0]})'
-        if wanted is None
-        else f'the net does not take `input_shape` {wanted}: {tried[0]}'
+        f'no size of the input fits (tried {tried[0]}): give `input_shape`, such as 3,224,224'
     )
 
 
@@ -117,19 +124,18 @@ def _candidates(
 ) -> list[dict[str, tuple[int, ...]]]:
     """Return the shapes to try, the likeliest first."""
     name = source.inputs[0]
+    stored = {each: model.shapes[each][1:] for each in source.inputs if each in model.shapes}
     if wanted is not None:
-        return [{name: wanted}]
-    if model.shapes:
-        return [{each: model.shapes[each][1:] for each in source.inputs if each in model.shapes}]
+        return [{**stored, name: wanted}]
+    if len(stored) == len(source.inputs):
+        return [stored]
     assert model.graph is not None
     known = next(node for _, node in model.graph.walk() if node.name == name)
     try:
-        sides = tuple(
-            json.loads(known.attrs.get('__shape__', '()').replace('(', '[').replace(')', ']'))
-        )
-    except ValueError:
+        sides = Attributes(known).integers('__shape__')
+    except ModelError:
         sides = ()
-    if len(sides) > 1 and all(isinstance(each, int) and each > 0 for each in sides[1:]):
+    if len(sides) > 1 and min(sides[1:]) > 0:
         return [{name: sides[1:]}]
     width, images = first_width(model.graph, model.arrays)
     if not images:
@@ -142,12 +148,11 @@ def first_width(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, 
     for _, node in graph.walk():
         if node.op in ('Convolution', 'FullyConnected') and len(node.inputs) > 1:
             weight = arrays.get(graph.nodes[node.inputs[1].node].name)
-            if weight is None:
+            if weight is None or weight.ndim < 2:
                 continue
             if node.op == 'FullyConnected':
                 return weight.shape[1], False
-            groups = int(node.attrs.get('num_group', '1'))
-            return weight.shape[1] * groups, True
+            return weight.shape[1] * Attributes(node).integer('num_group', 1), True
     raise ModelError('the net has no layer that tells the width of its input: give `input_shape`')
 
 
@@ -217,10 +222,12 @@ def write_package(
         ModelError: The net cannot be translated; the text names the node.
         StorageError: The folder cannot be written.
     """
-    if target.exists() and any(target.iterdir()):
-        raise ModelError(f'{target} is not empty: give a new folder')
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ModelError(f'{target} is not an empty folder: give a new one')
     if model.graph is None:
         raise ModelError('there is no graph: give the -symbol.json beside the parameters')
+    if not model.arrays:
+        raise ModelError('there are no parameters: give the .params file beside the graph')
     graph = model.graph.until(until) if until else model.graph
     source = translate(
         graph, model.arrays, shapes=shape_of(graph, model, shape), keep_softmax=keep_softmax
@@ -264,12 +271,8 @@ def shape_of(
     graph: Graph, model: Model, shape: tuple[int, ...] | None
 ) -> dict[str, tuple[int, ...]]:
     """Return input -> shape with the batch, as far as it is known before the translation."""
-    if model.shapes:
-        return model.shapes
-    names = [
-        node.name for _, node in graph.walk() if node.op == 'null' and node.name not in model.arrays
-    ]
-    return {names[0]: (1, *shape)} if shape and names else {}
+    names = [each for each in graph.variables() if each not in model.arrays]
+    return {**model.shapes, names[0]: (1, *shape)} if shape and names else model.shapes
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
@@ -287,13 +290,18 @@ def read_package(folder: Path) -> Package:
         preprocess = json.loads((folder / 'preprocess.json').read_text())
         state = load((folder / 'model.safetensors').read_bytes())
         source = (folder / 'model.py').read_text()
-        tables = [record[key] for key in ('names', 'inputs', 'files')]
-        if record['format'] != FORMAT or not all(isinstance(each, dict) for each in tables):
-            raise ValueError('of another format')
-    except FileNotFoundError as error:
+        if not isinstance(record, dict) or record.get('format') != FORMAT:
+            raise ValueError('names.json is of another format')
+        for key, kind in RECORD.items():
+            if not isinstance(record.get(key), kind):
+                raise ValueError(f'names.json has no {key!r}, or another kind of it')
+        if not isinstance(preprocess, dict) or 'in_the_graph' not in preprocess:
+            raise ValueError("preprocess.json has no 'in_the_graph'")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelError(
             f'{folder} has no {Path(str(error.filename)).name}: give a folder of d2l-ft convert'
         ) from None
     except Exception as error:  # what safetensors and json raise on damage
-        raise ModelError(f'{folder} is damaged: {error}') from None
+        cause = ' '.join(str(error).split())
+        raise ModelError(f'{folder} is damaged ({cause}): convert the net again') from None
     return Package(source, state, record, preprocess)

@@ -52,6 +52,9 @@ def _spread(node: Node, out: Value, outputs: set[Value], found: dict[Value, int]
     before, after = _ranks(node, found.get(first))
     if node.op in SAME or node.op.endswith('_scalar'):
         before, after = found.get(out), found.get(first)
+    elif node.op == 'reshape_like':
+        whole = not any(each.startswith(('lhs_', 'rhs_')) for each in node.attrs)
+        after = found.get(node.inputs[-1]) if whole else None
     elif node.op.startswith('broadcast_'):
         some = [found.get(each, 0) for each in node.inputs]
         after = max(some) if all(some) else None

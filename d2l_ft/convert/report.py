@@ -1,7 +1,7 @@
 """A proof as lines and as one HTML page."""
 
 import html
-import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,10 +19,41 @@ STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto}
 td,th{border:1px solid var(--line);padding:.2rem .6rem;text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td{min-width:3rem}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .equal{color:var(--equal)}.part{color:var(--part)}.undecided{color:var(--undecided)}
-.verdict{font-size:1.3rem;font-weight:600}code{overflow-wrap:anywhere}
+.verdict{font-size:1.3rem;font-weight:600}td code{white-space:nowrap}
+.facts td{overflow-wrap:anywhere;vertical-align:top}.facts td:first-child{min-width:7rem}
 """
+
+
+SHORT = {
+    'eval': 'values',
+    'train': 'outputs in training',
+    'gradient': 'gradients',
+    'statistic': 'statistics',
+    'steps': 'steps',
+}
+"""Stage -> the line of the proof that saw a fault."""
+
+FACTS = {
+    'folder': 'folder',
+    'files': 'compared with (SHA-256)',
+    'translated': 'translated from (SHA-256)',
+    'versions': 'versions',
+    'operators': 'operators',
+    'arrays': 'stored arrays',
+    'inputs': 'inputs',
+    'steps': 'steps of SGD',
+}
+"""Fact -> what a reader is told that it is."""
+
+
+NUMBER = re.compile(r'-?(\d[\d.e+-]*|inf|nan)')
+
+
+def seen_by(stages: Sequence[str]) -> str:
+    """Return which lines saw a fault, in words."""
+    return ', '.join(SHORT[each] for each in stages)
 
 
 def title(row: Row) -> str:
@@ -47,7 +78,7 @@ def text_lines(proof: Proof) -> list[str]:
         )
     for words, stages in proof.seen.items():
         if stages is not None:
-            seen = f'seen by {", ".join(stages)}' if stages else 'NOT SEEN'
+            seen = f'seen by {seen_by(stages)}' if stages else 'NOT SEEN'
             lines.append(f'planted   {words}: {seen}')
     lines += [f'note      {each}' for each in proof.notes]
     return [*lines, VERDICTS[proof.verdict]]
@@ -66,28 +97,32 @@ def page(proof: Proof, facts: Mapping[str, Any]) -> str:
         f'<p class="verdict {verdict}">{VERDICTS[verdict]}</p>',
         '<h2>What was compared</h2>',
         table(
-            ('', 'stage', 'arrays', 'largest relative error', 'limit', 'where'),
+            ('result', 'what', 'largest relative error', 'limit', 'arrays', 'where'),
             (
                 (
                     f'<span class="{row.state}">{row.state}</span>',
                     html.escape(title(row)),
-                    row.count,
                     f'{row.error:.1e}',
                     f'{row.limit:.1e}',
+                    row.count,
                     f'<code>{html.escape(row.where)}</code>',
                 )
                 for row in proof.rows
             ),
         ),
-        '<p>In float64, a limit is 1e-12, or 100 times what a change of the weights by one unit in '
-        'the last place changes there. In float32, MXNet may be '
+        '<p>In float64, a limit is 1e-12 or, if that is more, 100 times what a change of the '
+        'weights by one unit in the last place changes there. In float32, MXNet may be '
         f'{TIMES:g} times as far from float64 as PyTorch.</p>',
         _defects(proof),
         _faults(proof),
         '<h2>What was not shown</h2><ul>',
         *(f'<li>{html.escape(each)}</li>' for each in proof.notes),
         '</ul><h2>Facts</h2>',
-        f'<pre><code>{html.escape(json.dumps(facts, indent=2))}</code></pre>',
+        table(
+            ('', ''),
+            ((FACTS.get(name, name), _fact(each)) for name, each in facts.items()),
+            'facts',
+        ),
     ]
     head = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -97,11 +132,24 @@ def page(proof: Proof, facts: Mapping[str, Any]) -> str:
     return head + '\n'.join(each for each in parts if each) + '\n'
 
 
+def _fact(value: object) -> str:
+    """Return a fact as HTML: a line for each entry of a dictionary, a shape with crosses."""
+    if isinstance(value, Mapping):
+        return '<br>'.join(f'{html.escape(str(k))}: {_fact(v)}' for k, v in value.items()) or 'none'
+    if isinstance(value, list | tuple):
+        return ' x '.join(map(str, value))
+    return html.escape(str(value))
+
+
 def _defects(proof: Proof) -> str:
     """Return the gradients in which the frameworks part, and who is right."""
     if not proof.defects:
         return ''
-    return '<h2>Gradients in which they part</h2>' + table(
+    return (
+        '<h2>Gradients in which they part</h2><p>The loss was measured on both sides of the '
+        'weights: its slope says which framework is right. Where that is PyTorch, the parameter is '
+        'left out of the gradients above, and stays as it is in the steps.</p>'
+    ) + table(
         ('parameter', 'slope, by finite differences', 'PyTorch', 'MXNet', 'right'),
         (
             (
@@ -125,7 +173,7 @@ def _faults(proof: Proof) -> str:
         if stages is None:
             seen = 'this net has no such thing'
         elif stages:
-            seen = f'<span class="equal">seen</span> by {", ".join(stages)}'
+            seen = f'<span class="equal">seen</span> by {seen_by(stages)}'
         else:
             seen = '<span class="part">not seen</span>'
         rows.append((html.escape(words), seen))
@@ -135,16 +183,19 @@ def _faults(proof: Proof) -> str:
     )
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; cells are HTML, numbers stand at the right."""
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], kind: str = 'numbers') -> str:
+    """Return a table; cells are HTML, and numbers stand at the right in one of numbers."""
     head = ''.join(f'<th>{each}</th>' for each in header)
+    top = f'<tr>{head}</tr>' if any(header) else ''
     body = ''.join(
         '<tr>'
         + ''.join(
-            f'<td class=n>{each}</td>' if str(each)[:1].isdigit() else f'<td>{each}</td>'
+            f'<td class=n>{each}</td>'
+            if kind == 'numbers' and NUMBER.fullmatch(str(each))
+            else f'<td>{each}</td>'
             for each in row
         )
         + '</tr>'
         for row in rows
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return f'<div class="wide"><table class="{kind}">{top}{body}</table></div>'

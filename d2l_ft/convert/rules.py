@@ -100,6 +100,18 @@ def check_layout(line: Line, dims: int) -> None:
         raise line.refuse(f'layout={layout}')
 
 
+def check_kernel(line: Line, kernel: Sequence[int], sides: Sequence[int]) -> None:
+    """Refuse a weight of another size: a layer of the attribute's size could fill the memory."""
+    if tuple(kernel) != tuple(sides):
+        raise line.refuse(f'kernel={tuple(kernel)}, while its weight is of {tuple(sides)}')
+
+
+def check_width(line: Line, name: str, width: int) -> None:
+    """Refuse a weight with another number of outputs: it is another net's."""
+    if line.attrs.integer(name, width) != width:
+        raise line.refuse(f'{name}={line.node.attrs[name]}, while its weight gives {width}')
+
+
 @rule('Convolution')
 def convolution(line: Line) -> str:
     kernel = line.attrs.integers('kernel')
@@ -109,8 +121,9 @@ def convolution(line: Line) -> str:
     check_layout(line, dims)
     groups = line.attrs.integer('num_group', 1)
     biased = not line.attrs.truth('no_bias', default=False)
-    filters, narrow = line.shape(1)[:2]
-    line.attrs.integer('num_filter', filters)
+    filters, narrow, *sides = line.shape(1)
+    check_kernel(line, kernel, sides)
+    check_width(line, 'num_filter', filters)
     layer = line.module(
         f'nn.Conv{dims}d({narrow * groups}, {filters}, {side(kernel)}'
         + options(
@@ -138,8 +151,9 @@ def deconvolution(line: Line) -> str:
         raise line.refuse('target_shape, which makes the padding depend on the input')
     groups = line.attrs.integer('num_group', 1)
     biased = not line.attrs.truth('no_bias', default=True)
-    wide, narrow = line.shape(1)[:2]
-    line.attrs.integer('num_filter', narrow * groups)
+    wide, narrow, *sides = line.shape(1)
+    check_kernel(line, kernel, sides)
+    check_width(line, 'num_filter', narrow * groups)
     layer = line.module(
         f'nn.ConvTranspose{dims}d({wide}, {narrow * groups}, {side(kernel)}'
         + options(
@@ -161,7 +175,7 @@ def deconvolution(line: Line) -> str:
 def fully_connected(line: Line) -> str:
     biased = not line.attrs.truth('no_bias', default=False)
     units, width = line.shape(1)
-    line.attrs.integer('num_hidden', units)
+    check_width(line, 'num_hidden', units)
     flat = line.attrs.truth('flatten', default=True) and line.rank() != 2
     layer = line.module(
         f'nn.Linear({width}, {units}{options(bias=(biased, True))})',
@@ -208,6 +222,8 @@ def layer_norm(line: Line) -> str:
 def instance_norm(line: Line) -> str:
     eps = float32(line.attrs.number('eps', 1e-3))
     dims = (line.rank() or 4) - 2
+    if not 1 <= dims <= 3:
+        raise line.refuse(f'an input of {line.rank()} dimensions')
     layer = line.module(
         f'nn.InstanceNorm{dims}d({line.shape(1)[0]}, eps={eps!r}, affine=True)', weight=1, bias=2
     )
@@ -363,6 +379,8 @@ def pooling(line: Line) -> str:
     kind = line.attrs.text('pool_type', 'max')
     kernel = line.attrs.integers('kernel')
     dims = len(kernel) or (line.rank() or 4) - 2
+    if not 1 <= dims <= 3:
+        raise line.refuse(f'kernel={kernel}')
     check_layout(line, dims)
     stride, pad = per_side(line, 'stride', dims, 1), per_side(line, 'pad', dims, 0)
     convention = line.attrs.text('pooling_convention', 'valid')
@@ -415,6 +433,8 @@ def bilinear(line: Line) -> str:
         size = f'{line.x(1)}.shape[2:]'
     elif mode == 'size' and not any(scales):
         size = f'({high}, {wide})'
+        if not corners and 1 in (high, wide):  # MXNet takes the first pixel, PyTorch the middle
+            raise line.refuse('align_corners=False with one pixel')
     elif mode == 'size' and all(scales):  # as MXNet rounds
         size = f'(int({x}.shape[2] * {scales[0]!r}), int({x}.shape[3] * {scales[1]!r}))'
     else:
@@ -429,9 +449,11 @@ def upsampling(line: Line) -> str:
     mode = line.attrs.text('multi_input_mode', 'concat')
     line.attrs.integer('num_filter', 0)
     if kind == 'bilinear':
-        channels = line.shape(1)[0]
+        channels, _, *sides = line.shape(1)
+        kernel = 2 * scale - scale % 2
+        check_kernel(line, (kernel, kernel), sides)
         layer = line.module(
-            f'nn.ConvTranspose2d({channels}, {channels}, {2 * scale - scale % 2}, stride={scale}, '
+            f'nn.ConvTranspose2d({channels}, {channels}, {kernel}, stride={scale}, '
             f'padding={-(-(scale - 1) // 2)}, groups={channels}, bias=False)',
             weight=1,
         )
@@ -518,6 +540,23 @@ def _sides(line: Line, codes: list[int], *, backward: bool) -> list[str]:
             raise line.refuse(f'shape={tuple(codes)}')
         at += 1
     return sides[::-1] if backward else sides
+
+
+@rule('reshape_like')
+def reshape_like(line: Line) -> str:
+    x, like = line.x(), line.x(1)
+    some = [
+        None if line.attrs.text(f'{which}_{end}', 'None') == 'None'
+        else line.attrs.axis(f'{which}_{end}', 0)
+        for which in ('lhs', 'rhs')
+        for end in ('begin', 'end')
+    ]  # fmt: skip
+    if some == [None] * 4:
+        return f'{x}.reshape_as({like})'
+    first, last, like_first, like_last = ('' if each is None else str(each) for each in some)
+    kept = [f'*{x}.shape[:{first}]'] if first else []
+    more = [f'*{x}.shape[{last}:]'] if last else []
+    return f'{x}.reshape({", ".join([*kept, f"*{like}.shape[{like_first}:{like_last}]", *more])})'
 
 
 @rule('expand_dims')

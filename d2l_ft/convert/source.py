@@ -17,6 +17,7 @@ from d2l_ft.convert.graph import Attributes, Graph, Node, Value
 from d2l_ft.convert.ranks import known_ranks
 from d2l_ft.convert.rules import LOSS, RULES
 from d2l_ft.errors import ModelError
+from d2l_ft.system.console import quote_if_needed, visible
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -43,39 +44,19 @@ HELPERS = {
 }
 """Name -> source of what a rule may need in the file."""
 
-TAKEN = frozenset(
-    [
-        'training',
-        'forward',
-        'train',
-        'eval',
-        'modules',
-        'children',
-        'parameters',
-        'buffers',
-        'state_dict',
-        'apply',
-        'half',
-        'float',
-        'double',
-        'type',
-        'to',
-        'cpu',
-        'cuda',
-        'add_module',
-        'register_buffer',
-        'zero_grad',
-        'extra_repr',
-        'compile',
-        'replace_head',
-        'T',
-        'named_modules',
-        'share_memory',
-        'requires_grad_',
-        'call_super_init',
-        'dump_patches',
-    ]
-)
+TAKEN = frozenset({
+    'add_module', 'apply', 'bfloat16', 'buffers', 'call_super_init', 'children', 'compile', 'cpu',
+    'cuda', 'double', 'dump_patches', 'eval', 'extra_repr', 'float', 'forward', 'get_buffer',
+    'get_extra_state', 'get_parameter', 'get_submodule', 'half', 'ipu', 'load_state_dict',
+    'modules', 'mtia', 'named_buffers', 'named_children', 'named_modules', 'named_parameters',
+    'parameters', 'register_backward_hook', 'register_buffer', 'register_forward_hook',
+    'register_forward_pre_hook', 'register_full_backward_hook', 'register_full_backward_pre_hook',
+    'register_load_state_dict_post_hook', 'register_load_state_dict_pre_hook', 'register_module',
+    'register_parameter', 'register_state_dict_post_hook', 'register_state_dict_pre_hook',
+    'replace_head', 'requires_grad_', 'set_extra_state', 'set_submodule', 'share_memory',
+    'state_dict', 'T_destination', 'to', 'to_empty', 'train', 'training', 'type', 'xpu',
+    'zero_grad',
+})  # fmt: skip
 """Names of nn.Module that a layer must not have."""
 
 NAMES = ('x', 'y', 'z', 'u', 'v', 'w')
@@ -127,7 +108,8 @@ def problems(graph: Graph, arrays: Arrays) -> list[str]:
             continue
         found.setdefault(node.stored_op, []).append(node.name)
     lines = [
-        f'{op}: {len(names)} {"node" if len(names) == 1 else "nodes"}, the first is {names[0]}'
+        f'{op}: {len(names)} {"node" if len(names) == 1 else "nodes"}, the first is '
+        f'{quote_if_needed(names[0])}'
         for op, names in found.items()
     ]
     if not lines:
@@ -159,12 +141,15 @@ class _Line:
     def __init__(self, writer: '_Writer', node: Node, *, is_head: bool) -> None:
         self.writer, self.node, self.is_head = writer, node, is_head
         self.attrs = Attributes(node)
+        self.taken: set[int] = set()
+        """The inputs that were asked for."""
         self.keep_softmax = writer.keep_softmax
         self.layer = ''
 
     def x(self, number: int = 0) -> str:
+        self.taken.add(number)
         if number >= len(self.node.inputs):
-            raise self.refuse(f'{len(self.node.inputs)} inputs')
+            raise self.refuse(f'inputs: {len(self.node.inputs)}')
         return self.writer.expression(self.node.inputs[number])
 
     def xs(self) -> list[str]:
@@ -174,13 +159,14 @@ class _Line:
         return self.array(number)[1].shape
 
     def array(self, number: int) -> tuple[str, NDArray[np.generic]]:
+        self.taken.add(number)
         if number >= len(self.node.inputs):
-            raise self.refuse(f'{len(self.node.inputs)} inputs')
+            raise self.refuse(f'inputs: {len(self.node.inputs)}')
         name = self.writer.graph.nodes[self.node.inputs[number].node].name
         if name not in self.writer.arrays:
             raise ModelError(
-                f'{self.node.stored_op} {self.node.name!r} needs {name!r}, which the file of '
-                'parameters has not'
+                f'{self.node.stored_op} {self.node.name!r} needs {name!r}, which the parameters '
+                'lack: give those of this net'
             )
         return name, self.writer.arrays[name]
 
@@ -198,7 +184,10 @@ class _Line:
         return name
 
     def refuse(self, why: str) -> ModelError:
-        return ModelError(f'{self.node.stored_op} {self.node.name!r} cannot be translated: {why}')
+        return ModelError(
+            f'{self.node.stored_op} {self.node.name!r} cannot be translated ({visible(why)}): give '
+            'a node before it as `until`'
+        )
 
 
 class _Writer:
@@ -225,7 +214,8 @@ class _Writer:
         self.layers: dict[tuple[str, tuple[str, ...]], str] = {}
         self.owners: dict[str, str] = {}
         """MXNet's name of an array -> PyTorch's name of the first parameter that it became."""
-        self.used: set[str] = set()
+        self.used: dict[str, int] = {}
+        """Attribute's name -> the last number that was added to it."""
         self.prefix = _common_prefix(node.name for _, node in graph.walk() if node.op != 'null')
 
     # --- layers and parameters
@@ -238,11 +228,11 @@ class _Writer:
             short = f'layer{short}'
         if keyword.iskeyword(short) or short in TAKEN:
             short = f'{short}_'
-        name, number = short, 1
+        name = short
         while name in self.used:
-            number += 1
-            name = f'{short}_{number}'
-        self.used.add(name)
+            self.used[short] += 1
+            name = f'{short}_{self.used[short]}'
+        self.used[name] = 1
         return name
 
     def layer(self, line: _Line, constructor: str, parameters: Mapping[str, int]) -> str:
@@ -294,8 +284,8 @@ class _Writer:
             return f'{MARK}{number}{MARK}[{value.output}]'
         if value.output:
             raise ModelError(
-                f'{node.stored_op} {node.name!r}: its output {value.output} is needed, which is '
-                'not translated'
+                f'{node.stored_op} {node.name!r} cannot be translated (its output {value.output} '
+                'is needed): give a node before that as `until`'
             )
         return f'{MARK}{number}{MARK}'
 
@@ -309,29 +299,50 @@ class _Writer:
             elif number not in labels:
                 self._node(number, node)
         if not self.inputs:
-            raise ModelError('the graph has no input: every variable is a stored array')
+            raise ModelError(
+                'the graph has no input, every variable is a stored array: give the whole net'
+            )
         for name in sorted(set(self.arrays) - set(self.result.names.values())):
             known = any(node.name == name for node in self.graph.nodes)
             why = 'no output needs it' if known else 'the graph does not name it'
             self.result.unused[name] = why
         self.result.inputs = [self.graph.nodes[number].name for number in self.inputs]
+        twice = [name for name, count in Counter(self.result.inputs).items() if count > 1]
+        if twice:
+            raise ModelError(f'two inputs have the name {twice[0]!r}: rename one of them')
         self.result.outputs = [self.graph.nodes[head.node].name for head in self.graph.heads]
         self.result.nodes = [self.graph.nodes[number].name for number, _, _ in self.lines]
-        ends = [self.same.get(head.node, head.node) for head in self.graph.heads]
-        self.result.ends = [self.graph.nodes[number].name for number in ends]
+        self.result.ends = [self._end(head) for head in self.graph.heads]
         self.result.head = self._head()
         self.result.text = self._text()
         return self.result
 
+    def _end(self, head: Value) -> str:
+        """Return the name of a value that comes out."""
+        node = self.graph.nodes[self.same.get(head.node, head.node)]
+        return f'{node.name}_output{head.output}' if node.op in SEVERAL else node.name
+
     def _node(self, number: int, node: Node) -> None:
         """Add one node's line, or note that its value is that of its input."""
         if node.op not in RULES:
-            raise ModelError(f'there is no rule for the operator {node.stored_op} ({node.name!r})')
+            raise ModelError(
+                f'there is no rule for the operator {node.stored_op} ({node.name!r}): give a node '
+                'before it as `until`'
+            )
         self.result.ops[node.stored_op] += 1
         line = _Line(self, node, is_head=any(head.node == number for head in self.graph.heads))
         if node.op in LOSS:  # without its labels
             line.node = Node(node.op, node.name, node.attrs, node.inputs[:1], node.stored_op)
-        expression = RULES[node.op](line)
+        try:
+            expression = RULES[node.op](line)
+        except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+            names = [self.graph.nodes[each.node].name for each in node.inputs]
+            sides = [str(self.arrays[name].shape) for name in names if name in self.arrays]
+            raise line.refuse(
+                f'its attributes do not fit parameters of {" and ".join(sides)}'
+            ) from error
+        if len(line.node.inputs) > len(line.taken):
+            raise line.refuse(f'inputs: {len(line.node.inputs)}')
         if rest := line.attrs.rest():
             raise line.refuse(f'the attribute {rest[0]}={node.attrs[rest[0]]} has no meaning here')
         if match := re.fullmatch(f'{MARK}(\\d+){MARK}', expression):

@@ -154,7 +154,10 @@ def _unzipped(data: bytes | mmap.mmap) -> dict[str, NDArray[np.generic]]:
                     raise Damaged(f'{entry.filename} claims {entry.file_size} bytes')
                 stream = io.BytesIO(archive.read(entry))
                 array = np.lib.format.read_array(stream, allow_pickle=False)
-                found[entry.filename.removesuffix('.npy')] = array
+                name = entry.filename.removesuffix('.npy')
+                if array.dtype.kind not in 'biuf' or name in found:
+                    raise Damaged(f'{name!r} is no array of numbers, or is there twice')
+                found[name] = array
     except Damaged:
         raise
     except Exception as error:  # whatever the many parts of a zip and of .npy make of damage
@@ -283,7 +286,10 @@ def write_params(path: str | Path, arrays: Mapping[str, NDArray[np.generic]]) ->
     for name, array in arrays.items():
         number = numbers.get(array.dtype.newbyteorder('<'))
         if number is None:
-            raise ModelError(f'{name!r} is {array.dtype}, which a .params file cannot have')
+            raise ModelError(
+                f'{name!r} is {array.dtype}, which a .params file cannot have: '
+                'convert it to float32'
+            )
         empty = 0 in array.shape or not array.shape  # only the third version has these
         head = struct.pack('<Ii', V3 if empty else V2, DENSE)
         sides = struct.pack(f'<i{array.ndim}q', array.ndim, *array.shape)

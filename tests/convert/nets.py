@@ -123,7 +123,7 @@ def gluon(prefix):
     net = nn.HybridSequential(prefix='small_')
     with net.name_scope():
         net.add(
-            nn.Conv2D(8, 3, 2, 1, in_channels=3), nn.BatchNorm(), nn.PReLU(), nn.AvgPool2D(3, 2, 1),
+            nn.Conv2D(8, 3, 2, 1, in_channels=3), nn.BatchNorm(), nn.PReLU(), nn.AvgPool2D(4, 2, 1),
             nn.Conv2D(8, 3, groups=2, use_bias=False), nn.LeakyReLU(0.1), nn.Dropout(0.2),
             nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(CLASSES),
         )  # fmt: skip

@@ -12,11 +12,15 @@ import nets
 import numpy as np
 import pytest
 
+from d2l_ft.backend.graph_net import graph_nets
+from d2l_ft.backend.registry import get_backend
 from d2l_ft.convert import command
 from d2l_ft.convert.faults import FAULTS
 from d2l_ft.convert.formats import read_model
+from d2l_ft.convert.graph import read_graph
 from d2l_ft.convert.package import read_package, write_package
 from d2l_ft.convert.source import translate
+from d2l_ft.convert.verify import Plan, compare, observe, responses
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import read_params, write_params
 
@@ -222,6 +226,33 @@ def test_logits_come_out_unless_the_softmax_is_kept(trained):
     assert 'torch.sigmoid(' in two.text
 
 
+def test_nodes_of_one_name_are_told_apart(tmp_path):
+    """As of GluonCV's dla34, which has two poolings of one name."""
+    import mxnet as mx
+
+    x = mx.sym.var('data') * 2
+    first = mx.sym.Pooling(x, kernel=(2, 2), name='pool')
+    symbol = first + mx.sym.Pooling(x + 1, kernel=(2, 2), pool_type='avg', name='pool')
+    symbol = mx.sym.FullyConnected(symbol, num_hidden=3, name='fc')
+    symbol.save(str(tmp_path / 'net-symbol.json'))
+    draws = np.random.default_rng(0)
+    arrays = {'fc_weight': draws.standard_normal((3, 147)), 'fc_bias': draws.standard_normal(3)}
+    write_params(tmp_path / 'net-0000.params', arrays)
+    model = read_model([tmp_path / 'net'])
+    assert model.notes == ['2 nodes are named pool: the second is called pool_2 here']
+    write_package(model, tmp_path / 'net', shape=(3, 8, 8))
+    quick = command.VerifyOptions(faults=False, steps=2)
+    assert (
+        command.verify(
+            tmp_path / 'net',
+            [tmp_path / 'net-symbol.json', tmp_path / 'net-0000.params'],
+            quick,
+            print,
+        )
+        == 0
+    )
+
+
 def test_a_net_ends_where_it_is_told_to(trained, tmp_path):
     prefix = trained['classifier']
     model = read_model([prefix])
@@ -231,5 +262,65 @@ def test_a_net_ends_where_it_is_told_to(trained, tmp_path):
     assert set(package.record['unused']) == {'fc1_weight', 'fc1_bias'}
     quick = command.VerifyOptions(faults=False, steps=2)
     assert command.verify(tmp_path / 'body', [prefix], quick, print) == 0
-    with pytest.raises(ModelError, match=r"has no node 'pool9': its last ones are .*fc1, softmax"):
+    with pytest.raises(ModelError, match=r"has no node 'pool9': choose one, .* 'fc1', 'softmax'"):
         model.graph.until('pool9')
+
+
+@pytest.mark.parametrize('kind', ['gelu', 'selu', 'elu'])
+def test_activations_that_mxnet_computes_in_float32_are_proved(tmp_path, kind):
+    """Of SELU, MXNet's gradient is wrong, and with it those of all layers before."""
+    import mxnet as mx
+
+    x = mx.sym.var('data')
+    for number in range(3):
+        x = mx.sym.Convolution(x, kernel=(3, 3), num_filter=4, name=f'conv{number}')
+        x = mx.sym.LeakyReLU(x, act_type=kind, name=f'act{number}')
+    symbol = mx.sym.FullyConnected(x, num_hidden=3, name='fc')
+    symbol.save(str(tmp_path / 'net-symbol.json'))
+    draws = np.random.default_rng(0)
+    shapes = zip(symbol.list_arguments(), symbol.infer_shape(data=(1, 3, 12, 12))[0], strict=True)
+    arrays = {
+        name: draws.standard_normal(shape).astype(np.float32) / np.prod(shape[1:]) ** 0.5
+        for name, shape in shapes
+        if name != 'data'
+    }
+    write_params(tmp_path / 'net-0000.params', arrays)
+    write_package(read_model([tmp_path / 'net']), tmp_path / 'folder', shape=(3, 12, 12))
+    options = command.VerifyOptions(steps=5, json_file=tmp_path / 'proof.json')
+    assert command.verify(tmp_path / 'folder', [tmp_path / 'net'], options, print) == 0
+    numbers = json.loads((tmp_path / 'proof.json').read_text())
+    wrong = {'data', *(f'conv{at}_{kind}' for at in range(3) for kind in ('weight', 'bias'))}
+    assert {each['name'] for each in numbers['defects']} == (wrong if kind == 'selu' else set())
+    assert {each['right'] for each in numbers['defects']} <= {'PyTorch'}
+
+
+@pytest.mark.parametrize('prelu', [True, False])
+def test_a_rounding_inside_that_falls_otherwise_is_no_difference(prelu):
+    """A PReLU rounds to float32 inside, which a difference in the last place may change."""
+    symbol = nets.classifier(prelu=prelu)
+    shape = (2, 3, nets.SIDE, nets.SIDE)
+    names = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+    shapes, _, states = symbol.infer_shape(data=shape)
+    draws = np.random.default_rng(0)
+    arrays = {
+        name: draws.uniform(0.5, 1, each)
+        for name, each in zip(names, [*shapes, *states], strict=True)
+        if name not in ('data', 'softmax_label')
+    }
+    source = translate(read_graph(symbol.tojson()), arrays, shapes={'data': shape})
+    net = graph_nets(get_backend('pytorch')).GraphNet(
+        source.text, source.state, source.names, source.nodes, source.inputs, source.ends, 'float64'
+    )
+    plan = Plan({'data': draws.standard_normal(shape)}, source.ends, steps=0)
+    values = observe(net, plan)
+    near = responses(net, plan)
+    assert net.rounds == prelu
+    assert len(near) == 1 + prelu
+
+    def verdict(size):
+        """Return what is said where MXNet's logits are off by this part of the largest."""
+        off = values['eval/fc1'] + size * np.abs(values['eval/fc1']).max()
+        return compare(values, {**values, 'eval/fc1': off}, near)[0].state
+
+    states = [verdict(size) for size in (1e-13, 1e-9, 1e-6)]
+    assert states == ['equal', 'equal' if prelu else 'part', 'part']

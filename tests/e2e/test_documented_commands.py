@@ -13,15 +13,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import click
+import nets
 import pytest
 from conftest import make_folder
 from safetensors.numpy import save_file
 
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.cli.main import main
+from d2l_ft.convert.faults import FAULTS
+from d2l_ft.convert.report import VERDICTS
+from d2l_ft.convert.verify import TITLES
 from d2l_ft.data.synthetic import tasks
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 from d2l_ft.sources.pretrain import source_path
@@ -39,6 +44,8 @@ PROGRAMS = {'d2l-ft', 'find', 'jupyter', 'make', 'pip', 'python', 'python3', 'py
 SMALL = {
     'train': ['--epochs', '1', '--batch-size', '8', '--image-size', '48'],
     'parity': ['--rungs', 'samples'],
+    'convert': ['--input-shape', '3,18,18'],
+    'verify': ['--steps', '2', '--size', '18', '--no-faults'],
 }
 """Command -> options that are added to what a page shows, so that it ends soon."""
 
@@ -54,8 +61,10 @@ NOT_RUN = {
     ),
     'D2L_FT_DATA=hotdog .venv/bin/jupyter lab': ('a server', 'tests/chapter/test_notebooks.py'),
     'python -m pytest -p error_texts --error-texts benchmarks/error_texts.json '
-    'tests/unit/test_error_texts.py': ('these tests', 'tests/unit/test_error_texts.py'),
-    'python tests/error_texts.py': ('writes a page', 'tests/unit/test_error_texts.py'),
+    'tests/unit/*/test_error_texts.py': (
+        'these tests', 'tests/unit/project/test_error_texts.py',
+    ),
+    'python tests/error_texts.py': ('writes a page', 'tests/unit/project/test_error_texts.py'),
     'python -m pytest tests/contract': ('these tests', 'tests/contract/test_contract.py'),
 }  # fmt: skip
 """Command -> (why it is not run here, the test of what it does)."""
@@ -149,7 +158,31 @@ def workshop(tmp_path_factory):
         (root / 'package/__init__.py').touch()
         (root / 'package/module.py').write_text('print(1)\n')
         assert run(['chapter', 'build']) == 0
+        make_nets()
     return root
+
+
+def make_nets():
+    """Write nets of MXNet into the working directory, and what they are converted to."""
+    import mxnet as mx
+
+    Path('models').mkdir()
+    with mx.name.NameManager():  # counts the nodes without a name from 0
+        plain = nets.classifier(prelu=False)
+    with mx.name.NameManager():
+        saved = nets.classifier()
+    nets.train(plain, 'models/resnet', epochs=1, saved=saved)
+    Path('models/resnet-0001.params').rename('models/resnet-0010.params')
+    for name in ('resnet-symbol.json', 'resnet-0010.params'):
+        shutil.copy(f'models/{name}', name)
+    with tarfile.open('model.tar.gz', 'w:gz') as archive:
+        archive.add('models')
+    Path('exported').mkdir()
+    with mx.name.NameManager():
+        nets.gluon('exported/small')
+    made = {'model.tar.gz': 'flowers', 'models': 'resnet', 'exported': 'small'}
+    for source, target in made.items():
+        assert run(small(['convert', source, '--to', target])) == 0
 
 
 CHAPTER = """# Fine-Tuning
@@ -210,8 +243,9 @@ def small(arguments):
     arguments = ['weights.safetensors' if each == 'imagenet' else each for each in arguments]
     if '--resume' in arguments:  # which takes the options of the run
         return arguments
-    if arguments[0] == 'train' and '--out' in arguments:
-        shutil.rmtree(arguments[arguments.index('--out') + 1], ignore_errors=True)
+    for command, option in (('train', '--out'), ('convert', '--to')):  # which ask for a new folder
+        if arguments[0] == command and option in arguments:
+            shutil.rmtree(arguments[arguments.index(option) + 1], ignore_errors=True)
     return [*arguments, *SMALL.get(arguments[0], [])]
 
 
@@ -249,7 +283,7 @@ def test_a_documented_command_works(line, place, monkeypatch):
     elif program == 'make':
         for each in arguments:
             check_target(each)
-    elif arguments[:2] == ['-m', 'd2l_ft_mxnet.today']:
+    elif arguments[:2] == ['-m', 'd2l_ft_mxnet.today'] or arguments[0].endswith('/check.py'):
         assert subprocess.run([sys.executable, *arguments], check=False).returncode == 0
     elif program == 'python' and arguments[0].startswith('benchmarks/'):
         check_script(arguments[0], arguments[1:])
@@ -267,9 +301,21 @@ def test_a_command_in_a_sentence_exists(line, monkeypatch):
 
 
 @pytest.mark.parametrize('text', python_blocks())
-def test_a_block_of_python_runs(text, place):
+def test_a_block_of_python_runs(text, place, monkeypatch):
+    monkeypatch.syspath_prepend(place)
     (place / 'block.py').write_text(inspect.cleandoc(text))
     runpy.run_path('block.py')
+
+
+def test_the_page_shows_the_source_that_is_written_and_what_verify_says(workshop):
+    page = (ROOT / 'docs/leaving-mxnet.md').read_text()
+    for name in ('flowers', 'small'):
+        assert (workshop / name / 'model.py').read_text() in page
+    for words in (*TITLES.values(), VERDICTS['equal']):
+        assert words in page
+    planted = re.findall(r'^planted   (.*): seen by', page, re.MULTILINE)
+    assert len(planted) > 10
+    assert set(planted) <= set(FAULTS)
 
 
 def test_what_is_not_run_here_is_shown_and_tested_elsewhere():

@@ -23,7 +23,15 @@ def figures(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'script', ['parity_page.py', 'reliability.py', 'performance.py', 'mxnet_today.py', 'figures.py']
+    'script',
+    [
+        'parity_page.py',
+        'reliability.py',
+        'performance.py',
+        'mxnet_today.py',
+        'figures.py',
+        'zoo.py',
+    ],
 )
 def test_a_generated_page_is_fresh(script):
     script = ROOT / 'benchmarks' / script

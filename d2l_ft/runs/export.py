@@ -1,0 +1,65 @@
+"""The weights of a run as a file for others: of Gluon, of torchvision, or of safetensors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from d2l_ft.backend.registry import get_backend
+from d2l_ft.errors import CheckpointError, OptionError
+from d2l_ft.models.gluon_names import NOT_STATE, gluon_names
+from d2l_ft.models.gluon_params import write_params
+from d2l_ft.models.state import State
+from d2l_ft.runs.directory import Run
+from d2l_ft.runs.settings import NETS
+from d2l_ft.storage.atomic import write_atomic
+
+SUFFIXES = ('.params', '.safetensors', '.pth')
+
+
+def export_weights(run: Run, target: Path, net: str | None = None) -> str:
+    """Write the weights of a run's net into a file, and return what was written.
+
+    Args:
+        run: The run.
+        target: The file: .params has Gluon's structural names, as ``load_parameters`` reads them;
+            .safetensors and .pth have torchvision's, as ``load_state_dict`` does.
+        net: 'fine-tuned' or 'scratch'; the best one otherwise.
+
+    Raises:
+        OptionError: The suffix is none of these.
+        CheckpointError: The run has no good checkpoint.
+        BackendNotInstalled: A .pth file needs PyTorch.
+        StorageError: The file cannot be written.
+    """
+    if target.suffix not in SUFFIXES:
+        raise OptionError(
+            f'{target} is no file of weights by its name: use one of {", ".join(SUFFIXES)}'
+        )
+    name = net or run.best_net()
+    found = run.load(name)
+    if found is None:
+        nets = ', '.join(each for each in NETS if run.checkpoints(each)) or 'none'
+        raise CheckpointError(
+            f'{run.path} has no checkpoint of the {name} net: its nets are {nets}'
+        )
+    state, arch = found[0].model, run.config.arch
+    if target.suffix == '.params':
+        write_params(target, gluon_arrays(state, arch))
+    elif target.suffix == '.safetensors':
+        write_atomic(target, save(state, metadata={'format': 'pt', 'arch': arch}))
+    else:
+        writer: Any = get_backend('pytorch')
+        writer.write_weights(str(target), state)
+    return f'{target}: the {name} net of {run.path}, {arch} with {len(run.config.classes)} classes'
+
+
+def gluon_arrays(state: State, arch: str) -> State:
+    """Return a state under Gluon's structural names, with what is fixed there."""
+    renamed = {theirs: state[ours] for theirs, ours in gluon_names(state, arch).items()}
+    for fixed in sorted(NOT_STATE.get(arch, ())):  # a scale of 1 and a shift of 0
+        layer, _, suffix = fixed.rpartition('.')
+        like = renamed[f'{layer}.running_mean']
+        renamed[fixed] = np.ones_like(like) if suffix == 'gamma' else np.zeros_like(like)
+    return renamed
