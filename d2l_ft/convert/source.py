@@ -242,7 +242,7 @@ class _Writer:
         if stored and key in self.layers:
             return self.layers[key]
         layer = self.layers[key] = self.name(line.node.name)
-        self.init.append(f'self.{layer} = {constructor}  # {_comment(line.node.name)}')
+        self.init.append(f'self.{layer} = {constructor}{_beside(layer, line.node.name)}')
         fixed = 'fixed_scale(' in constructor
         for name, theirs in stored.items():
             full = f'{layer}.{name}'
@@ -266,7 +266,7 @@ class _Writer:
         attribute = self.name(name)
         array = _floating(self.arrays[name])
         made = f'nn.Parameter(torch.empty({tuple(array.shape)}))'
-        self.init.append(f'self.{attribute} = {made}  # {_comment(name)}')
+        self.init.append(f'self.{attribute} = {made}{_beside(attribute, name)}')
         self.owners[name] = attribute
         self.result.state[attribute] = array
         self.result.names[attribute] = name
@@ -474,6 +474,11 @@ def _common_prefix(names: Iterable[str]) -> str:
         min(len(first), len(last)),
     )
     return first[: first.rfind('_', 0, length) + 1]
+
+
+def _beside(ours: str, theirs: str) -> str:
+    """Return MXNet's name as the comment of a line, unless it is the same."""
+    return '' if ours == theirs else f'  # {_comment(theirs)}'
 
 
 def _comment(name: str) -> str:

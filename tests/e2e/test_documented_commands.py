@@ -180,6 +180,10 @@ def make_nets():
     Path('exported').mkdir()
     with mx.name.NameManager():
         nets.gluon('exported/small')
+    net = mx.gluon.model_zoo.vision.resnet18_v2(classes=3)
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.save_parameters('net.params')
     made = {'model.tar.gz': 'flowers', 'models': 'resnet', 'exported': 'small'}
     for source, target in made.items():
         assert run(small(['convert', source, '--to', target])) == 0
