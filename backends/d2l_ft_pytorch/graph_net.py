@@ -134,6 +134,7 @@ class GraphNet:
             else each.grad.numpy().copy()
             for name, each in self.module.named_parameters()
         }
+        self.module.zero_grad()  # with large nets the memory is needed
         return found | {
             name: np.zeros(each.shape) if each.grad is None else each.grad.numpy().copy()
             for name, each in zip(self.inputs, self.taken, strict=True)

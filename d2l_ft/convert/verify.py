@@ -109,10 +109,10 @@ def observe(net: GraphNet, plan: Plan, *, nodes: bool = True) -> Arrays:
     found |= _named('train', values)
     gradients = net.backward(loss(values, plan)[1])
     found |= _named('gradient', gradients)
-    after = net.arrays()
     learn = [name for name in net.parameters if name not in plan.held]
     found |= _named(
-        'statistic', {name: after[name] for name in after if name not in net.parameters}
+        'statistic',
+        {name: each for name, each in net.arrays().items() if name not in net.parameters},
     )
     net.set_arrays(start)
     if plan.steps:
@@ -413,6 +413,7 @@ def prove(ours: Maker, theirs: Maker, plan: Plan) -> Proof:
     fixed = frozenset(reference.parameters) - frozenset(net.parameters)
     plan = _with(plan, rate=min(plan.rate, safe_rate(net, plan)), held=plan.held | fixed)
     first = observe(net, short)
+    del reference  # with large nets the memory is needed
     near = responses(net, short)
     rows = compare(first, other, near)
     if rows[0].state != 'part' and any(
@@ -425,7 +426,8 @@ def prove(ours: Maker, theirs: Maker, plan: Plan) -> Proof:
     proof.clean, proof.near = first, near
     if plan.steps and all(row.state != 'part' for row in proof.rows):
         whole = _with(plan, held=plan.held | held)
-        mine, their = observe(net, whole, nodes=False), observe(reference, whole, nodes=False)
+        mine = observe(net, whole, nodes=False)
+        their = observe(theirs('float64'), whole, nodes=False)
         near = responses(net, whole, nodes=False)
         proof.rows += [row for row in compare(mine, their, near, ignored) if row.stage == 'steps']
     proof.rows.append(last)
