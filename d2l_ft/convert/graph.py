@@ -10,6 +10,7 @@ statistics, were no inputs.
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -199,26 +200,28 @@ def tell_apart(text: str) -> tuple[str, list[str]]:
         text: The JSON of a file that ``read_graph`` reads.
     """
     data = json.loads(text)
+    operators = [node for node in data['nodes'] if node['op'] != 'null']
     taken = {node['name'] for node in data['nodes']}
-    counts: dict[str, int] = {}
-    lines: dict[str, str] = {}
-    for node in data['nodes']:
+    counts = Counter(node['name'] for node in operators)
+    numbers: dict[str, int] = {}
+    lines = []
+    for node in operators:
         name = node['name']
-        if node['op'] == 'null':
+        if counts[name] < 2:
             continue
-        counts[name] = number = counts.get(name, 0) + 1
+        numbers[name] = number = numbers.get(name, 0) + 1
         if number == 1:
             continue
         while f'{name}_{number}' in taken:
             number += 1
         node['name'] = f'{name}_{number}'
         taken.add(node['name'])
-        lines.setdefault(name, node['name'])
-    notes = [
-        f'{counts[name]} nodes are named {name}: the second is called {other} here'
-        for name, other in lines.items()
-    ]
-    return (json.dumps(data) if lines else text), notes
+        if numbers[name] == 2:
+            lines.append(
+                f'{counts[name]} nodes are named {name}: the second is called {node["name"]} here'
+            )
+        numbers[name] = number
+    return (json.dumps(data) if lines else text), lines
 
 
 def _list(value: Any, what: str) -> list[Any]:
