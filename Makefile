@@ -18,7 +18,7 @@ PIP_INSTALL = pip install --disable-pip-version-check --no-deps
 OF_PYTORCH = ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 OF_MXNET = ^(mxnet|gluoncv)==
 
-.PHONY: help setup dev demo quick test legs leg-legacy parity reliability bench chapter chapter-run docs errors lint format lock clean
+.PHONY: help setup dev demo quick test legs leg-legacy parity zoo reliability bench chapter chapter-run docs errors lint format lock clean
 
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (6 GB, some minutes)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test    lint, types and all tests'
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone; leg-legacy'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
+	@echo 'make zoo     convert and prove the nets of both zoos (hours); writes docs/zoo.md'
 	@echo 'make reliability  kills, faults and hostile files in full numbers (20 minutes); docs/reliability.md'
 	@echo 'make bench   how fast it is, against book and peers (half an hour to an hour, 15 GB); docs/performance.md'
 	@echo 'make chapter build the pages of the chapters from their stored outputs (build/chapters/html)'
@@ -96,6 +97,9 @@ parity: dev
 	$(BIN)/d2l-ft parity --arch all --json benchmarks/$(PROOF) --report runs/parity.html
 	$(BIN)/d2l-ft parity --prove --json benchmarks/faults.json
 	$(BIN)/python benchmarks/parity_page.py
+
+zoo: dev
+	$(BIN)/python benchmarks/zoo.py
 
 reliability: dev
 	$(BIN)/python benchmarks/reliability.py
