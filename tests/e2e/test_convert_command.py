@@ -68,7 +68,7 @@ class TestInspect:
 
     def test_a_part_of_a_net(self, net):
         assert run('inspect', f'{net}-symbol.json')[-1].startswith('parameters  none: give the ')
-        assert run('inspect', f'{net}-0000.params')[-1].startswith('graph       none: give the ')
+        assert run('inspect', f'{net}-0000.params')[-1].startswith('graph       none: no net of ')
 
     def test_a_net_that_cannot_be_converted(self, tmp_path):
         text = symbols.symbol('data', *symbols.dense('fc', 'data'), ('RNN', 'r', ['fc'], {}))
@@ -287,7 +287,7 @@ class TestVerify:
         for words, cause in (
             ((tmp_path / 'none', '--against', net), 'none has no names.json'),
             ((folder, '--against', tmp_path / 'nothing'), 'there is no'),
-            ((folder, '--against', f'{net}-symbol.json'), 'needs its graph and parameters'),
+            ((folder, '--against', f'{net}-symbol.json'), 'needs its parameters'),
             ((folder, '--against', net, '--images', tmp_path / 'none.jpg'), 'none.jpg'),
             ((folder, '--against', net, '--images', bad), 'bad.jpg'),
             ((folder, '--against', net, '--images', folder), 'has no image'),
