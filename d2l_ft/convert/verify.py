@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from d2l_ft.backend.graph_net import GraphNet
 from d2l_ft.errors import ModelError
@@ -397,10 +398,17 @@ def prove(ours: Maker, theirs: Maker, plan: Plan) -> Proof:
         theirs: Makes MXNet's net.
         plan: What is computed; its rate is chosen here.
     """
+    with tqdm(total=5, desc='compare', unit='stage', leave=False, disable=None) as bar:
+        return _prove(ours, theirs, plan, bar.update)
+
+
+def _prove(ours: Maker, theirs: Maker, plan: Plan, advance: Callable[[], object]) -> Proof:
+    """Compare two nets, and call a function after each of five stages."""
     proof = Proof()
     net = ours('float64')
     exact = _named('eval', net.forward(plan.inputs, train=False, nodes=False))
     last = single(ours, theirs, exact, plan)
+    advance()
     short = _with(plan, steps=0)
     try:
         reference = theirs('float64')
@@ -409,12 +417,15 @@ def prove(ours: Maker, theirs: Maker, plan: Plan) -> Proof:
         proof.notes.append(f'{error}: only float32 was compared, which decides nothing')
         proof.rows = [Row('eval', 0, float('nan'), EQUAL, '', 'undecided'), last]
         return proof
+    advance()
     # what the graph itself keeps fixed, such as a scale that is 1: stored values of it are void
     fixed = frozenset(reference.parameters) - frozenset(net.parameters)
     plan = _with(plan, rate=min(plan.rate, safe_rate(net, plan)), held=plan.held | fixed)
     first = observe(net, short)
     del reference  # with large nets the memory is needed
+    advance()
     near = responses(net, short)
+    advance()
     rows = compare(first, other, near)
     if rows[0].state != 'part' and any(
         row.stage == 'gradient' and row.state == 'part' for row in rows
@@ -430,6 +441,7 @@ def prove(ours: Maker, theirs: Maker, plan: Plan) -> Proof:
         their = observe(theirs('float64'), whole, nodes=False)
         near = responses(net, whole, nodes=False)
         proof.rows += [row for row in compare(mine, their, near, ignored) if row.stage == 'steps']
+    advance()
     proof.rows.append(last)
     return proof
 
@@ -450,7 +462,9 @@ def sensitivity(
     held = plan.held | {each.name for each in proof.defects}
     short = _with(plan, steps=0)
     other = observe(reference, short)
-    for words, make in faults.items():
+    for words, make in tqdm(
+        faults.items(), desc='plant faults', unit='fault', leave=False, disable=None
+    ):
         if make is None:
             proof.seen[words] = None
             continue
