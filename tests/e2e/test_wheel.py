@@ -38,4 +38,5 @@ def test_wheel_has_the_three_packages_and_nothing_else(tmp_path):
         assert str(path.relative_to(ROOT)) in names
     for package in ('d2l_ft', 'd2l_ft_mxnet', 'd2l_ft_pytorch'):
         assert f'{package}/py.typed' in names
+    assert 'd2l_ft/convert/zoo.json.xz' in names
     assert any(name.endswith('licenses/LICENSE') for name in names)
