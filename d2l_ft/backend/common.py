@@ -5,6 +5,7 @@ A backend need not use it; what it must have is in ``protocol``.
 
 import atexit
 import multiprocessing
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -80,6 +81,9 @@ def first_error(items: Sequence[Item]) -> DataError | None:
 WATCHED: WeakSet[BaseProcess] = WeakSet()
 """Worker processes of all loaders of this process."""
 
+WATCHING = threading.Lock()
+"""Held while they are looked at or removed: MXNet's loader has a thread for each."""
+
 
 def check_workers() -> None:
     """Check that no worker was killed; each loader asks before each batch.
@@ -89,7 +93,8 @@ def check_workers() -> None:
     Raises:
         WorkerDied: One was; the other ones of its loader end with the process.
     """
-    died = [each for each in WATCHED if each.exitcode]
+    with WATCHING:
+        died = [each for each in WATCHED if each.exitcode]
     if died:
         kill(died)
         raise WorkerDied
@@ -97,7 +102,8 @@ def check_workers() -> None:
 
 def kill(workers: Sequence[BaseProcess]) -> None:
     """Kill worker processes: they may wait for a lock that a dead one holds, or do nothing."""
-    WATCHED.difference_update(workers)
+    with WATCHING:
+        WATCHED.difference_update(workers)
     for each in workers:
         each.kill()
     for each in workers:
