@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from d2l_ft.backend.common import (
     PATIENCE,
-    WATCHED,
     IndexedImages,
     Item,
     check_workers,
     first_error,
     kill,
+    watch_workers,
 )
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
@@ -144,7 +144,7 @@ class Workers:
             there.close()
             self.processes.append(process)
             self.idle.put(here)
-        WATCHED.update(self.processes)
+        watch_workers(self.processes)
 
     def make(self, keys: Sequence[Key]) -> Any:
         """Have an idle worker make the batch of these keys; several threads may call this at once.
@@ -254,9 +254,11 @@ class ImageLoader:
             for batch in self.batches:
                 check_workers()
                 yield batch
-        except multiprocessing.TimeoutError as error:
-            if self.workers is not None:
+        except (multiprocessing.TimeoutError, KeyboardInterrupt) as error:
+            if self.workers is not None:  # Gluon's threads wait for them, for ever if one hangs
                 kill(self.workers.processes)
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise WorkerDied(PATIENCE) from error
 
 

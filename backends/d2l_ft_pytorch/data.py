@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2l_ft.backend.common import (
     PATIENCE,
-    WATCHED,
     IndexedImages,
     Item,
     check_workers,
     first_error,
     kill,
+    watch_workers,
 )
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.image_folder import Sample
@@ -182,7 +182,7 @@ class ImageLoader:
         try:
             with keep_child_handler(), alarm(give_up if self.batches.num_workers else None):
                 batches = iter(self.batches)
-            WATCHED.update(self.workers())
+            watch_workers(self.workers())
             while True:
                 check_workers()
                 with alarm(give_up if self.batches.num_workers else None):

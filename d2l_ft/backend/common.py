@@ -6,7 +6,8 @@ A backend need not use it; what it must have is in ``protocol``.
 import atexit
 import multiprocessing
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import WeakSet
@@ -82,7 +83,13 @@ WATCHED: WeakSet[BaseProcess] = WeakSet()
 """Worker processes of all loaders of this process."""
 
 WATCHING = threading.Lock()
-"""Held while they are looked at or removed: MXNet's loader has a thread for each."""
+"""Held while they are added, looked at or removed: MXNet's loader has a thread for each."""
+
+
+def watch_workers(workers: Iterable[BaseProcess]) -> None:
+    """Let ``check_workers`` look at these processes, too."""
+    with WATCHING:
+        WATCHED.update(workers)
 
 
 def check_workers() -> None:
@@ -119,8 +126,9 @@ def end_workers() -> None:
     workers = [each for each in multiprocessing.active_children() if each.daemon]
     for each in workers:
         each.terminate()
+    last = time.monotonic() + END_SECONDS  # for all together: there may be dozens
     for each in workers:
-        each.join(END_SECONDS)
+        each.join(max(last - time.monotonic(), 0))
     kill([each for each in workers if each.is_alive()])
 
 
