@@ -40,6 +40,9 @@ def torchvision_epochs(workers: int, folder: str) -> list[Callable[[], Any]]:
 
 def gluon_epochs(workers: int, folder: str) -> list[Callable[[], Any]]:
     """Return epochs of Gluon's ImageFolderDataset and DataLoader."""
+    import plain_mxnet  # noqa: F401  # before MXNet
+    # isort: split
+
     import mxnet as mx
     from mxnet import gluon
 

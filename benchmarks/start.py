@@ -84,7 +84,7 @@ VARIANTS = {
     'python -c pass': command('-c', 'pass'),
     'import d2l_ft': command('-c', 'import d2l_ft'),
     'import torch': command('-c', 'import torch'),
-    'import mxnet': command('-c', 'import mxnet'),
+    'import mxnet': command('-c', 'import d2l_ft_mxnet.today, mxnet'),
     'first step, the book, PyTorch': book_step('torch'),
     'first step, PyTorch': first_step('pytorch'),
     'first step, the book, MXNet': book_step('mxnet'),

@@ -158,8 +158,11 @@ def torch_fused(batch: int) -> Measured:
 def mxnet_book(batch: int) -> Measured:
     """Return the printed step of the MXNet tab, whose net is ResNet-18 v2.
 
-    d2l_ft is not imported, so MXNet takes the threads that it takes by itself.
+    MXNet takes the threads that it takes by itself.
     """
+    import plain_mxnet  # noqa: F401  # before MXNet
+    # isort: split
+
     import mxnet as mx
     from d2l import mxnet as book
     from mxnet import gluon, init, npx

@@ -139,9 +139,10 @@ def measure(name: str, large: bool) -> Row:
     from d2l_ft.backend.graph_net import graph_nets
     from d2l_ft.backend.registry import get_backend
     from d2l_ft.convert.formats import read_model
+    from d2l_ft.convert.observe import Plan
     from d2l_ft.convert.package import read_package, write_package
     from d2l_ft.convert.source import problems
-    from d2l_ft.convert.verify import Plan, prove, relative
+    from d2l_ft.convert.verify import Live, distance, prove
     from d2l_ft.errors import ModelError
 
     short = name.partition('/')[2]
@@ -193,7 +194,7 @@ def measure(name: str, large: bool) -> Row:
         )
 
     start = time.perf_counter()
-    proof = prove(ours, theirs, Plan(inputs, ends, steps=0))
+    proof = prove(ours, Live(theirs), Plan(inputs, ends, steps=0))
     row['verify'] = round(time.perf_counter() - start, 1)
     row['peak'] = round(peak())
     row['operators'] = sum(package.record['ops'].values())
@@ -202,7 +203,7 @@ def measure(name: str, large: bool) -> Row:
                    for each in proof.rows}  # fmt: skip
     row['defects'] = [vars(each) for each in proof.defects]
     both = [make('float64').forward(inputs, train=False, nodes=False) for make in (ours, theirs)]
-    row['logits'] = max(relative(both[0][each], both[1][each]) for each in ends)
+    row['logits'] = max(distance(both[0][each], both[1][each]) for each in ends)
     return row
 
 

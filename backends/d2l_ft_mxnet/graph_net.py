@@ -1,4 +1,9 @@
-"""Run a symbol of MXNet, for the proof that its translation computes the same."""
+"""Run a symbol of MXNet, for the proof that its translation computes the same.
+
+``d2l-ft witness`` writes this file's code into a program for old machines, see
+``d2l_ft.convert.witness``: there may be nothing in it that Python 3.6 or MXNet 1.0 lacks, but for
+types.
+"""
 
 import json
 import os
@@ -9,12 +14,11 @@ from typing import Any
 import mxnet as mx
 from numpy.typing import NDArray
 
+from d2l_ft.backend.graph_net import Arrays
 from d2l_ft.errors import ModelError
 from d2l_ft_mxnet.semantics import in_legacy
 
 os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')  # a line for each net otherwise
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class GraphNet:
@@ -56,9 +60,8 @@ class GraphNet:
         self.sizes = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
         wanted = [whole[names.index(_output(each, names))] for each in self.outputs]
         self.symbol = mx.sym.Group(wanted) if len(wanted) > 1 else wanted[0]
-        values = {name: mx.nd.array(array, dtype=dtype) for name, array in arrays.items()} | {
-            name: mx.nd.zeros(shape, dtype=dtype) for name, shape in shapes.items()
-        }
+        values = {name: mx.nd.array(array, dtype=dtype) for name, array in arrays.items()}
+        values.update({name: mx.nd.zeros(shape, dtype=dtype) for name, shape in shapes.items()})
         self.inputs = list(shapes)
         arguments = self.symbol.list_arguments()
         self.states = self.symbol.list_auxiliary_states()
@@ -75,7 +78,9 @@ class GraphNet:
         try:
             yield
         except mx.MXNetError as error:
-            reason = str(error).strip().splitlines()[-1].rpartition('Check failed: ')[2]
+            lines = str(error).strip().splitlines()
+            checks = [line for line in lines if 'Check failed: ' in line] or lines
+            reason = checks[-1].rpartition('Check failed: ')[2]
             raise ModelError(
                 f'MXNet does not compute this net in {self.dtype} with {self.sizes}: {reason}'
             ) from error
@@ -98,20 +103,16 @@ class GraphNet:
         names = self.outputs
         if nodes:
             internals = self.symbol.get_internals()
-            names = [
-                name.removesuffix('_output')
+            kept = [
+                name
                 for name in internals.list_outputs()
                 if name not in self.args and name not in self.aux
             ]
-            kept = [
-                internals[each]
-                for each in internals.list_outputs()
-                if each not in self.args and each not in self.aux
-            ]
+            names = [name[: -len('_output')] if name.endswith('_output') else name for name in kept]
             # in float32 MXNet fuses a convolution with its activation where there are no gradients,
             # which gives wrong values where the convolution's own comes out, too
             grads = self.grads if self.dtype == 'float32' else {}
-            executor = self._bind(mx.sym.Group(kept), grads)
+            executor = self._bind(mx.sym.Group([internals[name] for name in kept]), grads)
         with self._told():
             values = [each.asnumpy() for each in executor.forward(is_train=train)]
         return dict(zip(names, values, strict=True))

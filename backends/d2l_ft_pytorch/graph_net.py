@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from d2l_ft.errors import ModelError
+from d2l_ft_pytorch.probe import take_gluon_statistics
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,8 +68,13 @@ class GraphNet:
         for each in self.module.modules():
             if isinstance(each, nn.Dropout):
                 each.p = 0.0
-            if as_mxnet and isinstance(each, _BatchNorm):
-                _take_biased(each)
+            # StillBatchNorm, which is written into the source, has no running statistics to change
+            if (
+                as_mxnet
+                and isinstance(each, _BatchNorm)
+                and type(each).forward is _BatchNorm.forward
+            ):
+                take_gluon_statistics(each)
             if as_mxnet and dtype == 'float64' and isinstance(each, nn.PReLU):
                 self.inside.round_prelu(each)
         self.taken: list[Tensor] = []
@@ -261,27 +267,3 @@ def _resizing(old: int, new: int, dtype: torch.dtype, *, corners: bool) -> Tenso
     np.add.at(matrix, (at, first), 1 - share)
     np.add.at(matrix, (at, np.minimum(first + 1, old - 1)), share)
     return torch.tensor(matrix, dtype=dtype)
-
-
-def _take_biased(norm: _BatchNorm) -> None:
-    """Let a BatchNorm keep the biased variance among its statistics, as MXNet's does."""
-    if type(norm).__name__ == 'StillBatchNorm':
-        return
-
-    def forward(x: Tensor) -> Tensor:
-        if not norm.training:
-            return F.batch_norm(
-                x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        with torch.no_grad():
-            share = norm.momentum or 0.0
-            for kept, new in (
-                (norm.running_mean, x.mean(axes)),
-                (norm.running_var, x.var(axes, unbiased=False)),
-            ):
-                if kept is not None:
-                    kept.mul_(1 - share).add_(new, alpha=share)
-        return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-
-    norm.forward = forward  # type: ignore[method-assign,assignment]

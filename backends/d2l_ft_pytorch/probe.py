@@ -25,21 +25,21 @@ from d2l_ft_pytorch.state import float_tensors, to_array, write_state
 from d2l_ft_pytorch.training import GluonSGD, shares
 
 
-class GluonBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm with MXNet's rules for the running statistics.
+class GluonStatistics(_BatchNorm):
+    """MXNet's rules for the running statistics of a BatchNorm, whatever the input's dimensions.
 
     The running variance is updated with the biased variance of the batch, the momentum is a float32
     number, and the statistics change only if a gradient flows through the layer: MXNet updates
     them in the backward pass.
     """
 
-    # None in a BatchNorm2d without statistics, which the nets here do not have
+    # None in a BatchNorm without statistics, which the nets here do not have
     momentum: float
     running_mean: Tensor
     running_var: Tensor
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the normalised input, (batch, channels, height, width)."""
+        """Return the normalised input, (batch, channels, ...)."""
         has_backward = input.requires_grad or (self.affine and self.weight.requires_grad)
         if not self.training or not torch.is_grad_enabled() or not has_backward:
             return F.batch_norm(
@@ -54,12 +54,19 @@ class GluonBatchNorm2d(nn.BatchNorm2d):
             )
         with torch.no_grad():
             keep = float(np.float32(1 - self.momentum))
-            variance, mean = torch.var_mean(input, (0, 2, 3), correction=0)
+            axes = [axis for axis in range(input.ndim) if axis != 1]
+            variance, mean = torch.var_mean(input, axes, correction=0)
             self.running_mean.mul_(keep).add_(mean, alpha=1 - keep)
             self.running_var.mul_(keep).add_(variance, alpha=1 - keep)
         return F.batch_norm(
             input, None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps
         )
+
+
+def take_gluon_statistics(norm: nn.Module) -> None:
+    """Let a BatchNorm, of whichever class, keep its statistics as MXNet's does."""
+    kind = type(norm)
+    norm.__class__ = type(f'Gluon{kind.__name__}', (GluonStatistics, kind), {})
 
 
 def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> nn.Module:
@@ -77,7 +84,7 @@ def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> n
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if strict and type(module) is nn.BatchNorm2d:
-            module.__class__ = GluonBatchNorm2d
+            take_gluon_statistics(module)
     return net.to(getattr(torch, dtype))
 
 

@@ -8,6 +8,12 @@ import ctypes
 import os
 import sys
 import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+import plain_mxnet  # noqa: F401  # before MXNet
+
+# isort: split
 
 from d2l import mxnet as d2l
 from measured import report

@@ -4,7 +4,7 @@ A backend's package has the class ``GraphNet`` in its module ``graph_net``: in M
 symbol itself, in PyTorch the module that was written for it. Names are MXNet's on both sides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -50,6 +50,10 @@ class GraphNet(Protocol):
     def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Set some of the parameters and running statistics."""
         ...
+
+
+Maker = Callable[[str], GraphNet]
+"""What makes a net of a floating type: 'float32' or 'float64'."""
 
 
 def graph_nets(backend: Backend) -> Any:

@@ -1,4 +1,4 @@
-"""The commands that bring a net out of MXNet: inspect, convert, verify."""
+"""The commands that bring a net out of MXNet: inspect, convert, witness, verify."""
 
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,44 @@ def convert(
 
 
 @click.command()
+@click.argument('model', nargs=-1, required=True, type=FILE)
+@click.option('--out', required=True, type=FILE, help='The witness (.npz), or the program (.py).')
+@click.option('--input-shape', help='As for convert.')
+@arch_option
+@click.option('--keep-softmax', is_flag=True, help='As for convert.')
+@click.option('--until', metavar='NODE', help='As for convert.')
+@click.option(
+    '--steps', default=20, show_default=True, type=click.IntRange(0), help='Steps of SGD.'
+)
+@click.option(
+    '--batch', default=4, show_default=True, type=click.IntRange(2), help='Random examples.'
+)
+def witness(model: tuple[Path, ...], out: Path, input_shape: str | None, **options: Any) -> None:
+    """Write down what MXNet computes with a net, for a proof where there is no MXNet.
+
+    \b
+    Examples:
+      d2l-ft witness models/resnet --out witness.npz       where d2l-ft and MXNet are
+      d2l-ft witness models/resnet --out witness.py        for an old machine, on which then
+      python witness.py resnet-symbol.json resnet-0010.params
+      d2l-ft verify resnet --against witness.npz           anywhere, without MXNet
+
+    The program is one file that needs mxnet (1.0 or newer), numpy and Python 3.6 or newer;
+    `python witness.py --help` tells what it takes, such as a batch of your own inputs. A witness
+    has the inputs, up to 4096 values of each array that a proof compares, and the hashes of the
+    net's files.
+    """
+    from d2l_ft.convert import command
+
+    for line in command.witness(model, out, input_shape=read_shape(input_shape), **options):
+        say_flags(line)
+
+
+@click.command()
 @click.argument('folder', type=FILE)
 @click.option(
     '--against', 'model', multiple=True, required=True, type=FILE,
-    help='The net of MXNet, as convert takes it; the option can be given twice.',
+    help='The net of MXNet, as convert takes it, or a witness of it; can be given twice.',
 )  # fmt: skip
 @arch_option
 @click.option('--images', multiple=True, help='Images to compute with, or folders of them.')
@@ -142,6 +176,7 @@ def verify(ctx: click.Context, /, folder: Path, model: tuple[Path, ...], **optio
     Examples:
       d2l-ft verify resnet --against resnet-symbol.json --against resnet-0010.params
       d2l-ft verify resnet --against models/resnet --images photos --report proof.html
+      d2l-ft verify resnet --against witness.npz           MXNet is not needed
 
     Both frameworks compute the value of each node, the gradient of each parameter, BatchNorm's
     statistics and steps of SGD, in float64, where a difference is an error and no rounding; and

@@ -9,7 +9,7 @@ import click
 from d2l_ft import __version__
 from d2l_ft.cli.chapter import chapter
 from d2l_ft.cli.compare import compare
-from d2l_ft.cli.convert import convert, inspect, verify
+from d2l_ft.cli.convert import convert, inspect, verify, witness
 from d2l_ft.cli.data import data
 from d2l_ft.cli.doctor import doctor
 from d2l_ft.cli.evaluate import evaluate
@@ -109,6 +109,7 @@ def main(debug: bool) -> None:
 
 
 for each in (
-    chapter, compare, convert, data, doctor, evaluate, inspect, parity, predict, train, verify
+    chapter, compare, convert, data, doctor, evaluate, inspect, parity, predict, train, verify,
+    witness,
 ):  # fmt: skip
     main.add_command(each)

@@ -1,8 +1,9 @@
 """What the commands inspect, convert and verify do."""
 
 import json
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft import __version__
-from d2l_ft.backend.graph_net import GraphNet, graph_nets
+from d2l_ft.backend.graph_net import Arrays, GraphNet, Maker, graph_nets
 from d2l_ft.backend.registry import get_backend
+from d2l_ft.backend.versions import versions
 from d2l_ft.convert.faults import FAULTS, Translation
 from d2l_ft.convert.formats import Model, file_kind, in_words, read_files, read_model, take_graph
 from d2l_ft.convert.graph import Graph
-from d2l_ft.convert.package import Package, first_width, read_package, write_package
+from d2l_ft.convert.observe import Plan, write_down
+from d2l_ft.convert.package import (
+    Package,
+    first_width,
+    read_package,
+    translate_model,
+    write_package,
+)
 from d2l_ft.convert.report import page, text_lines
 from d2l_ft.convert.rules import LOSS
 from d2l_ft.convert.source import problems, translate
-from d2l_ft.convert.verify import Maker, Plan, Proof, prove, sensitivity
+from d2l_ft.convert.verify import Live, Proof, Reference, prove, sensitivity
+from d2l_ft.convert.witness import FORMAT as WITNESS_FORMAT
+from d2l_ft.convert.witness import (
+    KEPT,
+    Witness,
+    is_witness,
+    pack,
+    read_witness,
+    write_program,
+)
 from d2l_ft.data.image_files import find_images
 from d2l_ft.data.transforms import decode, resize
-from d2l_ft.errors import D2LFTError, DataError, ModelError
+from d2l_ft.errors import D2LFTError, DataError, ModelError, OptionError
 from d2l_ft.models.architectures import MEAN, STD
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.system.console import quote_if_needed
@@ -129,6 +146,56 @@ def convert(
     ]
 
 
+def witness(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    keep_softmax: bool = False,
+    until: str | None = None,
+    batch: int = 4,
+    steps: int = 20,
+) -> list[str]:
+    """Write down what MXNet computes with a net, or the program that does so elsewhere.
+
+    Args:
+        paths: The net of MXNet, as ``convert`` takes it.
+        out: The witness (.npz), or the program (.py).
+        arch: Net of the zoo that parameters alone are of.
+        input_shape: Of an example, without the batch.
+        keep_softmax: Whether a softmax at the end stays, as for ``convert``.
+        until: The node whose value comes out, as for ``convert``.
+        batch: Random examples.
+        steps: Steps of SGD.
+
+    Returns:
+        Lines that say what was written.
+
+    Raises:
+        D2LFTError: The net cannot be read or translated, MXNet is missing, a file is not written.
+    """
+    model = read_model(paths, arch)
+    source, _, shapes = translate_model(model, input_shape, keep_softmax=keep_softmax, until=until)
+    if out.suffix == '.py':
+        write_atomic(out, write_program(shapes, source.ends).encode())
+        return [
+            f'{out}: where MXNet still runs, with numpy alone:  '
+            f'python {out.name} NET-symbol.json NET-0000.params'
+        ]
+    draws = np.random.default_rng(0)
+    inputs = {name: draws.standard_normal((batch, *shape)) for name, shape in shapes.items()}
+    files = {str(path): hashed for path, hashed in model.files.items()}
+    facts = {'format': WITNESS_FORMAT, 'files': files, 'versions': versions()}
+    plan = Plan(inputs, source.ends, steps=steps, kept=KEPT)
+    found = write_down(mxnet_maker(model, inputs, source.ends), model.text, plan, facts)
+    write_atomic(out, pack(found))
+    return [
+        f'{out}: {len(found)} arrays of what MXNet computes',
+        'prove a translation with  d2l-ft verify FOLDER --against ' + shlex.quote(str(out)),
+    ]
+
+
 def make_inputs(
     package: Package, batch: int, images: Sequence[str], size: int | None
 ) -> dict[str, NDArray[Any]]:
@@ -180,35 +247,50 @@ class VerifyOptions:
     json_file: Path | None = None
 
 
+@dataclass(frozen=True)
+class Against:
+    """What a folder is compared with.
+
+    Attributes:
+        reference: The net of MXNet, or what was written down of it.
+        plan: What is computed.
+        files: File -> SHA-256.
+        versions: Package -> version, of the machine on which MXNet computes.
+        stored: MXNet's name -> array; nothing of a witness.
+        notes: What this does not show.
+    """
+
+    reference: Reference
+    plan: Plan
+    files: Mapping[str, str]
+    versions: Mapping[str, str]
+    stored: Arrays
+    notes: Sequence[str]
+
+
 def verify(
     folder: Path, paths: Sequence[Path], options: VerifyOptions, say: Callable[[str], None]
 ) -> int:
     """Compare a folder with the net that it was translated from, and return the exit code.
 
+    Args:
+        folder: What ``convert`` wrote.
+        paths: The net of MXNet as ``convert`` takes it, or a witness of it.
+        options: What is computed and written.
+        say: Takes each line that is shown.
+
     Raises:
         D2LFTError: One of them cannot be read, or a framework is missing.
     """
-    package, model = read_package(folder), read_model(paths, options.arch)
-    if not model.arrays:
-        raise ModelError(f'the net to compare with needs its parameters: give {MODELS}')
-    _check_same_net(folder, package, model)
-    found = find_images(options.images)
-    for name, failed in found:
-        if failed:
-            raise DataError(f'{quote_if_needed(name)} {failed}: give images')
-    files = [name for name, _ in found]
-    shapes = list(package.record['inputs'].values())
-    if files and (len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] not in (1, 3)):
-        raise ModelError('`images` need a net with one input, of 1 or 3 channels: leave them out')
-    plan = Plan(
-        make_inputs(package, options.batch, files, options.size),
-        package.record['ends'],
-        steps=options.steps,
-    )
-    theirs = _theirs(model, package, plan)
-    translation = Translation(package.source, package.state, package.record['names'], model.arrays)
+    package = read_package(folder)
+    if len(paths) == 1 and is_witness(paths[0]):
+        against = _against_witness(folder, package, paths[0], options)
+    else:
+        against = _against_net(folder, package, read_model(paths, options.arch), options)
+    names = package.record['names']
+    translation = Translation(package.source, package.state, names, against.stored)
     try:
-        proof = prove(_ours(translation, package), theirs, plan)
+        proof = prove(_ours(translation, package), against.reference, against.plan)
     except D2LFTError:
         raise
     except Exception as error:  # whatever MXNet, or a model.py that was edited, raises
@@ -216,7 +298,7 @@ def verify(
         raise ModelError(
             f'{folder} cannot be computed with ({cause}): convert the net again'
         ) from error
-    proof.notes += _notes(model, package, files)
+    proof.notes += [*against.notes, *_notes(package, against, proof)]
     if options.faults and proof.clean:  # not where there was no reference in float64
         planted = {words: make(translation) for words, make in FAULTS.items()}
         sensitivity(
@@ -224,23 +306,21 @@ def verify(
                 words: None if each is None else _ours(each, package)
                 for words, each in planted.items()
             },
-            theirs,
-            plan,
+            against.plan,
             proof,
         )
     facts = {
         'folder': str(folder),
-        'files': {str(path): hashed for path, hashed in model.files.items()},
+        'files': against.files,
         'translated': package.record['files'],
-        'versions': _versions(),
+        'versions': versions(),
         'operators': package.record['ops'],
-        'arrays': {
-            'used': len(set(package.record['names'].values())),
-            'unused': package.record['unused'],
-        },
-        'inputs': {name: list(each.shape) for name, each in plan.inputs.items()},
-        'steps': options.steps,
+        'arrays': {'used': len(set(names.values())), 'unused': package.record['unused']},
+        'inputs': {name: list(each.shape) for name, each in against.plan.inputs.items()},
+        'steps': against.plan.steps,
     }
+    if isinstance(against.reference, Witness):
+        facts['witness'] = against.versions
     for line in text_lines(proof):
         say(line)
     if options.json_file is not None:
@@ -253,18 +333,90 @@ def verify(
     return EXIT[proof.verdict]
 
 
-def _check_same_net(folder: Path, package: Package, model: Model) -> None:
+def _against_net(folder: Path, package: Package, model: Model, options: VerifyOptions) -> Against:
+    """Return a net of MXNet that is here, and what is computed.
+
+    Raises:
+        D2LFTError: It is another net, or an image cannot be used.
+    """
+    if not model.arrays or model.graph is None:
+        raise ModelError(f'the net to compare with needs its parameters: give {MODELS}')
+    nodes = {node.name for node in model.graph.nodes}
+    _check_same_net(folder, package, {*model.arrays, *nodes}, nodes)
+    found = find_images(options.images)
+    for name, failed in found:
+        if failed:
+            raise DataError(f'{quote_if_needed(name)} {failed}: give images')
+    shapes = list(package.record['inputs'].values())
+    if found and (len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] not in (1, 3)):
+        raise ModelError('`images` need a net with one input, of 1 or 3 channels: leave them out')
+    inputs = make_inputs(package, options.batch, [name for name, _ in found], options.size)
+    ends = package.record['ends']
+    notes = () if found else ('no images were given: only random values were computed with',)
+    return Against(
+        Live(mxnet_maker(model, inputs, ends)),
+        Plan(inputs, ends, steps=options.steps),
+        {str(path): hashed for path, hashed in model.files.items()},
+        versions(),
+        model.arrays,
+        notes,
+    )
+
+
+def _against_witness(folder: Path, package: Package, path: Path, options: VerifyOptions) -> Against:
+    """Return what was written down of a net.
+
+    Raises:
+        D2LFTError: It cannot be read, or is of another net.
+    """
+    if options.images or options.size:
+        raise OptionError('`images`: a witness has inputs of its own, leave out images and size')
+    written = read_witness(path)
+    seen = (key.partition('/')[2] for key in written.observed)
+    named = {*written.parameters, *(re.sub(r'_output\d+$', '', name) for name in seen)}
+    if written.error is None:
+        _check_same_net(folder, package, named | written.plan.inputs.keys(), None)
+    lacking = set(package.record['ends']) - set(written.plan.outputs)
+    if lacking or package.record['inputs'].keys() != written.plan.inputs.keys():
+        raise ModelError(
+            f'{path} has other inputs or outputs than {folder}: write the witness again, '
+            'for the net of this folder'
+        )
+    notes = [
+        f'the net of MXNet was computed with elsewhere: {in_words_of(written.versions)}',
+        f'of an array, up to {written.plan.kept} values drawn by its name were compared',
+    ]
+    return Against(written, written.plan, written.files, written.versions, {}, notes)
+
+
+def in_words_of(packages: Mapping[str, str]) -> str:
+    """Return versions in a line."""
+    return ', '.join(f'{name} {version}' for name, version in packages.items())
+
+
+def _check_same_net(
+    folder: Path, package: Package, named: Collection[str], nodes: Collection[str] | None
+) -> None:
     """Refuse a folder that names what the net has not.
+
+    Args:
+        folder: The folder.
+        package: What is in it.
+        named: Names of the net's arrays and nodes.
+        nodes: Names of its nodes, where they are known apart.
 
     Raises:
         ModelError: It is another net's.
     """
-    assert model.graph is not None
-    nodes = {node.name for node in model.graph.nodes}
     stored = package.record['names'].values()
     lacking = [
-        *(name for name in stored if name not in model.arrays),
-        *(each for key in ('inputs', 'nodes') for each in package.record[key] if each not in nodes),
+        *(name for name in stored if name not in named),
+        *(
+            name
+            for key in ('inputs', 'nodes')
+            for name in package.record[key]
+            if name not in (named if nodes is None else nodes)
+        ),
     ]
     if lacking:
         raise ModelError(
@@ -286,26 +438,27 @@ def _ours(net: Translation, package: Package) -> Maker:
     return make
 
 
-def _theirs(model: Model, package: Package, plan: Plan) -> Maker:
+def mxnet_maker(model: Model, inputs: Arrays, ends: Sequence[str]) -> Maker:
     """Return what makes MXNet's net."""
+    shapes = {name: each.shape for name, each in inputs.items()}
 
     def make(dtype: str) -> GraphNet:
-        shapes = {name: each.shape for name, each in plan.inputs.items()}
         made: GraphNet = graph_nets(get_backend('mxnet')).GraphNet(
-            model.text, model.arrays, shapes, package.record['ends'], dtype
+            model.text, model.arrays, shapes, ends, dtype
         )
         return made
 
     return make
 
 
-def _notes(model: Model, package: Package, files: Sequence[str]) -> list[str]:
+def _notes(package: Package, against: Against, proof: Proof) -> list[str]:
     """Return what this proof does not show."""
     notes = []
-    if sorted(model.files.values()) != sorted(package.record['files'].values()):
+    if sorted(against.files.values()) != sorted(package.record['files'].values()):
         notes.append('the folder was translated from other files than these (by their SHA-256)')
-    if not files:
-        notes.append('no images were given: only random values were computed with')
+    inner = [name for name in package.record['nodes'] if name not in package.record['ends']]
+    if proof.clean and inner and not any(f'eval/{name}' in proof.clean for name in inner):
+        notes.append('model.py was edited: only its outputs were compared, not the values inside')
     notes.append('how images are prepared before the net is stored in no file of MXNet')
     if 'Dropout' in package.record['ops']:
         notes.append('dropout was off: the two frameworks draw otherwise')
@@ -315,19 +468,6 @@ def _notes(model: Model, package: Package, files: Sequence[str]) -> list[str]:
             'is n/(n-1) times as large, with n values a channel'
         )
     return notes
-
-
-def _versions() -> dict[str, str]:
-    """Return what was used."""
-    import mxnet
-    import torch
-
-    return {
-        'd2l-ft': __version__,
-        'mxnet': mxnet.__version__,
-        'torch': torch.__version__,
-        'numpy': np.__version__,
-    }
 
 
 def _as_json(proof: Proof) -> dict[str, Any]:

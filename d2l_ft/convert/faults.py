@@ -96,6 +96,8 @@ def ignore_fix_gamma(net: Translation) -> Translation | None:
     state, changed = dict(net.state), False
     for match in re.finditer(r'self\.(\w+) = fixed_scale\(', net.text):
         name = f'{match[1]}.weight'
+        if net.names[name] not in net.stored:  # nor in a witness
+            continue
         gamma = np.asarray(net.stored[net.names[name]], state[name].dtype)
         changed |= not np.array_equal(gamma, state[name])
         state[name] = gamma

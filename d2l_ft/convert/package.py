@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from d2l_ft.backend.graph_net import graph_nets
+from d2l_ft.backend.graph_net import Arrays, GraphNet, graph_nets
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.convert.formats import Model
 from d2l_ft.convert.graph import Attributes, Graph
@@ -86,13 +86,14 @@ class Package:
 
 
 def input_shape(
-    model: Model, source: Source, wanted: tuple[int, ...] | None = None
+    model: Model, source: Source, net: GraphNet, wanted: tuple[int, ...] | None = None
 ) -> dict[str, tuple[int, ...]]:
     """Return input -> a shape for one example with which the net computes.
 
     Args:
         model: The net.
         source: Its translation.
+        net: The translation, made.
         wanted: The shape of an example without the batch, if it is known.
 
     Raises:
@@ -107,7 +108,7 @@ def input_shape(
     tried = []
     for sides in _candidates(model, source, wanted):
         try:
-            _run(source, sides, batch=1)
+            _run(net, sides, batch=1)
         except ModelError as error:
             tried.append(f'{sides[source.inputs[0]]}: {str(error).partition(": ")[2]}')
         else:
@@ -156,15 +157,20 @@ def first_width(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, 
     raise ModelError('the net has no layer that tells the width of its input: give `input_shape`')
 
 
-def _run(source: Source, shapes: Mapping[str, tuple[int, ...]], batch: int) -> dict[str, Any]:
-    """Return the inputs and outputs of a translation for a random batch, in float64."""
-    net = graph_nets(get_backend('pytorch')).GraphNet(
+def make_net(source: Source) -> GraphNet:
+    """Return a translation in float64, as PyTorch alone computes it."""
+    net: GraphNet = graph_nets(get_backend('pytorch')).GraphNet(
         source.text, source.state, source.names, source.nodes, source.inputs, source.ends,
         'float64', as_mxnet=False,
     )  # fmt: skip
+    return net
+
+
+def _run(net: GraphNet, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Arrays, Arrays]:
+    """Return the inputs and outputs of a translation for a random batch."""
     draws = np.random.default_rng(0)
-    inputs = {name: draws.standard_normal((batch, *shapes[name])) for name in source.inputs}
-    return {'inputs': inputs, 'outputs': net.forward(inputs, train=False, nodes=False)}
+    inputs = {name: draws.standard_normal((batch, *shape)) for name, shape in shapes.items()}
+    return inputs, net.forward(inputs, train=False, nodes=False)
 
 
 def preprocessing(graph: Graph, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -198,6 +204,33 @@ def preprocessing(graph: Graph, shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
+def part_of(graph: Graph, until: str | None) -> Graph:
+    """Return a graph up to a node, or the whole."""
+    return graph if until is None else graph.until(until)
+
+
+def translate_model(
+    model: Model, shape: tuple[int, ...] | None, *, keep_softmax: bool, until: str | None
+) -> tuple[Source, GraphNet, dict[str, tuple[int, ...]]]:
+    """Return the translation of a net, the net that it makes and input -> shape of an example.
+
+    The arguments are those of ``write_package``.
+
+    Raises:
+        ModelError: The net cannot be translated; the text names the node.
+    """
+    if model.graph is None:
+        raise ModelError('there is no graph: give the -symbol.json beside the parameters')
+    if not model.arrays:
+        raise ModelError('there are no parameters: give the .params file beside the graph')
+    graph = part_of(model.graph, until)
+    source = translate(
+        graph, model.arrays, shapes=shape_of(graph, model, shape), keep_softmax=keep_softmax
+    )
+    net = make_net(source)
+    return source, net, input_shape(model, source, net, shape)
+
+
 def write_package(
     model: Model,
     target: Path,
@@ -224,19 +257,12 @@ def write_package(
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ModelError(f'{target} is not an empty folder: give a new one')
-    if model.graph is None:
-        raise ModelError('there is no graph: give the -symbol.json beside the parameters')
-    if not model.arrays:
-        raise ModelError('there are no parameters: give the .params file beside the graph')
-    graph = model.graph.until(until) if until else model.graph
-    source = translate(
-        graph, model.arrays, shapes=shape_of(graph, model, shape), keep_softmax=keep_softmax
-    )
-    shapes = input_shape(model, source, shape)
-    probe = _run(source, shapes, batch=2)
-    stored = {f'input{at}': probe['inputs'][name] for at, name in enumerate(source.inputs)} | {
-        f'output{at}': probe['outputs'][name] for at, name in enumerate(source.ends)
-    }
+    source, net, shapes = translate_model(model, shape, keep_softmax=keep_softmax, until=until)
+    assert model.graph is not None  # or it would not have been translated
+    graph = part_of(model.graph, until)
+    inputs, outputs = _run(net, shapes, batch=2)
+    stored: dict[str, Any] = {f'input{at}': inputs[name] for at, name in enumerate(source.inputs)}
+    stored |= {f'output{at}': outputs[name] for at, name in enumerate(source.ends)}
     packed = io.BytesIO()
     np.savez(packed, **stored)
     record = {

@@ -6,21 +6,19 @@ weights by one unit in the last place, and a difference is judged by it. In floa
 is judged by its distance from float64.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from d2l_ft.backend.graph_net import GraphNet
+from d2l_ft.backend.graph_net import Arrays, GraphNet, Maker
+from d2l_ft.convert.observe import Plan, disturb, loss, observe, observe_single, places, safe_rate
 from d2l_ft.errors import ModelError
-
-Arrays = dict[str, NDArray[Any]]
-
-Maker = Callable[[str], GraphNet]
-"""What makes a net of a floating type."""
+from d2l_ft.models.compare import relative
 
 EQUAL = 1e-12
 """Relative error in float64 within which all is equal: some thousand roundings."""
@@ -40,111 +38,48 @@ TIMES, SINGLE = 3.0, 2e-6
 response to a disturbance; below the second number (some roundings of float32) nothing is compared.
 """
 
-ULP, ULP_SINGLE = 2.0**-52, 2.0**-23
-
 FLOOR = {'gradient': 1e-6, 'statistic': 1e-9, 'eval': 1e-9, 'steps': 1e-9}
 """Values below this part of the group's largest are rounding: a gradient that is 0 in exact
 arithmetic, as that of a bias before a BatchNorm."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is computed on both sides.
+class Reference(Protocol):
+    """What a translation is compared with: MXNet's net, or what was written down of it."""
 
-    Attributes:
-        inputs: Name -> (batch, ...) array.
-        outputs: Names of the outputs.
-        held: Parameters that the steps leave as they are.
-        steps: Number of steps of SGD.
-        rate: Learning rate.
-        momentum: Momentum.
-        decay: Weight decay.
-        seed: Of targets and labels.
-    """
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Return the names of what learns; known after ``observe``."""
+        ...
 
-    inputs: Mapping[str, NDArray[Any]]
-    outputs: Sequence[str]
-    held: frozenset[str] = frozenset()
-    steps: int = 20
-    rate: float = 0.01
-    momentum: float = 0.9
-    decay: float = 1e-4
-    seed: int = 0
+    def observe(self, plan: Plan, *, nodes: bool = True) -> Arrays:
+        """Return what ``observe`` gives in float64.
+
+        Raises:
+            ModelError: MXNet does not compute it, or it was not written down.
+        """
+        ...
+
+    def single(self, plan: Plan) -> tuple[Arrays, Arrays]:
+        """Return what ``observe_single`` gives."""
+        ...
 
 
-def loss(values: Arrays, plan: Plan) -> tuple[float, Arrays]:
-    """Return the loss and its gradients by the outputs.
+class Live:
+    """A net of MXNet that is here."""
 
-    It is the mean cross-entropy of an output of (batch, classes), with labels drawn; half the mean
-    squared distance from a drawn target of any other output.
-    """
-    total, gradients = 0.0, {}
-    for number, name in enumerate(dict.fromkeys(plan.outputs)):
-        value = values[name].astype(np.float64)
-        draws = np.random.default_rng([plan.seed, number])
-        if value.ndim == 2 and value.shape[1] > 1:
-            labels = draws.integers(value.shape[1], size=len(value))
-            shifted = value - value.max(1, keepdims=True)
-            logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-            total -= logs[np.arange(len(value)), labels].mean()
-            chances = np.exp(logs)
-            chances[np.arange(len(value)), labels] -= 1
-            gradients[name] = chances / len(value)
-        else:
-            away = value - draws.standard_normal(value.shape)
-            total += (away**2).mean() / 2
-            gradients[name] = away / away.size
-    return total, gradients
+    def __init__(self, make: Maker) -> None:
+        """Take what makes the net."""
+        self.make, self.parameters = make, list[str]()
 
+    def observe(self, plan: Plan, *, nodes: bool = True) -> Arrays:
+        """Return what ``observe`` gives in float64."""
+        net = self.make('float64')  # let go of at the end: with large nets the memory is needed
+        self.parameters = list(net.parameters)
+        return observe(net, plan, nodes=nodes)
 
-def observe(net: GraphNet, plan: Plan, *, nodes: bool = True) -> Arrays:
-    """Return all that is compared: 'stage/name' -> array.
-
-    Stages: 'eval' (each node's value), 'train' (outputs in training), 'gradient' (of each parameter
-    and input), 'statistic' (after one step's forward and backward), 'steps' (parameters,
-    statistics and outputs after the steps of SGD, which are taken here, in NumPy).
-    """
-    start = net.arrays()
-    found = _named('eval', net.forward(plan.inputs, train=False, nodes=nodes))
-    values = net.forward(plan.inputs, train=True, nodes=False)
-    found |= _named('train', values)
-    gradients = net.backward(loss(values, plan)[1])
-    found |= _named('gradient', gradients)
-    learn = [name for name in net.parameters if name not in plan.held]
-    found |= _named(
-        'statistic',
-        {name: each for name, each in net.arrays().items() if name not in net.parameters},
-    )
-    net.set_arrays(start)
-    if plan.steps:
-        velocity = {name: np.zeros_like(start[name]) for name in learn}
-        for _ in range(plan.steps):
-            values = net.forward(plan.inputs, train=True, nodes=False)
-            gradients = net.backward(loss(values, plan)[1])
-            now = net.arrays()
-            for name in learn:
-                slope = gradients[name].reshape(now[name].shape) + plan.decay * now[name]
-                velocity[name] = plan.momentum * velocity[name] + slope
-                now[name] = now[name] - plan.rate * velocity[name]
-            net.set_arrays({name: now[name] for name in learn})
-        found |= _named(
-            'steps', {**net.arrays(), **net.forward(plan.inputs, train=False, nodes=False)}
-        )
-        net.set_arrays(start)
-    return found
-
-
-def _named(stage: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-    return {f'{stage}/{name}': each for name, each in arrays.items()}
-
-
-def disturbed(arrays: Mapping[str, NDArray[Any]], size: float = ULP) -> Arrays:
-    """Return arrays each of whose values is changed by one unit in the last place, up or down."""
-    draws = np.random.default_rng(7)
-    return {
-        name: each * (1 + size * draws.choice((-1.0, 1.0), each.shape))
-        for name, each in arrays.items()
-    }
+    def single(self, plan: Plan) -> tuple[Arrays, Arrays]:
+        """Return what ``observe_single`` gives."""
+        return observe_single(self.make, plan)
 
 
 @dataclass(frozen=True)
@@ -185,7 +120,7 @@ Responses = Sequence[tuple[float, Arrays]]
 def responses(net: GraphNet, plan: Plan, *, nodes: bool = True) -> Responses:
     """Return what the translation gives with disturbed weights, and without roundings inside."""
     start = net.arrays()
-    net.set_arrays(disturbed(start))
+    net.set_arrays(disturb(start))
     found = [(float(RESPONSE), observe(net, plan, nodes=nodes))]
     net.set_arrays(start)
     if net.rounds:
@@ -244,45 +179,41 @@ def _judge(
     clean: Arrays | None = None,
 ) -> tuple[str, float, float]:
     """Return (key, relative error, limit) of one array."""
-    error = relative(ours[key], theirs[key], floor)
+    error = distance(ours[key], theirs[key], floor)
     start = (clean or ours).get(key)
     limits = [
-        times * relative(each[key], start, floor)
+        times * distance(each[key], start, floor)
         for times, each in near
         if key in each and start is not None
     ]
     return key, error, max([EQUAL, *limits])
 
 
-def relative(ours: NDArray[Any], theirs: NDArray[Any], floor: float = 0.0) -> float:
-    """Return the largest difference by the largest value; infinite where shape or NaN differ."""
+def distance(ours: NDArray[Any], theirs: NDArray[Any], floor: float = 0.0) -> float:
+    """Return ``relative``, where shapes may differ by ones and values may be meant to be infinite.
+
+    Gluon's and MXNet's names of one array may stand for (n,) and (1, n); a mask has infinities.
+    """
     if ours.size != theirs.size:
-        return float('inf')
-    if not ours.size:
-        return 0.0
+        return math.inf
     ours = ours.reshape(theirs.shape)
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return 0.0 if np.array_equal(ours, theirs, equal_nan=True) else float('inf')
-    scale = max(float(np.abs(theirs).max()), floor, 1e-300)
-    return float(np.abs(ours - theirs).max()) / scale
+    if np.array_equal(ours, theirs, equal_nan=True):
+        return 0.0
+    return relative(ours, theirs, floor)
 
 
-def single(ours: Maker, theirs: Maker, exact: Arrays, plan: Plan) -> Row:
+def single(ours: Maker, reference: Reference, exact: Arrays, plan: Plan) -> Row:
     """Return the line of float32: each side's distance from float64, in inference."""
 
-    def distance(one: Arrays, other: Arrays) -> float:
-        return max(relative(one[name], other[name]) for name in plan.outputs)
+    def apart(one: Arrays, other: Arrays) -> float:
+        return max(distance(one[name], other[name]) for name in plan.outputs)
 
-    wanted = {name: exact[f'eval/{name}'] for name in plan.outputs}
-    mine = distance(ours('float32').forward(plan.inputs, train=False, nodes=False), wanted)
-    net = theirs('float32')
-    values = net.forward(plan.inputs, train=False, nodes=False)
-    net.set_arrays(disturbed(net.arrays(), ULP_SINGLE))
-    response = distance(net.forward(plan.inputs, train=False, nodes=False), values)
-    error = distance(values, wanted)
-    limit = max(TIMES * mine, TIMES * response, SINGLE)
+    mine = apart(ours('float32').forward(plan.inputs, train=False, nodes=False), exact)
+    values, near = reference.single(plan)
+    error = apart(values, exact)
+    limit = max(TIMES * mine, TIMES * apart(near, values), SINGLE)
     state = 'equal' if error <= limit else 'part'
-    return Row('float32', len(wanted), error, limit, next(iter(wanted)), state)
+    return Row('float32', len(exact), error, limit, next(iter(exact)), state)
 
 
 @dataclass(frozen=True)
@@ -313,8 +244,15 @@ def decide(
     """
     start = net.arrays()
     here = {**start, **plan.inputs}[name].astype(np.float64)
-    way = ours.reshape(here.shape) - theirs.reshape(here.shape)
-    way = way / np.linalg.norm(way)
+    mine, other = ours.ravel(), theirs.ravel()
+    at = np.arange(here.size)
+    if mine.size < here.size:  # some values were kept, one perhaps twice
+        at, first = np.unique(places(f'gradient/{name}', here.size, mine.size), return_index=True)
+        mine, other = mine[first], other[first]
+    along = (mine - other) / np.linalg.norm(mine - other)
+    way = np.zeros(here.size)
+    way[at] = along
+    way = way.reshape(here.shape)
     size = 1e-5 * max(1.0, float(np.abs(here).max()))
     losses = []
     rounds, net.rounds = net.rounds, False  # a difference so small would drown in them
@@ -326,16 +264,10 @@ def decide(
     net.set_arrays(start)
     net.rounds = rounds
     measured = (losses[0] - losses[1]) / (2 * size)
-    mine, other = (float((each.reshape(way.shape) * way).sum()) for each in (ours, theirs))
-    apart = abs(mine - other)
-    right = (
-        'PyTorch'
-        if abs(measured - mine) < 0.01 * apart
-        else 'MXNet'
-        if abs(measured - other) < 0.01 * apart
-        else 'neither'
-    )
-    return Defect(name, float(measured), mine, other, right)
+    slopes = {'PyTorch': float(mine @ along), 'MXNet': float(other @ along)}
+    near = 0.01 * abs(slopes['PyTorch'] - slopes['MXNet'])
+    right = next((who for who, each in slopes.items() if abs(measured - each) < near), 'neither')
+    return Defect(name, float(measured), slopes['PyTorch'], slopes['MXNet'], right)
 
 
 @dataclass
@@ -347,8 +279,9 @@ class Proof:
         defects: Gradients that MXNet computes wrongly, by finite differences.
         notes: What was not shown, and why.
         seen: Fault -> the stages whose lines saw it, or None where the net has no such thing.
-        clean: What the translation gave.
+        clean: What the translation gave, in the first four stages.
         near: What it gave when it was disturbed.
+        other: What MXNet gave.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -357,6 +290,7 @@ class Proof:
     seen: dict[str, list[str] | None] = field(default_factory=dict)
     clean: Arrays = field(default_factory=dict, repr=False)
     near: Responses = field(default=(), repr=False)
+    other: Arrays = field(default_factory=dict, repr=False)
 
     @property
     def verdict(self) -> str:
@@ -373,46 +307,28 @@ class Proof:
         return 'equal'
 
 
-def safe_rate(net: GraphNet, plan: Plan) -> float:
-    """Return a learning rate with which the steps go on for long: a power of 2.
-
-    A step moves no parameter by more than about a hundredth of its norm.
-    """
-    start = net.arrays()
-    gradients = net.backward(loss(net.forward(plan.inputs, train=True, nodes=False), plan)[1])
-    net.set_arrays(start)
-    ratios = [
-        float(np.linalg.norm(gradients[name])) / float(np.linalg.norm(start[name]))
-        for name in net.parameters
-        if np.linalg.norm(start[name]) > 0
-    ]
-    fastest = max(ratios, default=1.0)
-    return float(2.0 ** np.floor(np.log2(0.01 / max(fastest, 1e-12)))) if fastest > 0 else 0.01
-
-
-def prove(ours: Maker, theirs: Maker, plan: Plan) -> Proof:
-    """Compare two nets.
+def prove(ours: Maker, reference: Reference, plan: Plan) -> Proof:
+    """Compare a translation with what it was translated from.
 
     Args:
         ours: Makes the translation in a floating type.
-        theirs: Makes MXNet's net.
-        plan: What is computed; its rate is chosen here.
+        reference: The net of MXNet.
+        plan: What is computed.
     """
     with tqdm(total=5, desc='compare', unit='stage', leave=False, disable=None) as bar:
-        return _prove(ours, theirs, plan, bar.update)
+        return _prove(ours, reference, plan, bar.update)
 
 
-def _prove(ours: Maker, theirs: Maker, plan: Plan, advance: Callable[[], object]) -> Proof:
-    """Compare two nets, and call a function after each of five stages."""
+def _prove(ours: Maker, reference: Reference, plan: Plan, advance: Callable[[], object]) -> Proof:
+    """Compare, and call a function after each of five stages."""
     proof = Proof()
     net = ours('float64')
-    exact = _named('eval', net.forward(plan.inputs, train=False, nodes=False))
-    last = single(ours, theirs, exact, plan)
+    exact = net.forward(plan.inputs, train=False, nodes=False)
+    last = single(ours, reference, exact, plan)
     advance()
-    short = _with(plan, steps=0)
+    short = plan._replace(steps=0)
     try:
-        reference = theirs('float64')
-        other = observe(reference, short)
+        proof.other = reference.observe(short)
     except ModelError as error:
         proof.notes.append(f'{error}: only float32 was compared, which decides nothing')
         proof.rows = [Row('eval', 0, float('nan'), EQUAL, '', 'undecided'), last]
@@ -420,48 +336,51 @@ def _prove(ours: Maker, theirs: Maker, plan: Plan, advance: Callable[[], object]
     advance()
     # what the graph itself keeps fixed, such as a scale that is 1: stored values of it are void
     fixed = frozenset(reference.parameters) - frozenset(net.parameters)
-    plan = _with(plan, rate=min(plan.rate, safe_rate(net, plan)), held=plan.held | fixed)
-    first = observe(net, short)
-    del reference  # with large nets the memory is needed
+    proof.clean = observe(net, short)
     advance()
-    near = responses(net, short)
+    proof.near = responses(net, short)
     advance()
-    rows = compare(first, other, near)
+    rows = compare(proof.clean, proof.other, proof.near)
     if rows[0].state != 'part' and any(
         row.stage == 'gradient' and row.state == 'part' for row in rows
     ):
-        proof.defects = _defects(net, short, first, other, near)
+        proof.defects = _defects(net, short, proof.clean, proof.other, proof.near)
     held = frozenset(each.name for each in proof.defects if each.right == 'PyTorch')
     ignored = [f'gradient/{name}' for name in held] + [f'steps/{name}' for name in fixed]
-    proof.rows = compare(first, other, near, ignored)
-    proof.clean, proof.near = first, near
+    proof.rows = compare(proof.clean, proof.other, proof.near, ignored)
     if plan.steps and all(row.state != 'part' for row in proof.rows):
-        whole = _with(plan, held=plan.held | held)
-        mine = observe(net, whole, nodes=False)
-        their = observe(theirs('float64'), whole, nodes=False)
-        near = responses(net, whole, nodes=False)
-        proof.rows += [row for row in compare(mine, their, near, ignored) if row.stage == 'steps']
+        rate = safe_rate(net, plan) if plan.rate is None else plan.rate
+        whole = plan._replace(held=plan.held | held | fixed, rate=rate)
+        proof.rows += _steps(net, reference, whole, ignored, proof.notes)
     advance()
     proof.rows.append(last)
     return proof
 
 
-def sensitivity(
-    faults: Mapping[str, Maker | None], theirs: Maker, plan: Plan, proof: Proof
-) -> None:
+def _steps(
+    net: GraphNet, reference: Reference, plan: Plan, ignored: Sequence[str], notes: list[str]
+) -> list[Row]:
+    """Return the line of the steps of SGD."""
+    try:
+        their = reference.observe(plan, nodes=False)
+    except ModelError as error:
+        notes.append(str(error))
+        return [Row('steps', 0, float('nan'), EQUAL, '', 'undecided')]
+    mine, near = observe(net, plan, nodes=False), responses(net, plan, nodes=False)
+    return [row for row in compare(mine, their, near, ignored) if row.stage == 'steps']
+
+
+def sensitivity(faults: Mapping[str, Maker | None], plan: Plan, proof: Proof) -> None:
     """Note which stages see each fault, in ``proof.seen``.
 
     Args:
         faults: What a fault is -> what makes the translation with it, or None where the net has no
             such thing.
-        theirs: Makes MXNet's net.
         plan: As for ``prove``.
         proof: Of the translation without a fault: what it ignores is ignored.
     """
-    reference = theirs('float64')
-    held = plan.held | {each.name for each in proof.defects}
-    short = _with(plan, steps=0)
-    other = observe(reference, short)
+    ignored = [f'gradient/{each.name}' for each in proof.defects]
+    short = plan._replace(steps=0)
     for words, make in tqdm(
         faults.items(), desc='plant faults', unit='fault', leave=False, disable=None
     ):
@@ -469,18 +388,12 @@ def sensitivity(
             proof.seen[words] = None
             continue
         try:
-            net = make('float64')
-            first = observe(net, short)
+            planted = observe(make('float64'), short)
         except ModelError:  # shapes that do not fit are seen, too
             proof.seen[words] = ['eval']
             continue
-        ignored = [f'gradient/{name}' for name in held]
-        rows = compare(first, other, proof.near, ignored, proof.clean)
+        rows = compare(planted, proof.other, proof.near, ignored, proof.clean)
         proof.seen[words] = [row.stage for row in rows if row.state == 'part']
-
-
-def _with(plan: Plan, **changes: Any) -> Plan:
-    return Plan(**{**vars(plan), **changes})
 
 
 def _defects(

@@ -18,9 +18,10 @@ from d2l_ft.convert import command
 from d2l_ft.convert.faults import FAULTS
 from d2l_ft.convert.formats import read_model
 from d2l_ft.convert.graph import read_graph
+from d2l_ft.convert.observe import Plan, observe
 from d2l_ft.convert.package import read_package, write_package
 from d2l_ft.convert.source import translate
-from d2l_ft.convert.verify import Plan, compare, observe, responses
+from d2l_ft.convert.verify import compare, responses
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import read_params, write_params
 
@@ -89,6 +90,23 @@ def test_the_gradient_of_a_prelu_is_wrong_in_mxnet_and_finite_differences_say_so
         assert abs(defect['measured'] - defect['ours']) < 0.01 * abs(defect['ours'])
         assert abs(defect['measured'] - defect['theirs']) > 0.1 * abs(defect['ours'])
     assert proofs['attributes'][1]['defects'] == []
+
+
+def test_a_model_that_was_edited_is_compared_by_its_outputs(trained, folders, tmp_path):
+    folder = tmp_path / 'edited'
+    shutil.copytree(folders['classifier'], folder)
+    text = (folder / 'model.py').read_text()
+    edited = text.replace('        return x\n', '        y = x\n        return y\n')
+    assert edited != text
+    (folder / 'model.py').write_text(edited)
+    lines = []
+    quick = command.VerifyOptions(steps=1, faults=False)
+    assert command.verify(folder, [trained['classifier']], quick, lines.append) == 0
+    assert (
+        'note      model.py was edited: only its outputs were compared, not the values inside'
+        in (lines)
+    )
+    assert lines[0].endswith(', 1 array')
 
 
 def test_files_of_every_age_give_one_translation(trained, tmp_path):

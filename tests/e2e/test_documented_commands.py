@@ -44,8 +44,9 @@ PROGRAMS = {'d2l-ft', 'find', 'jupyter', 'make', 'pip', 'python', 'python3', 'py
 SMALL = {
     'train': ['--epochs', '1', '--batch-size', '8', '--image-size', '48'],
     'parity': ['--rungs', 'samples'],
+    'witness': ['--input-shape', '3,18,18', '--steps', '2'],
     'convert': ['--input-shape', '3,18,18'],
-    'verify': ['--steps', '2', '--size', '18', '--no-faults'],
+    'verify': ['--steps', '2', '--no-faults'],
 }
 """Command -> options that are added to what a page shows, so that it ends soon."""
 
@@ -65,6 +66,9 @@ NOT_RUN = {
         'these tests', 'tests/unit/project/test_error_texts.py',
     ),
     'python tests/error_texts.py': ('writes a page', 'tests/unit/project/test_error_texts.py'),
+    'python witness.py resnet-symbol.json resnet-0010.params': (
+        'an old machine', 'tests/convert/test_witness.py',
+    ),
     'python -m pytest tests/contract': ('these tests', 'tests/contract/test_contract.py'),
 }  # fmt: skip
 """Command -> (why it is not run here, the test of what it does)."""
@@ -187,6 +191,7 @@ def make_nets():
     made = {'model.tar.gz': 'flowers', 'models': 'resnet', 'exported': 'small'}
     for source, target in made.items():
         assert run(small(['convert', source, '--to', target])) == 0
+    assert run(small(['witness', 'model.tar.gz', '--out', 'witness.npz'])) == 0
 
 
 CHAPTER = """# Fine-Tuning

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from d2l_ft.errors import ParityError
+from d2l_ft.models.compare import relative
 from d2l_ft.parity import ladder, tolerances
 from d2l_ft.parity.command import line, verdict
 from d2l_ft.parity.compare import (
@@ -15,7 +16,6 @@ from d2l_ft.parity.compare import (
     first_unequal,
     kolmogorov_smirnov,
     largest,
-    relative,
     relative_by_name,
     relative_norm,
     ulps,

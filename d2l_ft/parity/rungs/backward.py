@@ -1,6 +1,7 @@
 """Rung 5: the gradient of every parameter; float32 is judged by its distance from float64."""
 
-from d2l_ft.parity.compare import first_beyond, largest, relative, relative_by_name, relative_norm
+from d2l_ft.models.compare import relative
+from d2l_ft.parity.compare import first_beyond, largest, relative_by_name, relative_norm
 from d2l_ft.parity.plan import Checks, Plan, Trace
 from d2l_ft.parity.rungs.step import trace_gradients as trace
 from d2l_ft.parity.tolerances import check, limit

@@ -4,7 +4,8 @@ In train mode BatchNorm divides by the standard deviations of the batch, which a
 images are uniform. There float32 is compared by its distance from float64.
 """
 
-from d2l_ft.parity.compare import first_beyond, largest, relative, relative_by_name
+from d2l_ft.models.compare import relative
+from d2l_ft.parity.compare import first_beyond, largest, relative_by_name
 from d2l_ft.parity.plan import Check, Checks, Context, Plan, Trace
 from d2l_ft.parity.tolerances import check, limit
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from d2l_ft.backend.protocol import Placed
 from d2l_ft.data.transforms import Pipeline
+from d2l_ft.models.compare import relative
 from d2l_ft.models.state import State
-from d2l_ft.parity.compare import first_beyond, largest, relative, relative_by_name, relative_norm
+from d2l_ft.parity.compare import first_beyond, largest, relative_by_name, relative_norm
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, thin
 from d2l_ft.parity.rungs.samples import to_numpy
 from d2l_ft.parity.rungs.step import build_trainer, stable_recipe

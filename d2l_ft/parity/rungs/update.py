@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2l_ft.parity.compare import Arrays, first_beyond, largest, relative, relative_by_name
+from d2l_ft.models.compare import relative
+from d2l_ft.parity.compare import Arrays, first_beyond, largest, relative_by_name
 from d2l_ft.parity.plan import Checks, Plan, Trace
 from d2l_ft.parity.rungs.step import KINDS, recipe_factors
 from d2l_ft.parity.rungs.step import trace_updates as trace

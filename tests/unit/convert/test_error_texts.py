@@ -16,7 +16,14 @@ from d2l_ft.cli.main import main
 from d2l_ft.convert import command, zoo
 from d2l_ft.convert.formats import file_kind, read_files, read_model
 from d2l_ft.convert.graph import Attributes, Node, read_graph
-from d2l_ft.convert.package import first_width, input_shape, read_package, write_package
+from d2l_ft.convert.package import (
+    first_width,
+    input_shape,
+    make_net,
+    read_package,
+    write_package,
+)
+from d2l_ft.convert.witness import pack, read_witness
 from d2l_ft.convert.zoo import find, stored
 from d2l_ft.errors import D2LFTError, ModelError, OptionError
 from d2l_ft.models.gluon_params import write_params
@@ -198,7 +205,7 @@ def test_a_shape_of_the_input_that_is_not_known(tmp_path):
     )
     text = symbols.symbol('a', 'b', ('elemwise_add', 'sum', ['a', 'b'], {}))
     model = net(tmp_path, text)
-    assert says(ModelError, input_shape, model, symbols.translated(text)) == (
+    assert says(ModelError, input_shape, model, symbols.translated(text), None) == (
         "the net takes 2 inputs ('a', 'b'), of which no shape is known: put a model-shapes.json "
         'beside it'
     )
@@ -207,15 +214,26 @@ def test_a_shape_of_the_input_that_is_not_known(tmp_path):
 @pytest.mark.needs('pytorch')
 def test_a_shape_of_the_input_that_does_not_fit(tmp_path):
     model = net(tmp_path)
-    text = says(ModelError, input_shape, model, symbols.translated(symbols.DENSE), (4,))
-    assert text == (
+    source = symbols.translated(symbols.DENSE)
+    made = make_net(source)
+    assert says(ModelError, input_shape, model, source, made, (4,)) == (
         'the net does not take `input_shape` (4,): mat1 and mat2 shapes cannot be multiplied (1x4 '
         'and 3x2)'
     )
-    wrong = {**symbols.DENSE_ARRAYS, 'fc_bias': np.ones(5, np.float32)}
-    text = says(ModelError, input_shape, model, symbols.translated(symbols.DENSE, wrong))
-    assert text.startswith('no size of the input fits (tried (3,): ')
+    text = symbols.symbol(
+        'data', 'conv_weight', 'fc_weight', 'fc_bias',
+        ('Convolution', 'conv', ['data', 'conv_weight'],
+         {'kernel': '(3, 3)', 'num_filter': '2', 'no_bias': 'True'}),
+        ('FullyConnected', 'fc', ['conv', 'fc_weight', 'fc_bias'], {'num_hidden': '2'}),
+    )  # fmt: skip
+    stored = symbols.arrays(conv_weight=(2, 3, 3, 3), fc_weight=(2, 7), fc_bias=(2,))
+    model, source = net(tmp_path, text, stored), symbols.translated(text, stored)
+    text = says(ModelError, input_shape, model, source, make_net(source))
+    assert text.startswith('no size of the input fits (tried (3, 224, 224): mat1 and mat2 ')
     assert text.endswith('): give `input_shape`, such as 3,224,224')
+    wrong = {**symbols.DENSE_ARRAYS, 'fc_bias': np.ones(5, np.float32)}
+    text = says(ModelError, make_net, symbols.translated(symbols.DENSE, wrong))
+    assert text.startswith('the translation cannot take its weights: ')
     assert 'size mismatch for fc.bias' in text
 
 
@@ -307,6 +325,62 @@ def test_a_proof_that_cannot_be_made(tmp_path):
     assert refusal(folder, other, images=()) == (
         f'{folder} was translated from another net, which has fc_weight: give the files of that one'
     )
+
+
+def write_witness(path, outputs=('fc',), **changes):
+    """Write a witness of the net of ``symbols`` by hand, with other facts."""
+    arrays = {'fc_weight': np.ones((2, 3)), 'fc_bias': np.ones(2), 'data': np.ones((4, 3))}
+    values = {f'{stage}/fc': np.ones((4, 2)) for stage in ('single', 'near')}
+    plan = {
+        'steps': 1, 'rate': 0.01, 'momentum': 0.9, 'decay': 0, 'seed': 0, 'kept': 10,
+        'outputs': list(outputs), 'held': [],
+    }  # fmt: skip
+    facts = {
+        'format': 1, 'files': {}, 'versions': {}, 'plan': plan, 'error': None,
+        'parameters': ['fc_weight', 'fc_bias'], **changes,
+    }  # fmt: skip
+    found = {
+        'facts': np.frombuffer(json.dumps(facts).encode(), np.uint8),
+        'input/data': np.ones((4, 3)),
+        'observed/eval/fc': np.ones((4, 2)),
+        **values,
+        **{f'observed/gradient/{name}': array for name, array in arrays.items()},
+    }
+    path.write_bytes(pack(found))
+    return path
+
+
+@pytest.mark.needs('pytorch')
+def test_a_witness_that_cannot_be_used(tmp_path):
+    folder, path = tmp_path / 'out', tmp_path / 'witness.npz'
+    write_package(read_model(symbols.write(tmp_path / 'net')), folder)
+    for changes, cause in (
+        ({'format': 2}, 'its format is of another version of d2l-ft'),
+        ({'versions': []}, "it has no 'versions', or another kind of it"),
+        ({'outputs': []}, 'an output lacks'),
+        ({'outputs': ['other']}, 'an output lacks'),
+    ):
+        assert refusal(folder, [write_witness(path, **changes)]) == (
+            f'{path} is no witness that can be read ({cause}): write it again'
+        )
+    assert refusal(folder, [write_witness(path)], images=['x.jpg']) == (
+        '`images`: a witness has inputs of its own, leave out images and size'
+    )
+    record = json.loads((folder / 'names.json').read_text())
+    (folder / 'names.json').write_text(json.dumps({**record, 'ends': ['other']}))
+    assert refusal(folder, [write_witness(path)]) == (
+        f'{path} has other inputs or outputs than {folder}: write the witness again, for the net '
+        'of this folder'
+    )
+    witness = read_witness(write_witness(path))
+    plan = witness.plan._replace(held=frozenset({'fc_bias'}))
+    assert says(ModelError, witness.observe, plan) == (
+        'the steps were not compared: in the witness fc_bias learns, whose gradient is wrong in '
+        'MXNet'
+    )
+    assert witness.observe(plan._replace(steps=0)) == witness.observed
+    other = read_witness(write_witness(path, error='MXNet does not compute this'))
+    assert says(ModelError, other.observe, plan) == 'MXNet does not compute this'
 
 
 @pytest.mark.needs('mxnet', 'pytorch')
