@@ -1,7 +1,7 @@
 """The PyTorch backend of d2l_ft: the functions of ``backend.protocol.Backend``, on torch's nets."""
 
 from d2l_ft_pytorch.data import loader, to_batch
-from d2l_ft_pytorch.model import build_net, freeze, head
+from d2l_ft_pytorch.model import build_net, freeze, head, write_onnx
 from d2l_ft_pytorch.placement import Placed, devices, is_gpu, place, restore_threads, seed, threads
 from d2l_ft_pytorch.state import (
     get_state,
@@ -52,5 +52,6 @@ __all__ = [
     'threads',
     'to_batch',
     'train_step',
+    'write_onnx',
     'write_weights',
 ]

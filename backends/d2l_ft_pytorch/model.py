@@ -1,8 +1,13 @@
 """Nets: torchvision's constructors, Gluon's ResNet-18 v2, and the swap of the output layer."""
 
+import inspect
+import io
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
@@ -14,6 +19,7 @@ from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import merge_source
+from d2l_ft.storage.atomic import write_atomic
 from d2l_ft_pytorch.state import float_tensors, write_state
 
 
@@ -110,6 +116,71 @@ def build_net(
     shapes = {name: tuple(tensor.shape) for name, tensor in float_tensors(net).items()}
     write_state([net], merge_source(arch, initial_state(arch, shapes, seed), source))
     return net
+
+
+class PoolByProducts(nn.AdaptiveAvgPool2d):
+    """Adaptive pooling as products with two matrices, as ONNX has it for few sizes alone.
+
+    VGG pools the last feature map, of 1 x 1 at 48 pixels, to 7 x 7.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the means of windows, for (batch, channels, height, width) of a known size."""
+        size: Any = self.output_size
+        wanted = (size, size) if isinstance(size, int) else size
+        sides = [int(side) for side in x.shape[2:]]
+        if all(old % new == 0 for old, new in zip(sides, wanted, strict=True)):
+            return super().forward(x)
+        high, wide = (window_means(*each) for each in zip(sides, wanted, strict=True))
+        return high @ x @ wide.T
+
+
+def window_means(old: int, new: int) -> Tensor:
+    """Return the matrix (new, old) of the means over the windows of adaptive pooling."""
+    matrix = np.zeros((new, old), np.float32)
+    for row in range(new):
+        start, end = row * old // new, -(-(row + 1) * old // new)
+        matrix[row, start:end] = 1 / (end - start)
+    return torch.from_numpy(matrix)
+
+
+def write_onnx(path: str, net: nn.Module, size: int, told: Mapping[str, str]) -> None:
+    """Write a net as an ONNX file: (batch, 3, size, size) 'images' to (batch, classes) 'logits'.
+
+    Args:
+        path: The file.
+        net: A net on the CPU.
+        size: Side of the images, in pixels.
+        told: What else the file says: name -> text.
+
+    Raises:
+        ModelError: The package onnx is not installed.
+        StorageError: The file cannot be written.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ModelError(
+            'an ONNX file needs the package onnx, which is not installed: run  '
+            'pip install "d2l-ft[onnx]"'
+        ) from None
+    for module in net.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            module.__class__ = PoolByProducts
+    packed: Any = io.BytesIO()  # its types know files alone
+    options: dict[str, Any] = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        options['dynamo'] = False  # the newer exporter needs onnxscript as well
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that this exporter is not the newer one; traced sizes
+        torch.onnx.export(
+            net.eval(), (torch.zeros(1, 3, size, size),), packed,
+            input_names=['images'], output_names=['logits'],
+            dynamic_axes={'images': {0: 'batch'}, 'logits': {0: 'batch'}}, **options,
+        )  # fmt: skip
+    model = onnx.load_model_from_string(packed.getvalue())
+    onnx.helper.set_model_props(model, dict(told))
+    write_atomic(Path(path), model.SerializeToString())
 
 
 def replace_head(net: nn.Module, name: str, classes: int) -> None:

@@ -85,7 +85,7 @@ def convert(
       d2l-ft convert model.tar.gz --to resnet
       d2l-ft convert net.params --to resnet                      Gluon's save_parameters
       d2l-ft convert models/resnet --to resnet --until flatten0
-      d2l-ft convert runs/mine --to mine.params                  .safetensors and .pth too
+      d2l-ft convert runs/mine --to mine.params                  .safetensors, .pth, .onnx too
 
     MODEL is a symbol file with its parameters, a folder, an archive, the prefix of both files'
     names, or parameters alone of a net of Gluon's or GluonCV's zoo. The new folder has model.py, a
@@ -93,8 +93,8 @@ def convert(
     check.py; it needs torch, safetensors and numpy, and nothing of d2l-ft. MXNet is not needed to
     convert.
 
-    Of a run directory, the weights of its best net are written: .params for Gluon's
-    load_parameters, .safetensors and .pth for torchvision's net.
+    Of a run directory, the best net is written: its weights as .params for Gluon's
+    load_parameters, .safetensors or .pth for torchvision's net, or the net itself as .onnx.
     """
     if len(model) == 1 and is_run(model[0]):
         from d2l_ft.runs.directory import Run

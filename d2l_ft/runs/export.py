@@ -1,5 +1,6 @@
-"""The weights of a run as a file for others: of Gluon, of torchvision, or of safetensors."""
+"""A run's net as a file for others: weights of Gluon, torchvision or safetensors, or ONNX."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from safetensors.numpy import save
 
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import CheckpointError, OptionError
+from d2l_ft.models.architectures import MEAN, STD
 from d2l_ft.models.gluon_names import NOT_STATE, gluon_names
 from d2l_ft.models.gluon_params import write_params
 from d2l_ft.models.state import State
@@ -15,7 +17,7 @@ from d2l_ft.runs.directory import Run
 from d2l_ft.runs.settings import NETS
 from d2l_ft.storage.atomic import write_atomic
 
-SUFFIXES = ('.params', '.safetensors', '.pth')
+SUFFIXES = ('.params', '.safetensors', '.pth', '.onnx')
 
 
 def export_weights(run: Run, target: Path, net: str | None = None) -> str:
@@ -24,13 +26,15 @@ def export_weights(run: Run, target: Path, net: str | None = None) -> str:
     Args:
         run: The run.
         target: The file: .params has Gluon's structural names, as ``load_parameters`` reads them;
-            .safetensors and .pth have torchvision's, as ``load_state_dict`` does.
+            .safetensors and .pth have torchvision's, as ``load_state_dict`` does; .onnx has the net
+            itself, for images of the run's size, with classes and normalisation.
         net: 'fine-tuned' or 'scratch'; the best one otherwise.
 
     Raises:
         OptionError: The suffix is none of these.
         CheckpointError: The run has no good checkpoint.
-        BackendNotInstalled: A .pth file needs PyTorch.
+        BackendNotInstalled: A .pth or .onnx file needs PyTorch.
+        ModelError: An .onnx file needs the package onnx.
         StorageError: The file cannot be written.
     """
     if target.suffix not in SUFFIXES:
@@ -50,9 +54,27 @@ def export_weights(run: Run, target: Path, net: str | None = None) -> str:
     elif target.suffix == '.safetensors':
         write_atomic(target, save(state, metadata={'format': 'pt', 'arch': arch}))
     else:
-        writer: Any = get_backend('pytorch')
-        writer.write_weights(str(target), state)
+        pytorch: Any = get_backend('pytorch')
+        if target.suffix == '.pth':
+            pytorch.write_weights(str(target), state)
+        else:
+            write_onnx(run, state, target, pytorch)
     return f'{target}: the {name} net of {run.path}, {arch} with {len(run.config.classes)} classes'
+
+
+def write_onnx(run: Run, state: State, target: Path, pytorch: Any) -> None:
+    """Write a net as an ONNX file that says its classes and how images are prepared."""
+    config = run.config
+    net = pytorch.build_net(config.arch, len(config.classes))
+    pytorch.set_state(pytorch.place(net), state)
+    told = {
+        'arch': config.arch,
+        'classes': json.dumps(list(config.classes)),
+        'mean': json.dumps(MEAN),
+        'std': json.dumps(STD),
+        'images': 'RGB in [0, 1], then mean and std; the centre of a square 256/224 as large',
+    }
+    pytorch.write_onnx(str(target), net, config.image_size, told)
 
 
 def gluon_arrays(state: State, arch: str) -> State:

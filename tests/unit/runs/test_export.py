@@ -1,12 +1,16 @@
 """The weights of a run as files that the frameworks' own nets load."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
-from conftest import run_config
+from conftest import run_config, says
 
 from d2l_ft.backend.registry import get_backend
-from d2l_ft.errors import CheckpointError, OptionError
-from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.data.opencv import cv2
+from d2l_ft.errors import CheckpointError, ModelError, OptionError
+from d2l_ft.models.architectures import ARCHITECTURES, MEAN, STD
 from d2l_ft.models.gluon_params import read_params
 from d2l_ft.runs.directory import Run
 from d2l_ft.runs.export import export_weights, gluon_arrays
@@ -76,13 +80,55 @@ def test_torchvision_loads_what_a_run_has_learnt(suffix, tmp_path):
         assert torch.equal(theirs(images), net(images))
 
 
+@pytest.mark.parametrize('arch', ARCHITECTURES)
+def test_opencv_computes_the_same_with_an_onnx_file(arch, tmp_path):
+    import torch
+
+    onnx = pytest.importorskip('onnx', reason='the package onnx is not installed here')
+    run, net, _ = a_run(tmp_path / 'run', arch)
+    path = tmp_path / 'net.onnx'
+    export_weights(run, path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    told = {each.key: each.value for each in model.metadata_props}
+    assert json.loads(told['classes']) == ['a', 'b', 'c']
+    assert (json.loads(told['mean']), json.loads(told['std'])) == (list(MEAN), list(STD))
+    read = cv2.dnn.readNetFromONNX(np.fromfile(path, np.uint8))
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, run.config.image_size, run.config.image_size)
+        with torch.no_grad():
+            wanted = net(images).numpy()
+        read.setInput(images.numpy())
+        assert np.abs(read.forward() - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(('old', 'new'), [(1, 7), (2, 7), (7, 7), (9, 7), (5, 2), (13, 6)])
+def test_adaptive_pooling_by_products(old, new):
+    import torch
+    from d2l_ft_pytorch.model import PoolByProducts
+
+    images = torch.randn(2, 3, old, old + 1)
+    wanted = torch.nn.functional.adaptive_avg_pool2d(images, new)
+    assert torch.allclose(PoolByProducts(new)(images), wanted, atol=1e-6)
+
+
+def test_an_onnx_file_without_the_package(tmp_path, monkeypatch):
+    run, _, _ = a_run(tmp_path / 'run', 'resnet18')
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    assert says(ModelError, export_weights, run, tmp_path / 'net.onnx') == (
+        'an ONNX file needs the package onnx, which is not installed: run  '
+        'pip install "d2l-ft[onnx]"'
+    )
+    assert not (tmp_path / 'net.onnx').exists()
+
+
 def test_a_file_of_another_kind_and_a_run_without_a_checkpoint(tmp_path):
     run, _, _ = a_run(tmp_path / 'run', 'resnet18')
     with pytest.raises(OptionError) as error:
-        export_weights(run, tmp_path / 'net.onnx')
+        export_weights(run, tmp_path / 'net.h5')
     assert str(error.value) == (
-        f'{tmp_path / "net.onnx"} is no file of weights by its name: '
-        'use one of .params, .safetensors, .pth'
+        f'{tmp_path / "net.h5"} is no file of weights by its name: '
+        'use one of .params, .safetensors, .pth, .onnx'
     )
     with pytest.raises(CheckpointError) as error:
         export_weights(run, tmp_path / 'net.pth', 'scratch')
