@@ -26,10 +26,11 @@ class GraphNet:
 
     Attributes:
         parameters: Names of what learns.
-        rounds: See ``d2l_ft.backend.graph_net``.
+        rounds, scaled: See ``d2l_ft.backend.graph_net``.
     """
 
     rounds = True
+    scaled: frozenset[str] = frozenset()
 
     @in_legacy
     def __init__(

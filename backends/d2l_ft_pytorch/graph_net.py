@@ -22,6 +22,7 @@ class GraphNet:
 
     Attributes:
         parameters: MXNet's names of what learns.
+        scaled: See ``d2l_ft.backend.graph_net``.
         module: The module itself.
     """
 
@@ -51,6 +52,7 @@ class GraphNet:
                 computes in float32 inside is rounded to it. Otherwise it is PyTorch's own.
         """
         self.values: Arrays | None = None
+        self.scaled: frozenset[str] = frozenset()
         self.inputs, self.outputs, self.names = list(inputs), list(outputs), dict(names)
         self.dtype = getattr(torch, dtype)
         self.inside = RoundedInside()
@@ -140,6 +142,9 @@ class GraphNet:
             else each.grad.numpy().copy()
             for name, each in self.module.named_parameters()
         }
+        for name, each in self.module.named_parameters():
+            if self.names[name] in self.scaled:
+                found[self.names[name]] *= each.detach().numpy()
         self.module.zero_grad()  # with large nets the memory is needed
         return found | {
             name: np.zeros(each.shape) if each.grad is None else each.grad.numpy().copy()

@@ -25,6 +25,10 @@ class GraphNet(Protocol):
     """Whether it rounds to float32 inside some operators, as MXNet does also with float64: the
     translation's net can be told not to, MXNet's cannot."""
 
+    scaled: frozenset[str]
+    """Parameters whose gradient comes out times their value: the defect of MXNet's PReLU, which
+    the translation's net can be told to have."""
+
     def forward(self, inputs: Mapping[str, NDArray[Any]], *, train: bool, nodes: bool) -> Arrays:
         """Return node -> value.
 

@@ -166,6 +166,11 @@ def witness(model: tuple[Path, ...], out: Path, input_shape: str | None, **optio
 )
 @click.option('--size', type=click.IntRange(1), help="Side of the images.  [default: the folder's]")
 @click.option('--faults/--no-faults', default=True, help='Plant faults, to see what would be seen.')
+@click.option(
+    '--as-mxnet',
+    is_flag=True,
+    help="Give the translation MXNet's known defects, where it meets them.",
+)
 @click.option('--report', type=FILE, help='Write an HTML page.')
 @click.option('--json', 'json_file', type=FILE, help='Write all numbers.')
 @click.pass_context

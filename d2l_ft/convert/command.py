@@ -232,6 +232,7 @@ class VerifyOptions:
         size: Side of the images, or None for the folder's.
         images: Images, folders of them, patterns.
         faults: Whether to plant faults.
+        as_mxnet: Whether the translation gets the known defect of MXNet where it is met.
         arch: As ``read_model`` takes it.
         report: The HTML page to write.
         json_file: The numbers to write.
@@ -242,6 +243,7 @@ class VerifyOptions:
     size: int | None = None
     images: Sequence[str] = ()
     faults: bool = True
+    as_mxnet: bool = False
     arch: str | None = None
     report: Path | None = None
     json_file: Path | None = None
@@ -290,7 +292,9 @@ def verify(
     names = package.record['names']
     translation = Translation(package.source, package.state, names, against.stored)
     try:
-        proof = prove(_ours(translation, package), against.reference, against.plan)
+        proof = prove(
+            _ours(translation, package), against.reference, against.plan, as_mxnet=options.as_mxnet
+        )
     except D2LFTError:
         raise
     except Exception as error:  # whatever MXNet, or a model.py that was edited, raises
@@ -459,6 +463,10 @@ def _notes(package: Package, against: Against, proof: Proof) -> list[str]:
     inner = [name for name in package.record['nodes'] if name not in package.record['ends']]
     if proof.clean and inner and not any(f'eval/{name}' in proof.clean for name in inner):
         notes.append('model.py was edited: only its outputs were compared, not the values inside')
+    notes += [
+        f'the gradient of {name} was multiplied by its value, as MXNet does'
+        for name in sorted(proof.reproduced)
+    ]
     notes.append('how images are prepared before the net is stored in no file of MXNet')
     if 'Dropout' in package.record['ops']:
         notes.append('dropout was off: the two frameworks draw otherwise')

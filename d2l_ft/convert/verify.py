@@ -277,6 +277,7 @@ class Proof:
     Attributes:
         rows: The lines, from the first to the last stage.
         defects: Gradients that MXNet computes wrongly, by finite differences.
+        reproduced: Parameters of these for which the translation was given MXNet's defect.
         notes: What was not shown, and why.
         seen: Fault -> the stages whose lines saw it, or None where the net has no such thing.
         clean: What the translation gave, in the first four stages.
@@ -286,6 +287,7 @@ class Proof:
 
     rows: list[Row] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
+    reproduced: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     seen: dict[str, list[str] | None] = field(default_factory=dict)
     clean: Arrays = field(default_factory=dict, repr=False)
@@ -307,19 +309,28 @@ class Proof:
         return 'equal'
 
 
-def prove(ours: Maker, reference: Reference, plan: Plan) -> Proof:
+def prove(ours: Maker, reference: Reference, plan: Plan, *, as_mxnet: bool = False) -> Proof:
     """Compare a translation with what it was translated from.
 
     Args:
         ours: Makes the translation in a floating type.
         reference: The net of MXNet.
         plan: What is computed.
+        as_mxnet: Whether the translation gets the known defect of MXNet where it is met, so that
+            gradients and steps are compared there, too.
     """
     with tqdm(total=5, desc='compare', unit='stage', leave=False, disable=None) as bar:
-        return _prove(ours, reference, plan, bar.update)
+        return _prove(ours, reference, plan, bar.update, as_mxnet=as_mxnet)
 
 
-def _prove(ours: Maker, reference: Reference, plan: Plan, advance: Callable[[], object]) -> Proof:
+def _prove(
+    ours: Maker,
+    reference: Reference,
+    plan: Plan,
+    advance: Callable[[], object],
+    *,
+    as_mxnet: bool,
+) -> Proof:
     """Compare, and call a function after each of five stages."""
     proof = Proof()
     net = ours('float64')
@@ -345,7 +356,13 @@ def _prove(ours: Maker, reference: Reference, plan: Plan, advance: Callable[[], 
         row.stage == 'gradient' and row.state == 'part' for row in rows
     ):
         proof.defects = _defects(net, short, proof.clean, proof.other, proof.near)
-    held = frozenset(each.name for each in proof.defects if each.right == 'PyTorch')
+    if as_mxnet and proof.defects:
+        net.scaled = frozenset(each.name for each in proof.defects if each.right == 'PyTorch')
+        proof.clean, proof.near = observe(net, short), responses(net, short)
+        net.scaled -= frozenset(_parting_gradients(proof.clean, proof.other, proof.near))
+        proof.reproduced = net.scaled
+    wrong = {each.name for each in proof.defects if each.right == 'PyTorch'}
+    held = frozenset(wrong) - proof.reproduced
     ignored = [f'gradient/{name}' for name in held] + [f'steps/{name}' for name in fixed]
     proof.rows = compare(proof.clean, proof.other, proof.near, ignored)
     if plan.steps and all(row.state != 'part' for row in proof.rows):
@@ -379,7 +396,9 @@ def sensitivity(faults: Mapping[str, Maker | None], plan: Plan, proof: Proof) ->
         plan: As for ``prove``.
         proof: Of the translation without a fault: what it ignores is ignored.
     """
-    ignored = [f'gradient/{each.name}' for each in proof.defects]
+    ignored = [
+        f'gradient/{each.name}' for each in proof.defects if each.name not in proof.reproduced
+    ]
     short = plan._replace(steps=0)
     for words, make in tqdm(
         faults.items(), desc='plant faults', unit='fault', leave=False, disable=None
@@ -388,7 +407,9 @@ def sensitivity(faults: Mapping[str, Maker | None], plan: Plan, proof: Proof) ->
             proof.seen[words] = None
             continue
         try:
-            planted = observe(make('float64'), short)
+            net = make('float64')
+            net.scaled = proof.reproduced
+            planted = observe(net, short)
         except ModelError:  # shapes that do not fit are seen, too
             proof.seen[words] = ['eval']
             continue
@@ -396,17 +417,21 @@ def sensitivity(faults: Mapping[str, Maker | None], plan: Plan, proof: Proof) ->
         proof.seen[words] = [row.stage for row in rows if row.state == 'part']
 
 
+def _parting_gradients(ours: Arrays, theirs: Arrays, near: Responses) -> list[str]:
+    """Return the parameters and inputs whose gradients part."""
+    keys = [key for key in ours if key.startswith('gradient/') and key in theirs]
+    largest = max(float(np.abs(theirs[key]).max(initial=0)) for key in keys)
+    judged = [_judge(key, ours, theirs, near, FLOOR['gradient'] * largest) for key in keys]
+    return [key.partition('/')[2] for key, error, limit in judged if error > limit]
+
+
 def _defects(
     net: GraphNet, plan: Plan, ours: Arrays, theirs: Arrays, near: Responses
 ) -> list[Defect]:
     """Return who is right, by finite differences, for each parameter whose gradients part."""
-    keys = [key for key in ours if key.startswith('gradient/') and key in theirs]
-    largest = max(float(np.abs(theirs[key]).max(initial=0)) for key in keys)
-    found: list[Defect] = []
-    for key in keys:
-        name = key.partition('/')[2]
-        _, error, limit = _judge(key, ours, theirs, near, FLOOR['gradient'] * largest)
-        known = name in net.parameters or name in plan.inputs
-        if error > limit and known and len(found) < 50:
-            found.append(decide(net, plan, name, ours[key], theirs[key]))
-    return found
+    known = {*net.parameters, *plan.inputs}
+    names = [name for name in _parting_gradients(ours, theirs, near) if name in known]
+    return [
+        decide(net, plan, name, ours[f'gradient/{name}'], theirs[f'gradient/{name}'])
+        for name in names[:50]
+    ]

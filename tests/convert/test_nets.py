@@ -92,6 +92,21 @@ def test_the_gradient_of_a_prelu_is_wrong_in_mxnet_and_finite_differences_say_so
     assert proofs['attributes'][1]['defects'] == []
 
 
+def test_the_defect_of_mxnet_is_reproduced_on_purpose(trained, folders, tmp_path):
+    numbers, lines = tmp_path / 'numbers.json', []
+    options = command.VerifyOptions(as_mxnet=True, json_file=numbers)
+    assert (
+        command.verify(folders['classifier'], [trained['classifier']], options, lines.append) == 0
+    )
+    note = 'the gradient of relu1_gamma was multiplied by its value, as MXNet does'
+    assert f'note      {note}' in lines
+    found = json.loads(numbers.read_text())
+    rows = {row['stage']: row for row in found['rows']}
+    assert rows['gradient']['count'] == len(read_model([trained['classifier']]).arrays) - 6 + 1
+    assert [each['name'] for each in found['defects']] == ['relu1_gamma']
+    assert all(stages for stages in found['faults'].values() if stages is not None)
+
+
 def test_a_model_that_was_edited_is_compared_by_its_outputs(trained, folders, tmp_path):
     folder = tmp_path / 'edited'
     shutil.copytree(folders['classifier'], folder)
