@@ -1,8 +1,15 @@
 """Parameters, running statistics and momentum as NumPy arrays under canonical names."""
 
+import _compat_pickle
+import builtins
+import contextlib
 import io
+import pickletools
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +21,9 @@ from torch import Tensor, nn
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State, check_state
+from d2l_ft.models.state_dicts import find_state
 from d2l_ft.storage.atomic import write_atomic
+from d2l_ft.system.console import visible
 from d2l_ft_pytorch.placement import Placed, average_statistics, replicas
 
 SAFE_VERSION = (2, 10)
@@ -61,19 +70,21 @@ def get_state(placed: Placed) -> State:
     return {name: to_array(tensor) for name, tensor in float_tensors(placed.net).items()}
 
 
-def read_weights(path: str, arch: str, *, verified: bool = False) -> State:
-    """Return the state in a .pth file: a ``state_dict``, or a dict that has one under that key.
+def read_weights(path: str, arch: str, *, verified: bool = False) -> tuple[State, str]:
+    """Return the state in a file of ``torch.save``, whatever is around it.
 
     Args:
         path: The file.
         arch: Architecture.
         verified: Whether the file has the hash that its publisher lists.
 
+    Returns:
+        What ``find_state`` returns, in arrays of float32 or float64.
+
     Raises:
-        ModelError: The file is damaged, or has other things than tensors; the architecture is
-            unknown; or this PyTorch is not safe for a file that is not verified.
+        ModelError: The file is damaged, of another net, or asks for what no data need; the
+            architecture is unknown; or this PyTorch is not safe for a file that is not verified.
     """
-    # Refuse what could run code
     architecture(arch)
     version = tuple(int(part) for part in re.findall(r'\d+', torch.__version__)[:2])
     if version < SAFE_VERSION and not verified:
@@ -81,31 +92,138 @@ def read_weights(path: str, arch: str, *, verified: bool = False) -> State:
             f'a .pth file can make PyTorch {torch.__version__} run arbitrary code '
             '(CVE-2025-32434, CVE-2026-24747): update to 2.10, or convert it to .safetensors'
         )
-
-    # Load it
-    try:
-        loaded = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged zip, a pickle of other things, a directory, ...
-        reason = str(error).strip().partition('\n')[0][:160]
-        if reason.startswith('Weights only'):  # torch goes on to advise running the file's code
-            reason = 'it holds other things'
-        raise ModelError(f'{path} is damaged or no file of tensors ({reason})') from error
-
-    # Check its tensors
-    tensors = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
-    if not tensors or not all(isinstance(each, Tensor) for each in tensors.values()):
-        raise ModelError(
-            f'{path} has no state_dict: save one with torch.save(net.state_dict(), ...)'
-        )
+    tensors, note = find_state(load_data(path), arch, path, Tensor)
     for name, each in tensors.items():
-        # a small file can claim a huge tensor, with stride 0
-        if each.numel() * each.element_size() > each.untyped_storage().nbytes():
+        # a small file can claim a huge tensor, with stride 0, or one that is nowhere
+        here = each.layout == torch.strided and each.device.type == 'cpu'
+        if not here or each.numel() * each.element_size() > each.untyped_storage().nbytes():
             raise ModelError(f'{path} is damaged ({name} claims more values than it has)')
-    return {
-        modern_name(name): to_array(each)
-        for name, each in tensors.items()
-        if each.is_floating_point()
-    }
+    return {name: to_array(each) for name, each in tensors.items()}, note
+
+
+class StandIn:
+    """Stands in for what a file names and PyTorch does not know: it keeps data and does nothing.
+
+    A checkpoint of Lightning has settings in classes of its user's, NumPy's scalars, paths. Loading
+    them is neither safe nor needed. In the place of each is a mapping, whose attributes are those
+    that the file gives, so that the tensors of a module that was saved as a whole are found.
+    """
+
+    def __new__(cls, *_: Any) -> Any:
+        """Return a mapping: PyTorch puts entries into no other object."""
+        return OrderedDict()
+
+
+class StandInList(list[Any]):
+    """Stands in for an object whose state is no mapping: it is dropped."""
+
+    def __new__(cls, *_: Any) -> 'StandInList':
+        """Return an empty list."""
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        """Drop the state."""
+
+
+def stand_in_attribute(*_: Any) -> type[StandIn]:
+    """Stand in for ``getattr``, with which files name the classes within classes, and methods."""
+    return StandIn
+
+
+STAND_INS: dict[str, Callable[..., Any]] = {
+    'builtins.getattr': stand_in_attribute,
+    'collections.deque': StandInList,
+    'functools.partial': StandInList,
+    'numpy.dtype': StandInList,
+    'numpy.core.multiarray._reconstruct': StandInList,
+    'numpy._core.multiarray._reconstruct': StandInList,
+}
+"""What a file may name -> what stands in for it, where that is no ``StandIn``."""
+
+NO_DATA = {'builtins', 'nt', 'os', 'posix', 'shutil', 'socket', 'subprocess', 'sys'}
+"""Modules whose functions no data need: a stand-in would do no harm, but the file means to."""
+
+PICKLE = 'data.pkl'
+"""The entry of a file of PyTorch 1.6 or later that has all but the tensors' bytes."""
+
+LONGEST_PICKLE = 1 << 26
+"""Bytes of a file's pickle that are looked at: that of a state has a few hundred an array."""
+
+
+def load_data(path: str) -> Any:
+    """Return what ``torch.save`` wrote, with stand-ins for objects of classes.
+
+    No code of the file and no class that it names is run: ``weights_only`` makes tensors and plain
+    objects, and the classes that it would refuse are replaced.
+
+    Raises:
+        ModelError: The file is damaged, or asks for what no data need.
+    """
+    names = global_names(path)
+    for name in sorted(names):
+        module, _, function = name.partition('.')
+        data = isinstance(getattr(builtins, function, None), type) or name in STAND_INS
+        if module in NO_DATA and not data:
+            raise ModelError(
+                f'{path} asks for {visible(name[:100])}, which no data need: '
+                'save net.state_dict() alone'
+            )
+    stand_ins: list[Any] = [(STAND_INS.get(name, StandIn), name) for name in names]
+    try:
+        with (
+            open(path, 'rb') as stream,  # torch.load would take a path by its suffix
+            torch.serialization.safe_globals(stand_ins),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter('ignore')  # such as that the file has another protocol
+            return torch.load(stream, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged zip, a pickle of other things, ...
+        text = str(error).strip()
+        if found := re.search(r'WeightsUnpickler error:\s*(.+)', text):
+            text = found[1]  # around it, torch advises running the file's code
+        reason = visible(text.partition('\n')[0][:160].rstrip(': ')) or type(error).__name__
+        raise ModelError(
+            f'{path} is damaged, or more than data ({reason}): save net.state_dict() alone'
+        ) from error
+
+
+def global_names(path: str) -> set[str]:
+    """Return the classes and functions that a file's pickles name, without loading any.
+
+    Raises:
+        ModelError: The file is a zip that unpacks to more than it has; torch.save packs nothing.
+    """
+    found: set[str] = set()
+    pickles: list[bytes] = []
+    claimed = 0
+    with contextlib.suppress(Exception):  # what damage makes of it, which PyTorch then tells
+        with open(path, 'rb') as stream:
+            pickles.append(stream.read(LONGEST_PICKLE))
+        if pickles[0].startswith(b'PK'):
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+                claimed = sum(each.file_size for each in entries)
+                inside = [each for each in entries if each.filename.endswith(PICKLE)]
+                pickles = [archive.open(each).read(LONGEST_PICKLE) for each in inside]
+    if claimed and claimed > Path(path).stat().st_size:
+        raise ModelError(f'{path} is damaged (its parts claim {claimed} bytes)')
+    for each in pickles:
+        text = io.BytesIO(each)
+        with contextlib.suppress(Exception):
+            for _ in range(5):  # as many pickles begin a file of before PyTorch 1.6
+                for code, argument, _ in pickletools.genops(text):
+                    if code.name == 'GLOBAL':
+                        found.add(modern_global(*str(argument).split(' ', 1)))
+    return found
+
+
+def modern_global(module: str, name: str) -> str:
+    """Return the full name of a class, which pickles give as in Python 2."""
+    known = _compat_pickle.NAME_MAPPING.get((module, name))
+    return '.'.join(known or (_compat_pickle.IMPORT_MAPPING.get(module, module), name))
 
 
 def write_weights(path: str, state: Mapping[str, NDArray[Any]]) -> None:
@@ -117,11 +235,6 @@ def write_weights(path: str, state: Mapping[str, NDArray[Any]]) -> None:
     packed = io.BytesIO()
     torch.save({name: torch.from_numpy(np.array(each)) for name, each in state.items()}, packed)
     write_atomic(Path(path), packed.getvalue())
-
-
-def modern_name(name: str) -> str:
-    """Return today's name of a parameter: old DenseNet files have 'norm.1' for 'norm1'."""
-    return re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name)
 
 
 def set_state(placed: Placed, state: Mapping[str, NDArray[Any]]) -> None:

@@ -15,7 +15,7 @@ from d2l_ft.backend.graph_net import Arrays, GraphNet, Maker, graph_nets
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.backend.versions import versions
 from d2l_ft.convert.faults import FAULTS, Translation
-from d2l_ft.convert.formats import Model, file_kind, in_words, read_files, read_model, take_graph
+from d2l_ft.convert.formats import Model, read_files, read_model, take_graph
 from d2l_ft.convert.graph import Graph
 from d2l_ft.convert.observe import Plan, write_down
 from d2l_ft.convert.package import (
@@ -42,6 +42,7 @@ from d2l_ft.data.image_files import find_images
 from d2l_ft.data.transforms import decode, resize
 from d2l_ft.errors import D2LFTError, DataError, ModelError, OptionError
 from d2l_ft.models.architectures import MEAN, STD
+from d2l_ft.models.file_kinds import KINDS, file_kind
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.system.console import quote_if_needed
 
@@ -59,8 +60,8 @@ def inspect(paths: Sequence[Path], arch: str | None = None) -> list[str]:
     """
     if len(paths) == 1 and paths[0].is_file():
         kind = file_kind(paths[0])
-        if kind not in ('params', 'params of MXNet 2', 'symbol', 'archive'):
-            return [f'{paths[0]} is {in_words(kind)}; not of MXNet']
+        if kind not in ('params', 'npz', 'symbol', 'archive'):
+            return [f'{paths[0]} is {KINDS[kind]}; not of MXNet']
     model = read_files(paths)
     missing = ''
     try:

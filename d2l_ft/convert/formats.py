@@ -1,4 +1,4 @@
-"""Find out what a file of weights or a net is, by its bytes, and read MXNet's nets.
+"""Read the files of MXNet's nets.
 
 A net of MXNet comes as a pair of files, ``NAME-symbol.json`` and ``NAME-0010.params``, where the
 number is the epoch; in a folder; or in an archive, as Amazon SageMaker writes it.
@@ -8,7 +8,6 @@ import json
 import mmap
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from d2l_ft.convert.graph import LARGEST, Graph, read_graph, tell_apart
 from d2l_ft.convert.zoo import find, zoo_graph
 from d2l_ft.errors import ModelError
-from d2l_ft.models.gluon_params import LIST_MAGIC, Damaged, map_file, parse_params
+from d2l_ft.models.file_kinds import KINDS, file_kind
+from d2l_ft.models.gluon_params import Damaged, map_file, parse_params
 from d2l_ft.storage.archives import extract
 from d2l_ft.storage.atomic import read_file
 
@@ -51,68 +51,6 @@ class Model:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     style: str = ''
-
-
-def kind_of(data: bytes, size: int) -> str:
-    """Return what a file is, by its first bytes.
-
-    Args:
-        data: The first 512 bytes, or all.
-        size: Of the whole file.
-
-    Returns:
-        'params', 'symbol', 'archive' or 'zip', which may be MXNet's; otherwise words that say what
-        it is, or '' where nothing is known.
-    """
-    if not size:
-        return 'an empty file'
-    if int.from_bytes(data[:8], 'little') == LIST_MAGIC:
-        return 'params'
-    if data[:4] == b'PK\x03\x04':
-        return 'zip'
-    if data[:2] == b'\x1f\x8b' or data[257:262] == b'ustar':
-        return 'archive'
-    if data[:8] == b'\x89HDF\r\n\x1a\n':
-        return 'an HDF5 file, as Keras writes'
-    if data[:1] == b'\x80' and data[1:2] in (b'\x02', b'\x03', b'\x04', b'\x05'):
-        return 'a pickle, as PyTorch writes'
-    if data.lstrip()[:1] == b'{':
-        return 'symbol'
-    length = int.from_bytes(data[:8], 'little')
-    if 2 <= length <= size - 8 and data[8:9] == b'{':
-        return 'a safetensors file'
-    if data[:1] == b'\x08' and (b'onnx' in data or b'\x12' in data[:4]):
-        return 'an ONNX file'
-    if data.lstrip()[:1] == b'<':
-        return 'a page of HTML, as a download that failed leaves'
-    if data.startswith(b'version https://git-lfs'):
-        return 'a pointer of Git LFS, not the file itself: run  git lfs pull'
-    return ''
-
-
-def file_kind(path: Path) -> str:
-    """Return what a file is, as ``kind_of``; a zip is told apart by its entries.
-
-    Raises:
-        ModelError: It cannot be read.
-    """
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-            raise ModelError(f'{path} is no regular file: give the file itself')
-        with path.open('rb') as stream:
-            kind = kind_of(stream.read(512), path.stat().st_size)
-    except OSError as error:
-        raise ModelError(f'cannot read {path}: {error.strerror}') from None
-    if kind != 'zip':
-        return kind
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except Exception:  # whatever the parts of a zip make of damage
-        return 'a damaged zip file'
-    if any(name.endswith('data.pkl') for name in names):
-        return 'a pickle, as PyTorch writes'
-    return 'params of MXNet 2' if all(each.endswith('.npy') for each in names) else 'archive'
 
 
 def read_model(paths: Sequence[Path], arch: str | None = None) -> Model:
@@ -161,22 +99,15 @@ def read_files(paths: Sequence[Path]) -> Model:
     if len(paths) == 1 and kinds[paths[0]] == 'archive':
         return _from_archive(paths[0])
     symbols = [path for path, kind in kinds.items() if kind == 'symbol']
-    params = [path for path, kind in kinds.items() if kind.startswith('params')]
+    params = [path for path, kind in kinds.items() if kind in ('params', 'npz')]
     for path, kind in kinds.items():
         if path not in symbols + params:
-            raise ModelError(
-                f'{path} is {in_words(kind)}; give a symbol file and parameters of MXNet'
-            )
+            raise ModelError(f'{path} is {KINDS[kind]}; give a symbol file and parameters of MXNet')
     if len(symbols) > 1 or len(params) > 1:
         raise ModelError(
             f'{len(symbols)} symbol files and {len(params)} files of parameters: name one of each'
         )
     return _read(symbols[0] if symbols else None, params[0] if params else None)
-
-
-def in_words(kind: str) -> str:
-    """Return what is said of a file that is no part of a net of MXNet."""
-    return 'an archive' if kind == 'archive' else kind or 'of an unknown kind'
 
 
 def _from_archive(archive: Path) -> Model:

@@ -1,4 +1,4 @@
-"""Nets as data: architectures, their parameters' names and states, checkpoints, Gluon's files.
+"""Nets as data: architectures, parameters' names and states, checkpoints, files of others.
 
 Nothing here computes with a net. It may import ``storage``. Begin with ``architectures``.
 """

@@ -26,8 +26,7 @@ def load_source(
 
     Args:
         source: 'sample' (pre-trained at first use, then cached), 'imagenet', 'none' (random
-            weights), or a file: .safetensors with canonical names, .pth or .pt of torchvision's
-            net, .params of Gluon's.
+            weights), or a file of weights of any kind and name that ``read_weights`` reads.
         arch: Architecture.
         backend: The framework that pre-trains if necessary, as ``get_backend`` takes it.
         devices: The devices for that, as ``train_ch13`` takes them.
@@ -54,7 +53,7 @@ def load_source(
     if source == 'imagenet':
         return read_weights(imagenet_file(arch, chosen.NAME), arch, verified=True)
     path = Path(source).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise OptionError(f'there is no source {source!r}: give sample, imagenet, none or a file')
     state = read_weights(path, arch)
     if problem := find_problem(state):

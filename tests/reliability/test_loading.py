@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import THOROUGH
+from weights import fresh
 
 from d2l_ft.chapter import book, claims, outputs, translation
 from d2l_ft.data.image_folder import Sample
@@ -139,10 +140,11 @@ def test_an_old_pytorch_opens_verified_files_only(version, safe, tmp_path, monke
 
     monkeypatch.setattr(torch, '__version__', version)
     path = tmp_path / 'x.pth'
-    torch.save({'fc.weight': torch.zeros(2, 3)}, path)
-    assert read_weights(path, 'resnet18', verified=True)['fc.weight'].shape == (2, 3)
+    state = fresh('resnet18', 2)
+    torch.save({name: torch.from_numpy(each) for name, each in state.items()}, path)
+    assert read_weights(path, 'resnet18', verified=True)['fc.weight'].shape == (2, 512)
     if safe:
-        assert read_weights(path, 'resnet18')['fc.weight'].shape == (2, 3)
+        assert read_weights(path, 'resnet18')['fc.weight'].shape == (2, 512)
     else:
         with pytest.raises(ModelError, match=r'CVE-2025-32434.*safetensors'):
             read_weights(path, 'resnet18')
@@ -372,6 +374,7 @@ def test_a_source_that_is_no_number_is_refused(tmp_path):
     from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
 
     path = tmp_path / 'x.safetensors'
-    save_checkpoint(path, Checkpoint({'fc.bias': np.array([1, np.inf])}))
+    state = fresh('resnet18', 2) | {'fc.bias': np.float32([1, np.inf])}
+    save_checkpoint(path, Checkpoint(state))
     with pytest.raises(ModelError, match=r'fc\.bias.*not finite'):
         load_source(str(path), 'resnet18', None)

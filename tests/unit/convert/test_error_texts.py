@@ -14,7 +14,7 @@ from conftest import make_folder, says
 from d2l_ft.cli.convert import read_shape
 from d2l_ft.cli.main import main
 from d2l_ft.convert import command, zoo
-from d2l_ft.convert.formats import file_kind, read_files, read_model
+from d2l_ft.convert.formats import read_files, read_model
 from d2l_ft.convert.graph import Attributes, Node, read_graph
 from d2l_ft.convert.package import (
     first_width,
@@ -26,6 +26,7 @@ from d2l_ft.convert.package import (
 from d2l_ft.convert.witness import pack, read_witness
 from d2l_ft.convert.zoo import find, stored
 from d2l_ft.errors import D2LFTError, ModelError, OptionError
+from d2l_ft.models.file_kinds import file_kind
 from d2l_ft.models.gluon_params import write_params
 
 
@@ -54,7 +55,7 @@ def test_a_file_that_cannot_be_read(tmp_path, closed):
 def test_a_path_that_is_no_regular_file(tmp_path):
     files = symbols.write(tmp_path / 'net')
     assert says(ModelError, read_model, [tmp_path, files[0]]) == (
-        f'{tmp_path} is no regular file: give the file itself'
+        f'{tmp_path} is a folder: give the file itself'
     )
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import struct
 import tarfile
 import zipfile
 
@@ -12,7 +11,7 @@ import pytest
 import symbols
 from conftest import says
 
-from d2l_ft.convert.formats import file_kind, kind_of, read_files, read_model, style
+from d2l_ft.convert.formats import read_files, read_model, style
 from d2l_ft.errors import DataError, ModelError
 from d2l_ft.models.gluon_params import write_params
 
@@ -34,68 +33,6 @@ def packed(path, *entries):
                 entry.type, entry.linkname = link
             archive.addfile(entry, io.BytesIO(data))
     return path
-
-
-OTHERS = {
-    b'': 'an empty file',
-    b'\x89HDF\r\n\x1a\n' + bytes(40): 'an HDF5 file, as Keras writes',
-    b'<!DOCTYPE html><html>': 'a page of HTML, as a download that failed leaves',
-    b'\n <html>': 'a page of HTML, as a download that failed leaves',
-    b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n':
-        'a pointer of Git LFS, not the file itself: run  git lfs pull',
-    b'\x08\x07\x12\x07pytorch\x1a\x051.0.0': 'an ONNX file',
-    b'\x08\x03:\x10onnx': 'an ONNX file',
-    b'PK\x03\x04 and no more': 'a damaged zip file',
-    b'just words': '',
-    b'\x00' * 600: '',
-}  # fmt: skip
-"""The first bytes of files that no library here writes -> what they are."""
-
-
-@pytest.mark.parametrize('data', OTHERS)
-def test_a_file_that_is_no_net_of_mxnet_is_called_what_it_is(data, tmp_path):
-    path = tmp_path / 'x.params'
-    path.write_bytes(data)
-    assert file_kind(path) == OTHERS[data]
-    what = OTHERS[data] or 'of an unknown kind'
-    assert says(ModelError, read_model, [path]) == (
-        f'{path} is {what}; give a symbol file and parameters of MXNet'
-    )
-
-
-def test_files_of_libraries_are_called_what_they_are(tmp_path):
-    from safetensors.numpy import save_file
-
-    save_file({'a': np.ones(3, np.float32)}, tmp_path / 'safetensors')
-    write_params(tmp_path / 'params', symbols.DENSE_ARRAYS)
-    np.savez(tmp_path / 'arrays.npz', **symbols.DENSE_ARRAYS)
-    np.savez_compressed(tmp_path / 'small.npz', **symbols.DENSE_ARRAYS)
-    zipped(tmp_path / 'zip', **{'x-symbol.json': symbols.DENSE})
-    packed(tmp_path / 'tar.gz', ('x-symbol.json', symbols.DENSE.encode()))
-    with tarfile.open(tmp_path / 'tar', 'w') as archive:
-        archive.add(tmp_path / 'params', 'x.params')
-    (tmp_path / 'json').write_text(f'\n {symbols.DENSE}')
-    kinds = {path.name: file_kind(path) for path in tmp_path.iterdir() if path.is_file()}
-    assert kinds == {
-        'safetensors': 'a safetensors file', 'params': 'params', 'arrays.npz': 'params of MXNet 2',
-        'small.npz': 'params of MXNet 2', 'zip': 'archive', 'tar.gz': 'archive', 'tar': 'archive',
-        'json': 'symbol',
-    }  # fmt: skip
-
-
-@pytest.mark.needs('pytorch')
-@pytest.mark.parametrize('modern', [True, False])
-def test_a_file_of_torch_save_is_a_pickle(modern, tmp_path):
-    import torch
-
-    torch.save({'a': torch.ones(3)}, tmp_path / 'x.pth', _use_new_zipfile_serialization=modern)
-    assert file_kind(tmp_path / 'x.pth') == 'a pickle, as PyTorch writes'
-
-
-def test_the_bytes_of_a_long_file_are_judged_by_the_first():
-    head = struct.pack('<Q', 100) + b'{"a":'
-    assert kind_of(head, 5000) == 'a safetensors file'
-    assert kind_of(head, 50) == '', 'the header is longer than the file'
 
 
 def test_parameters_of_mxnet_2_are_read(tmp_path):

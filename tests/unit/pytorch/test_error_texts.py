@@ -1,5 +1,7 @@
 """What the errors of the PyTorch backend say."""
 
+import zipfile
+
 import pytest
 from conftest import says
 
@@ -59,11 +61,25 @@ def test_a_file_of_pytorch_without_weights(tmp_path):
     import torch
 
     path = tmp_path / 'a.pth'
-    path.write_text('no weights')
-    assert says(ModelError, read_weights, path, 'resnet18') == (
-        f'{path} is damaged or no file of tensors (it holds other things)'
-    )
     torch.save({'epoch': 3}, path)
     assert says(ModelError, read_weights, path, 'resnet18') == (
-        f'{path} has no state_dict: save one with torch.save(net.state_dict(), ...)'
+        f'{path} has no arrays of floats: save net.state_dict()'
+    )
+    torch.save({'state_dict': {}, 'x': 2**100}, path, pickle_protocol=4)
+    assert says(ModelError, read_weights, path, 'resnet18') == (
+        f'{path} is damaged, or more than data (Unsupported operand 149): '
+        'save net.state_dict() alone'
+    )
+    torch.save({'fc.weight': torch.zeros(10**6)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    assert says(ModelError, read_weights, path, 'resnet18') == (
+        f'{path} is damaged (its parts claim {sum(map(len, entries.values()))} bytes)'
+    )
+    torch.save({'state_dict': {}, 'x': print}, path)
+    assert says(ModelError, read_weights, path, 'resnet18') == (
+        f'{path} asks for builtins.print, which no data need: save net.state_dict() alone'
     )

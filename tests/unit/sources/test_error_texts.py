@@ -7,9 +7,12 @@ import sys
 import numpy as np
 import reference_backend
 from conftest import says
+from weights import fresh
 
 from d2l_ft.errors import ModelError, OptionError
 from d2l_ft.models.checkpoint import Checkpoint, save_checkpoint
+from d2l_ft.models.gluon_params import write_params
+from d2l_ft.runs.export import gluon_arrays
 from d2l_ft.sources.load import load_source, pretrained_net
 from d2l_ft.sources.pretrain import pretrain_in_subprocess
 from d2l_ft.sources.weights import read_weights
@@ -20,12 +23,22 @@ def test_a_source_that_is_none(tmp_path):
     assert says(OptionError, load_source, 'none.pth', 'resnet18', reference_backend) == (
         "there is no source 'none.pth': give sample, imagenet, none or a file"
     )
-    assert says(ModelError, read_weights, tmp_path / 'a.h5', 'resnet18') == (
-        f'{tmp_path / "a.h5"} is no weights file by its name: .safetensors, .pth, .pt and .params '
-        'are read'
+    path = tmp_path / 'a.pth'
+    path.write_bytes(b'\x89HDF\r\n\x1a\n')
+    assert says(ModelError, read_weights, path, 'resnet18') == (
+        f'{path} is an HDF5 file, as Keras writes, and no weights file: give a file of '
+        'safetensors, torch.save or Gluon'
     )
     assert says(OptionError, pretrained_net, 'resnet18', 'none', reference_backend) == (
         "the source 'none' is no model: give sample, imagenet or a file"
+    )
+
+
+def test_weights_of_gluon_of_another_architecture(tmp_path):
+    path = tmp_path / 'a.params'
+    write_params(path, gluon_arrays(fresh('squeezenet1_1', 3), 'squeezenet1_1'))
+    assert says(ModelError, read_weights, path, 'resnet18') == (
+        f'{path} has weights of squeezenet1_1, not of resnet18: give `arch=squeezenet1_1`'
     )
 
 
@@ -35,7 +48,9 @@ def test_weights_that_no_net_can_compute_with(tmp_path):
         ('fc.weight', math.inf, 'values that are not finite'),
         ('bn1.running_var', -1.0, 'variances below 0'),
     ):
-        save_checkpoint(path, Checkpoint({name: np.full(3, value, np.float32)}, meta={'arch': 'x'}))
+        state = fresh('resnet18', 3)
+        state[name] = np.full_like(state[name], value)
+        save_checkpoint(path, Checkpoint(state, meta={'arch': 'x'}))
         assert says(ModelError, load_source, str(path), 'resnet18', reference_backend) == (
             f'{name} has {problem} in {path}: give other weights'
         )
@@ -43,7 +58,8 @@ def test_weights_that_no_net_can_compute_with(tmp_path):
 
 def test_weights_without_an_output_layer(tmp_path):
     path = tmp_path / 'a.safetensors'
-    save_checkpoint(path, Checkpoint({'bn1.bias': np.zeros(3, np.float32)}))
+    state = {name: each for name, each in fresh('resnet18', 3).items() if name[:3] != 'fc.'}
+    save_checkpoint(path, Checkpoint(state))
     assert f'{path} has no output layer of resnet18, which is needed here: ' in says(
         ModelError, pretrained_net, 'resnet18', str(path), reference_backend
     )
