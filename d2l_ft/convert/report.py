@@ -1,11 +1,11 @@
 """A proof as lines and as one HTML page."""
 
 import html
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l_ft.convert.verify import TIMES, TITLES, Proof, Row
+from d2l_ft.report.html import document, table
 
 VERDICTS = {
     'equal': 'Equal: the translation computes what the net of MXNet computes.',
@@ -14,17 +14,12 @@ VERDICTS = {
 }
 
 STYLE = """
-:root{color-scheme:light dark;--line:#8884;--equal:#2b8a3e;--part:#c92a2a;--undecided:#b35900}
-@media(prefers-color-scheme:dark){:root{--equal:#7bd88f;--part:#ff8787;--undecided:#ffb066}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto}
-td,th{border:1px solid var(--line);padding:.2rem .6rem;text-align:left}
-td{min-width:3rem}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.equal{color:var(--equal)}.part{color:var(--part)}.undecided{color:var(--undecided)}
-.verdict{font-size:1.3rem;font-weight:600}td code{white-space:nowrap}
-.facts td{overflow-wrap:anywhere;vertical-align:top}.facts td:first-child{min-width:7rem}
+.facts td{overflow-wrap:anywhere}.facts td.n{text-align:left}
+.facts td:first-child{min-width:7rem}td code{white-space:nowrap}
 """
 
+COLOURS = {'equal': 'good', 'part': 'bad', 'undecided': 'unknown'}
+"""Verdict -> CSS class."""
 
 SHORT = {
     'eval': 'values',
@@ -46,9 +41,6 @@ FACTS = {
     'steps': 'steps of SGD',
 }
 """Fact -> what a reader is told that it is."""
-
-
-NUMBER = re.compile(r'-?(\d[\d.e+-]*|inf|nan)')
 
 
 def seen_by(stages: Sequence[str]) -> str:
@@ -94,13 +86,13 @@ def page(proof: Proof, facts: Mapping[str, Any]) -> str:
     verdict = proof.verdict
     parts = [
         '<h1>A net of MXNet and its translation to PyTorch</h1>',
-        f'<p class="verdict {verdict}">{VERDICTS[verdict]}</p>',
+        f'<p class="verdict {COLOURS[verdict]}">{VERDICTS[verdict]}</p>',
         '<h2>What was compared</h2>',
         table(
             ('result', 'what', 'largest relative error', 'limit', 'arrays', 'where'),
             (
                 (
-                    f'<span class="{row.state}">{row.state}</span>',
+                    f'<span class="{COLOURS[row.state]}">{row.state}</span>',
                     html.escape(title(row)),
                     f'{row.error:.1e}',
                     f'{row.limit:.1e}',
@@ -124,12 +116,7 @@ def page(proof: Proof, facts: Mapping[str, Any]) -> str:
             'facts',
         ),
     ]
-    head = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{verdict}: a net of MXNet in PyTorch</title><style>{STYLE}</style>'
-    )
-    return head + '\n'.join(each for each in parts if each) + '\n'
+    return document(f'{verdict}: a net of MXNet in PyTorch', parts, STYLE)
 
 
 def _fact(value: object) -> str:
@@ -173,29 +160,11 @@ def _faults(proof: Proof) -> str:
         if stages is None:
             seen = 'this net has no such thing'
         elif stages:
-            seen = f'<span class="equal">seen</span> by {seen_by(stages)}'
+            seen = f'<span class="good">seen</span> by {seen_by(stages)}'
         else:
-            seen = '<span class="part">not seen</span>'
+            seen = '<span class="bad">not seen</span>'
         rows.append((html.escape(words), seen))
     return (
         '<h2>What this proof can see</h2><p>Each fault was planted in this very net, and compared '
         'again.</p>' + table(('fault', 'which line saw it'), rows)
     )
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], kind: str = 'numbers') -> str:
-    """Return a table; cells are HTML, and numbers stand at the right in one of numbers."""
-    head = ''.join(f'<th>{each}</th>' for each in header)
-    top = f'<tr>{head}</tr>' if any(header) else ''
-    body = ''.join(
-        '<tr>'
-        + ''.join(
-            f'<td class=n>{each}</td>'
-            if kind == 'numbers' and NUMBER.fullmatch(str(each))
-            else f'<td>{each}</td>'
-            for each in row
-        )
-        + '</tr>'
-        for row in rows
-    )
-    return f'<div class="wide"><table class="{kind}">{top}{body}</table></div>'

@@ -277,9 +277,9 @@ class Proof:
     Attributes:
         rows: The lines, from the first to the last stage.
         defects: Gradients that MXNet computes wrongly, by finite differences.
-        reproduced: Parameters of these for which the translation was given MXNet's defect.
         notes: What was not shown, and why.
         seen: Fault -> the stages whose lines saw it, or None where the net has no such thing.
+        reproduced: Parameters for which the translation was given MXNet's defect.
         clean: What the translation gave, in the first four stages.
         near: What it gave when it was disturbed.
         other: What MXNet gave.
@@ -287,9 +287,9 @@ class Proof:
 
     rows: list[Row] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
-    reproduced: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     seen: dict[str, list[str] | None] = field(default_factory=dict)
+    reproduced: frozenset[str] = frozenset()
     clean: Arrays = field(default_factory=dict, repr=False)
     near: Responses = field(default=(), repr=False)
     other: Arrays = field(default_factory=dict, repr=False)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,19 @@ from d2l_ft.parity.ladder import PAIR, Result
 from d2l_ft.parity.plan import Check, Plan, Trace
 from d2l_ft.parity.proof import Finding
 from d2l_ft.parity.rungs import RUNGS, forward
+from d2l_ft.report.html import document, table
 
 SHOWN = 8
 """Crops that are shown of each framework."""
 
 STYLE = """
-:root{color-scheme:light dark;--one:#1f6feb;--two:#d9480f;--three:#2b8a3e;--line:#8884;
---good:#2b8a3e;--bad:#c92a2a}
-@media(prefers-color-scheme:dark){:root{--one:#74b0ff;--two:#ffa066;--three:#7bd88f;
---good:#7bd88f;--bad:#ff8787}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-size:.85rem}.wide{overflow-x:auto}
-td,th{border:1px solid var(--line);padding:.2rem .5rem;text-align:left;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.good{color:var(--good)}.bad{color:var(--bad)}.verdict{font-size:1.3rem;font-weight:600}
+:root{--one:#1f6feb;--two:#d9480f;--three:#2b8a3e}
+@media(prefers-color-scheme:dark){:root{--one:#74b0ff;--two:#ffa066;--three:#7bd88f}}
 svg{width:100%;min-width:34rem;height:auto}
 figure{margin:1rem 0}figcaption{font-weight:600}
 svg text{fill:currentColor;font-size:12px}.legend{margin:.2rem 0 1rem}
 .crops img{width:6rem;height:6rem;image-rendering:pixelated;display:block}
-.crops td{border:0;padding:2px}code{overflow-wrap:anywhere}
+.crops td{border:0;padding:2px}
 """
 
 
@@ -64,12 +58,7 @@ def page(plan: Plan, result: Result, folder: Path, findings: Sequence[Finding] =
         planted_faults(findings) if findings else '',
         environment(plan, result),
     ]
-    head = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{html.escape(title)}</title><style>{STYLE}</style>'
-    )
-    return head + '\n'.join(section for section in sections if section)
+    return document(title, sections, STYLE)
 
 
 def verdict(result: Result) -> str:
@@ -83,16 +72,6 @@ def verdict(result: Result) -> str:
     return f'<p class="verdict bad">{text}</p><p>{html.escape(more)}</p>'
 
 
-def table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells in HTML; cells of numbers begin with '<td class=n>'."""
-    lines = ''.join(
-        '<tr>' + ''.join(cell if cell.startswith('<td') else f'<td>{cell}' for cell in row)
-        for row in rows
-    )
-    top = ''.join(f'<th>{name}' for name in header)
-    return f'<div class="wide"><table><tr>{top}{lines}</table></div>'
-
-
 def ladder(rung: str, checks: Sequence[Check]) -> str:
     """Return the checks of a rung under its title."""
     own = [each for each in checks if each.name.startswith(f'{rung}/') and not each.stated]
@@ -102,10 +81,10 @@ def ladder(rung: str, checks: Sequence[Check]) -> str:
     rows = [
         [
             html.escape(check.name.partition('/')[2]),
-            f'<td class="n">{check.value:.2g}',
-            f'<td class="n">{f"{check.low:.1g} to " if check.low else ""}{check.tolerance:.1g}',
+            f'{check.value:.2g}',
+            f'{f"{check.low:.1g} to " if check.low else ""}{check.tolerance:.1g}',
             html.escape(check.unit),
-            '<td class="n">' + (f'{check.tolerance / check.value:.0f} x' if check.value else ''),
+            f'{check.tolerance / check.value:.0f} x' if check.value else '',
             '<span class="good">ok</span>'
             if check.ok
             else f'<span class="bad">differs</span> at {html.escape(check.where)}; '
@@ -191,7 +170,7 @@ def known_differences(checks: Sequence[Check]) -> str:
     rows = [
         [
             html.escape(check.name),
-            f'<td class="n">{check.value:.2g}',
+            f'{check.value:.2g}',
             html.escape(check.unit),
             html.escape(check.reason),
         ]
@@ -208,7 +187,7 @@ def stated_figures(checks: Sequence[Check]) -> str:
     rows = [
         [
             html.escape(check.name),
-            f'<td class="n">{check.value:.3g}',
+            f'{check.value:.3g}',
             html.escape(check.unit),
             html.escape(check.where),
             html.escape(check.reason),

@@ -9,8 +9,8 @@ from typing import Any
 
 from d2l_ft.data.opencv import cv2
 from d2l_ft.data.transforms import decode, resize
+from d2l_ft.report.html import document, escape_line, table
 from d2l_ft.storage.atomic import write_atomic
-from d2l_ft.system.console import visible
 from d2l_ft.training.evaluation import Evaluation
 from d2l_ft.training.metrics import EpochMetrics
 
@@ -18,11 +18,8 @@ THUMB = 120
 """Longer side of a thumbnail, in pixels."""
 
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #8884;padding:.3rem .6rem}
-td{text-align:right}th{text-align:left}img{max-width:100%}
 figure{display:inline-block;margin:.4rem;vertical-align:top;width:9rem;font-size:.8rem}
-:root{color-scheme:light dark}.curves{background:#fff}
+.curves{background:#fff}
 """
 
 
@@ -63,34 +60,17 @@ def write_report(
         '<h2>Settings</h2>',
         f'<pre>{html.escape(json.dumps(config, indent=2))}</pre>',
     ]
-    head = f'<!doctype html><meta charset="utf-8"><title>{escape_line(title)}</title>'
-    page = f'{head}<style>{STYLE}</style>{"".join(parts)}'
-    write_atomic(path, page.encode())
-
-
-def escape_line(text: str) -> str:
-    """Return a text of one line as HTML."""
-    return html.escape(visible(text))
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a table whose first column names the rows."""
-    top = ''.join(f'<th>{escape_line(each)}' for each in header)
-    lines = ''
-    for row in rows:
-        name, *cells = (escape_line(str(each)) for each in row)
-        lines += f'<tr><th>{name}' + ''.join(f'<td>{cell}' for cell in cells)
-    return f'<table><tr>{top}{lines}</table>'
+    write_atomic(path, document(title, parts, STYLE).encode())
 
 
 def _metrics(metrics: Iterable[EpochMetrics]) -> str:
     """Return the metrics of all epochs."""
     header = ['net', 'epoch', 'train loss', 'train acc', 'test acc', 'examples/sec', 'step only']
-    return _table(
+    return table(
         header,
         (
             (
-                each.net,
+                escape_line(each.net),
                 each.epoch,
                 f'{each.train_loss:.3f}',
                 f'{each.train_acc:.3f}',
@@ -100,13 +80,15 @@ def _metrics(metrics: Iterable[EpochMetrics]) -> str:
             )
             for each in metrics
         ),
+        names=True,
     )
 
 
 def _confusion(evaluation: Evaluation) -> str:
     """Return the confusion matrix."""
-    rows = zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
-    return _table(['', *evaluation.classes], ((name, *counts) for name, counts in rows))
+    classes = [escape_line(each) for each in evaluation.classes]
+    rows = zip(classes, evaluation.confusion.tolist(), strict=True)
+    return table(['', *classes], ((name, *counts) for name, counts in rows), names=True)
 
 
 def _mistakes(evaluation: Evaluation) -> str:

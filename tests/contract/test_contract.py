@@ -207,6 +207,8 @@ def test_source_is_copied_and_the_head_is_new(backend):
     wide = backend.place(backend.build_net('resnet18', 10, seed=1))
     source = {name: array + 0.01 for name, array in backend.get_state(wide).items()}
     kept = {name: array.copy() for name, array in source.items()}
+    for array in source.values():
+        array.flags.writeable = False
     placed = new(backend, source=source)
     state = backend.get_state(placed)
     body = [name for name in state if not name.startswith('fc.')]

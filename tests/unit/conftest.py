@@ -1,13 +1,16 @@
-"""Fixtures for the tests of what errors say: places where nothing can be written, and a run."""
+"""Fixtures for many folders: places where nothing can be written, a run, some images."""
 
 import contextlib
 import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import run_config
+from PIL import Image
 
+from d2l_ft.data.image_folder import Sample
 from d2l_ft.runs.directory import Run
 
 
@@ -44,4 +47,16 @@ def run(tmp_path):
     """Return a run without checkpoints."""
     found = Run(tmp_path / 'run', run_config())
     found.save_config()
+    return found
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Return seven images of different heights, of two classes in turn."""
+    draws = np.random.default_rng(0)
+    found = []
+    for i in range(7):
+        path = tmp_path / f'{i}.png'
+        Image.fromarray(draws.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)).save(path)
+        found.append(Sample(str(path), i % 2))
     return found

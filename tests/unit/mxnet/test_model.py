@@ -102,20 +102,6 @@ def test_the_head_does_not_depend_on_the_source_and_no_generator_moves():
     np.testing.assert_array_equal(mx.nd.random.uniform(shape=(3,)).asnumpy(), wanted)
 
 
-def test_source_is_copied_not_shared():
-    source = backend.get_state(backend.place(backend.build_net('squeezenet1_1', 2)))
-    kept = {name: array.copy() for name, array in source.items()}
-    for array in source.values():
-        array.flags.writeable = False
-    net = backend.build_net('squeezenet1_1', 2, source)
-    placed = backend.place(net)
-    backend.train_step(placed, backend.build_trainer(placed, Recipe(0.1)), random_batch())
-    assert not np.array_equal(
-        backend.get_state(placed)['features.0.weight'], kept['features.0.weight']
-    )
-    assert equal_states(source, kept)
-
-
 @pytest.mark.parametrize(
     ('call', 'message'),
     [

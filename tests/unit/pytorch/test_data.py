@@ -19,17 +19,6 @@ from d2l_ft.errors import DataError
 pytestmark = pytest.mark.needs('mxnet', 'pytorch')
 
 
-@pytest.fixture
-def samples(tmp_path):
-    draws = np.random.default_rng(0)
-    found = []
-    for i in range(7):
-        path = tmp_path / f'{i}.png'
-        Image.fromarray(draws.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)).save(path)
-        found.append(Sample(str(path), i % 2))
-    return found
-
-
 def read(loader, epoch=0, start=0):
     loader.set_epoch(epoch, start)
     return [(images.numpy(), labels.numpy()) for images, labels in loader]

@@ -57,20 +57,6 @@ def test_build_is_a_function_of_the_seed_and_leaves_the_generators_alone():
     assert all(int(each) == 0 for each in counts)
 
 
-def test_source_is_copied_not_shared():
-    source = backend.get_state(backend.place(backend.build_net('squeezenet1_1', 2)))
-    kept = {name: array.copy() for name, array in source.items()}
-    for array in source.values():
-        array.flags.writeable = False
-    net = backend.build_net('squeezenet1_1', 2, source)
-    placed = backend.place(net)
-    backend.train_step(placed, backend.build_trainer(placed, Recipe(0.1)), random_batch())
-    assert not np.array_equal(
-        backend.get_state(placed)['features.0.weight'], kept['features.0.weight']
-    )
-    assert all(np.array_equal(source[name], kept[name]) for name in kept)
-
-
 @pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 1e-5), ('float64', 1e-12)])
 def test_resnet18_v2_is_gluons(dtype, tolerance):
     import mxnet as mx
