@@ -1,6 +1,7 @@
 """The d2l-ft command."""
 
 import errno
+import re
 import sys
 from typing import Any
 
@@ -22,17 +23,25 @@ from d2l_ft.system.console import OutputFailed, safe_streams, warn
 from d2l_ft.system.signals import exit_code, handle_signals, stop, stop_line
 
 FEW_FILES = 'this process may not open more files: allow more with  ulimit -n 1024'
+LITTLE_MEMORY = 'there is not enough memory for this: free some, or compute with less at once'
+
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc")
+"""How PyTorch, MXNet and the system say it."""
 
 
-def too_few_files(error: BaseException | None) -> bool:
-    """Tell whether an error was caused, directly or not, by the system's limit of open files."""
+def lack(error: BaseException | None) -> str:
+    """Return what an error says of open files or memory that ran out, or nothing."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return True
+            return FEW_FILES
         if isinstance(error, ImportError | OSError) and 'Too many open files' in str(error):
-            return True
+            return FEW_FILES
+        if isinstance(error, MemoryError) or (
+            isinstance(error, OSError | RuntimeError) and NO_MEMORY.search(str(error))
+        ):
+            return LITTLE_MEMORY
         error = error.__cause__ or error.__context__
-    return False
+    return ''
 
 
 class Commands(click.Group):
@@ -81,10 +90,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            few = too_few_files(error)
-            if ctx.params.get('debug') or not (few or isinstance(error, D2LFTError)):
+            lacking = lack(error)
+            if ctx.params.get('debug') or not (lacking or isinstance(error, D2LFTError)):
                 raise
-            warn(FEW_FILES if few else as_flags(str(error)))
+            warn(lacking or as_flags(str(error)))
             ctx.exit(2)
         except KeyboardInterrupt as error:
             warn(stop_line(error))
