@@ -73,14 +73,14 @@ def rename(arrays: Arrays, name: str) -> dict[str, NDArray[np.generic]] | None:
     elif set(arrays) == set(short):
         renamed = {short[each]: array for each, array in arrays.items()}
     elif len(arrays) == len(short):
-        theirs, ours = counted_anew(arrays), counted_anew(short)
+        theirs, ours = recount(arrays), recount(short)
         if set(theirs.values()) == set(ours.values()):
             back = {new: short[old] for old, new in ours.items()}
             renamed = {back[theirs[each]]: array for each, array in arrays.items()}
     return renamed if renamed is not None and _fits(renamed, zoo_graph(name)) else None
 
 
-def counted_anew(names: Iterable[str]) -> dict[str, str]:
+def recount(names: Iterable[str]) -> dict[str, str]:
     """Return name -> the name without what all share, each counter beginning at 0.
 
     A counter's place among its siblings stays: 'net3_conv12_weight' and 'net3_conv14_weight' become

@@ -8,7 +8,7 @@ import pytest
 
 from d2l_ft.convert import command
 from d2l_ft.convert.formats import read_model
-from d2l_ft.convert.zoo import counted_anew, find, stored, zoo_graph, zoo_names
+from d2l_ft.convert.zoo import recount, find, stored, zoo_graph, zoo_names
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import read_params, write_params
 
@@ -75,7 +75,7 @@ def test_a_net_is_known_by_names_of_every_age(zoo, name, tmp_path):
 
 def test_counters_begin_anew_and_keep_their_order():
     names = ['a3_conv12_weight', 'a3_conv14_weight', 'a3_stage2_conv7_weight', 'a3_conv12_bias']
-    assert list(counted_anew(names).values()) == [
+    assert list(recount(names).values()) == [
         '_conv0_weight', '_conv1_weight', '_stage0_conv0_weight', '_conv0_bias'
     ]  # fmt: skip
 
