@@ -8,7 +8,7 @@ import pytest
 
 from d2l_ft.convert import command
 from d2l_ft.convert.formats import read_model
-from d2l_ft.convert.zoo import recount, find, stored, zoo_graph, zoo_names
+from d2l_ft.convert.zoo import find, recount, stored, zoo_graph, zoo_names
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import read_params, write_params
 
