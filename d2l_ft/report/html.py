@@ -14,7 +14,7 @@ table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto;margin:1rem
 td,th{border:1px solid var(--line);padding:.2rem .6rem;text-align:left;vertical-align:top}
 td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}.unknown{color:var(--unknown)}
-.verdict{font-size:1.3rem;font-weight:600}code{overflow-wrap:anywhere}img{max-width:100%}
+.verdict{font-size:1.3rem;font-weight:600}code{overflow-wrap:anywhere}pre{overflow-x:auto}img{max-width:100%}
 """
 
 NUMBER = re.compile(r'-?(\d[\d.e+-]*|inf|nan)( to [\d.e+-]+)?( x)?')
