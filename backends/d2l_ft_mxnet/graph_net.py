@@ -68,7 +68,12 @@ class GraphNet:
         self.states = self.symbol.list_auxiliary_states()
         self.parameters = [name for name in arguments if name not in shapes]
         self.args = {name: values[name] for name in arguments}
-        self.grads = {name: mx.nd.zeros_like(array) for name, array in self.args.items()}
+        looked_up = _looked_up(json.loads(text)['nodes'])  # MXNet has no gradient by these
+        self.grads = {
+            name: mx.nd.zeros_like(array)
+            for name, array in self.args.items()
+            if name not in looked_up
+        }
         self.aux = {name: values[name] for name in self.states}
         with self._told():
             self.executor = self._bind(self.symbol, self.grads)
@@ -91,7 +96,9 @@ class GraphNet:
             mx.cpu(),
             {name: self.args[name] for name in symbol.list_arguments()},
             args_grad=grads or None,
-            grad_req=dict.fromkeys(symbol.list_arguments(), 'write' if grads else 'null'),
+            grad_req={
+                name: 'write' if name in grads else 'null' for name in symbol.list_arguments()
+            },
             aux_states={name: self.aux[name] for name in symbol.list_auxiliary_states()},
         )
 
@@ -141,6 +148,12 @@ class GraphNet:
         stored = {**self.args, **self.aux}
         for name, array in arrays.items():
             stored[name][:] = mx.nd.array(array, dtype=self.dtype)
+
+
+def _looked_up(nodes: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the variables that are the indices of an embedding."""
+    firsts = [node['inputs'][0][0] for node in nodes if node['op'] == 'Embedding']
+    return {nodes[each]['name'] for each in firsts if nodes[each]['op'] == 'null'}
 
 
 def _output(node: str, names: Sequence[str]) -> str:
