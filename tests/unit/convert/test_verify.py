@@ -12,7 +12,9 @@ from d2l_ft.convert.verify import (
     decide,
     loss,
     observe,
+    prove,
     relative,
+    sensitivity,
     single,
 )
 
@@ -41,6 +43,14 @@ class Line:
 
     def set_arrays(self, arrays):
         self.w = arrays.get('w', self.w)
+
+
+class Wrong(Line):
+    """The same with a wrong gradient."""
+
+    def backward(self, gradients):
+        found = super().backward(gradients)
+        return {**found, 'w': 2 * found['w']}
 
 
 def judged(error, response=0.0, stage='train', value=1.0, largest=1.0, clean=None):
@@ -128,6 +138,20 @@ def test_finite_differences_say_which_gradient_is_right(ours, theirs, right):
         found = decide(net, plan, name, ours * slope[name], theirs * slope[name])
         assert (found.name, found.right) == (name, right)
     assert net.w == 1
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs', 'right', 'verdict'),
+    [(Line, Wrong, 'PyTorch', 'equal'), (Wrong, Line, 'MXNet', 'part')],
+)
+def test_a_wrong_gradient_is_excused_in_mxnet_alone(ours, theirs, right, verdict):
+    plan = Plan({'x': X}, ['y'], steps=2)
+    proof = prove(lambda _: ours(), lambda _: theirs(), plan)
+    assert ([each.right for each in proof.defects], proof.verdict) == ([right], verdict)
+    faults = {'none': lambda _: ours(), 'an error': lambda _: ours(0.1), 'no such thing': None}
+    sensitivity(faults, lambda _: theirs(), plan, proof)
+    seen = ['eval', 'train', 'gradient']
+    assert proof.seen == {'none': [], 'an error': seen, 'no such thing': None}
 
 
 @pytest.mark.parametrize(
