@@ -162,7 +162,8 @@ def compare(
         if stage == 'eval' and wrong:
             key, error, limit = wrong[0]  # nodes come in the order of the net: the first that parts
         else:
-            key, error, limit = max(judged, key=lambda each: each[1] / each[2])
+            blind = [each for each in judged if each[1] > BLIND]  # within a limit that is larger
+            key, error, limit = max(wrong or blind or judged, key=lambda each: each[1] / each[2])
         # of nodes inside, infinite values may be meant, such as a mask's
         lost = stage != 'eval' and not all(np.isfinite(theirs[key]).all() for key in keys)
         state = 'part' if wrong else 'undecided' if lost or limit > BLIND else 'equal'

@@ -76,6 +76,14 @@ def test_what_is_far_below_the_largest_value_is_rounding(stage, part):
     assert judged(5e-12 * part, stage=stage, value=part / 1e3).state == 'part'
 
 
+def test_an_array_with_a_large_error_decides_nothing_beside_one_that_is_nearer_to_its_limit():
+    ours = {'train/a': np.ones(1), 'train/b': np.ones(1)}
+    near = {'train/a': np.ones(1), 'train/b': np.full(1, 1.1)}
+    theirs = {'train/a': np.full(1, 1 + 9e-13), 'train/b': np.full(1, 1.5)}
+    (row,) = compare(ours, theirs, [(100.0, near)])
+    assert (row.where, row.state) == ('b', 'undecided')
+
+
 def test_a_fault_is_judged_by_the_response_of_the_net_without_it():
     ours, near = {'train/a': np.ones(1)}, {'train/a': np.full(1, 1.5)}
     theirs, clean = {'train/a': np.full(1, 1.5)}, {'train/a': np.full(1, 1.5)}
