@@ -215,7 +215,6 @@ def tell_apart(text: str) -> tuple[str, list[str]]:
         while f'{name}_{number}' in taken:
             number += 1
         node['name'] = f'{name}_{number}'
-        taken.add(node['name'])
         if numbers[name] == 2:
             lines.append(
                 f'{counts[name]} nodes are named {name}: the second is called {node["name"]} here'

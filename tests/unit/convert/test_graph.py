@@ -18,6 +18,7 @@ from d2l_ft.convert.graph import (
     Node,
     Value,
     read_graph,
+    tell_apart,
 )
 from d2l_ft.convert.rules import RULES
 from d2l_ft.errors import ModelError
@@ -86,19 +87,19 @@ def test_a_number_is_one_that_float32_has(text, wanted):
 
 def test_an_axis_and_tuples_with_none():
     assert attribute('-1').axis('a', 1) == -1
-    assert says(ModelError, attribute('64').axis, 'a', 1) == (
-        "op 'n' has a=64, which is not understood: save the net again"
-    )
+    for text in ('64', '-33'):
+        assert says(ModelError, attribute(text).axis, 'a', 1) == (
+            f"op 'n' has a={text}, which is not understood: save the net again"
+        )
     assert attribute('(None, 2)').optional_integers('a') == (None, 2)
     assert attribute('None').optional_integers('a') is None
 
 
 def test_attributes_that_nobody_asked_for_are_left_over():
-    attrs = Attributes(
-        Node('op', 'n', {'asked': '1', 'new': '1', 'workspace': '9', '__shape__': '(1,)'}, [], 'op')
-    )
+    names = ('asked', 'new', '_new', 'workspace', '__shape__')
+    attrs = Attributes(Node('op', 'n', dict.fromkeys(names, '1'), [], 'op'))
     attrs.text('asked', '')
-    assert attrs.rest() == ['new']
+    assert attrs.rest() == ['new', '_new']
 
 
 @pytest.mark.parametrize('key', ['param', 'attr', 'attrs'])
@@ -156,6 +157,20 @@ def test_a_batch_norm_without_its_states_gets_them():
     assert set(read_graph(bare).variables()) == set(graph.variables())
 
 
+def test_a_graph_is_written_with_the_names_that_its_file_has():
+    text = symbols.symbol(
+        'data', ('_npi_add_scalar', 'more', ['data'], {'scalar': '1'}),
+        ('SliceChannel', 'parts', ['more'], {'num_outputs': '2'}),
+        ('ElementWiseSum', 'sum', [('parts', 1), 'data'], {}), heads=['sum', ('parts', 1)],
+    )  # fmt: skip
+    written = json.loads(read_graph(text).text())
+    wanted = json.loads(text)
+    for node in wanted['nodes']:
+        if not node['attrs']:
+            del node['attrs']
+    assert {**wanted, 'attrs': {'mxnet_version': ['int', 10901]}} == written
+
+
 def test_only_what_the_heads_need_is_walked():
     text = symbols.symbol(
         'data', ('relu', 'a', ['data'], {}), 'other', ('relu', 'b', ['other'], {}), heads=['a']
@@ -173,13 +188,24 @@ def test_a_graph_ends_in_a_node_by_its_name_or_that_of_its_output():
             read_graph(text).until(name)
 
 
-@pytest.mark.parametrize('place', [3, 4, 999, -1])
-def test_an_input_that_is_not_before_its_node_is_refused(place):
+@pytest.mark.parametrize(('place', 'output'), [(3, 0), (4, 0), (999, 0), (-1, 0), (0, 1000)])
+def test_an_input_that_is_not_before_its_node_is_refused(place, output):
     data = json.loads(symbols.DENSE)
-    data['nodes'][3]['inputs'][0] = [place, 0, 0]
+    data['nodes'][3]['inputs'][0] = [place, output, 0]
     assert says(ModelError, read_graph, json.dumps(data)) == (
         f'an input or a head names node {place}, which is not before it'
     )
+
+
+def test_a_node_of_a_name_that_is_taken_gets_the_next_that_is_free():
+    names = ['data', 'r', 'r', 'r_2', 'r_3', 'r']
+    nodes = [{'op': 'relu' if at else 'null', 'name': name} for at, name in enumerate(names)]
+    text, lines = tell_apart(json.dumps({'nodes': nodes}))
+    told = [node['name'] for node in json.loads(text)['nodes']]
+    assert told == ['data', 'r', 'r_4', 'r_2', 'r_3', 'r_5']
+    assert lines == ['3 nodes are named r: the second is called r_4 here']
+    again = json.dumps({'nodes': [{'op': 'relu', 'name': name} for name in told]})
+    assert tell_apart(again) == (again, [])
 
 
 def test_a_graph_of_many_nodes_is_walked_and_one_of_too_many_refused():
