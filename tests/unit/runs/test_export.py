@@ -65,12 +65,18 @@ def test_gluon_loads_what_a_run_has_learnt(arch, tmp_path):
 def test_torchvision_loads_what_a_run_has_learnt(suffix, tmp_path):
     import torch
     import torchvision
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     run, net, _ = a_run(tmp_path / 'run', 'resnet18')
     path = tmp_path / f'net{suffix}'
     export_weights(run, path)
-    state = torch.load(path, weights_only=True) if suffix == '.pth' else load_file(path)
+    if suffix == '.pth':
+        state = torch.load(path, weights_only=True)
+    else:
+        state = load_file(path)
+        with safe_open(path, 'pt') as file:  # other libraries refuse a file without the format
+            assert file.metadata() == {'format': 'pt', 'arch': 'resnet18'}
     theirs = torchvision.models.resnet18(num_classes=3).eval()
     missing, unknown = theirs.load_state_dict(state, strict=False)
     assert not unknown
