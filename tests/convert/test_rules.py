@@ -94,6 +94,8 @@ CASES = {
     'Reshape -3': op('Reshape', shape=(0, -3, 0)),
     'Reshape -4': op('Reshape', shape=(0, -4, 2, -1, 0, 0)),
     'Reshape reverse': op('Reshape', shape=(0, -3, 0), reverse=True),
+    'Reshape, old': op('Reshape', target_shape=(8, 0)),
+    'Reshape, old, first kept': op('Reshape', target_shape=(0, 0), keep_highest=True),
     'reshape_like': lambda x: sym().reshape_like(
         x, sym().transpose(x, axes=(0, 2, 3, 1)), name='op'),
     'reshape_like, some sides': lambda x: sym().reshape_like(
@@ -162,7 +164,7 @@ CASES = {
     **{f'elemwise {name}': pair(f'elemwise_{name}', lambda x: x * x + 1)
        for name in ('add', 'sub', 'mul', 'div')},
     'scalars': lambda x: 3 - (2 / (x * x + 1.5)) * 0.7 / 3 - 2 + x + 1,
-    'powers': lambda x: (x * x + 1) ** 1.5 + 2 ** x,
+    'powers': lambda x: (x * x + 1) ** 1.5 + 2 ** x + (-2) ** sym().round(x),
     'scalar maximum': lambda x: sym()._internal._maximum_scalar(x, scalar=-0.5),
     'scalar minimum': lambda x: sym()._internal._minimum_scalar(x, scalar=0.5),
     'unary': lambda x: sum(getattr(sym(), name)(x * x + 1) for name in (
