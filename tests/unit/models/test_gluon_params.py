@@ -9,10 +9,8 @@ from conftest import says
 
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import (
-    BFLOAT16,
     CSR,
     LIST_MAGIC,
-    TYPES,
     V2,
     gluon_state,
     parse_params,
@@ -20,11 +18,15 @@ from d2l_ft.models.gluon_params import (
     write_params,
 )
 
+KINDS = (
+    'float16', 'float32', 'float64', 'bool', 'int8', 'int16', 'int32', 'int64',
+    'uint8', 'uint16', 'uint32', 'uint64',
+)  # fmt: skip
+
 
 @pytest.mark.parametrize('order', ['<', '>'])
 def test_arrays_of_every_type_and_shape_come_back(order, tmp_path):
-    types = [np.dtype(each) for number, each in TYPES.items() if number != BFLOAT16]
-    arrays = {f'é.{each}': np.arange(6).reshape(3, 2).astype(each) for each in types}
+    arrays = {f'é.{each}': np.arange(6).reshape(3, 2).astype(each) for each in KINDS}
     arrays |= {'scalar': np.float32(3).reshape(()), 'empty': np.zeros((0, 3))}
     arrays['by columns'] = np.asfortranarray(arrays['é.float32'])
     write_params(
