@@ -64,3 +64,11 @@ def test_the_shape_in_the_graph_is_taken_where_it_is_whole(stored, wanted, tmp_p
     record = json.loads((tmp_path / 'net' / 'names.json').read_text())
     assert record['inputs'] == {'data': wanted}
     assert (record['until'], record['keep_softmax'], record['ends']) == ('pool', True, ['pool'])
+
+
+@pytest.mark.needs('pytorch')
+def test_a_shape_beside_the_net_is_taken_without_its_batch(tmp_path):
+    model = Model(symbols.DENSE_ARRAYS, read_graph(symbols.DENSE), shapes={'data': (5, 3)})
+    write_package(model, tmp_path / 'net')
+    record = json.loads((tmp_path / 'net' / 'names.json').read_text())
+    assert record['inputs'] == {'data': [3]}
