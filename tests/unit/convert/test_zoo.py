@@ -27,3 +27,14 @@ def arrays():
 def test_another_kernel_or_number_of_filters_is_another_net(shape, fits):
     changed = {**arrays(), 'features.1.weight': np.zeros(shape)}
     assert (rename(changed, NAME) is not None) == fits
+
+
+def test_a_convolution_at_the_end_has_the_classes_of_the_parameters():
+    graph = zoo_graph('gluon/squeezenet1.1')
+    names = [name for name in graph.variables() if name != 'data']
+    given = dict.fromkeys(names, np.zeros((5, 1, 1, 1)))
+    given['output.0.weight'] = np.zeros((7, 512, 1, 1))
+    convs = [node for _, node in zoo_graph('gluon/squeezenet1.1', given).walk()
+             if node.op == 'Convolution']  # fmt: skip
+    assert [node.attrs['num_filter'] for node in convs] == ['5'] * (len(convs) - 1) + ['7']
+    assert len(convs) > 1
