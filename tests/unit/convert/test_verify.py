@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 
+from d2l_ft.convert.observe import Plan, loss, observe
 from d2l_ft.convert.verify import (
     Defect,
-    Plan,
+    Live,
     Proof,
     Row,
     compare,
     decide,
-    loss,
-    observe,
+    distance,
     prove,
-    relative,
     sensitivity,
     single,
 )
@@ -26,6 +25,7 @@ class Line:
 
     parameters = ('w',)
     rounds = False
+    scaled = frozenset()
 
     def __init__(self, error=0.0):
         self.w, self.error = np.ones(1), error
@@ -107,9 +107,9 @@ def test_values_that_are_lost_on_both_sides_prove_nothing_but_inside(stage, stat
 
 
 def test_the_relative_error_of_arrays_of_other_shapes():
-    assert relative(np.ones((2, 3)), np.ones((3, 2))) == 0
-    assert relative(np.ones(6), np.ones(5)) == float('inf')
-    assert relative(np.ones(0), np.ones(0)) == 0
+    assert distance(np.ones((2, 3)), np.ones((3, 2))) == 0
+    assert distance(np.ones(6), np.ones(5)) == float('inf')
+    assert distance(np.ones(0), np.ones(0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_relative_error_of_arrays_of_other_shapes():
 )
 def test_in_float32_mxnet_may_be_three_times_as_far(mine, theirs, state):
     x = {'x': np.ones((1, 1))}
-    row = single(lambda _: Line(mine), lambda _: Line(theirs), {'eval/y': x['x']}, Plan(x, ['y']))
+    row = single(lambda _: Line(mine), Live(lambda _: Line(theirs)), {'y': x['x']}, Plan(x, ['y']))
     assert row.state == state
 
 
@@ -131,8 +131,7 @@ def test_the_steps_have_momentum_and_decay_and_leave_what_is_held():
         w = w - 0.1 * velocity
     np.testing.assert_allclose(observe(net, plan)['steps/w'], w, rtol=1e-14)
     assert net.w == 1
-    held = Plan(**{**vars(plan), 'held': frozenset({'w'})})
-    assert observe(net, held)['steps/w'] == 1
+    assert observe(net, plan._replace(held=frozenset({'w'})))['steps/w'] == 1
 
 
 @pytest.mark.parametrize(
@@ -154,10 +153,10 @@ def test_finite_differences_say_which_gradient_is_right(ours, theirs, right):
 )
 def test_a_wrong_gradient_is_excused_in_mxnet_alone(ours, theirs, right, verdict):
     plan = Plan({'x': X}, ['y'], steps=2)
-    proof = prove(lambda _: ours(), lambda _: theirs(), plan)
+    proof = prove(lambda _: ours(), Live(lambda _: theirs()), plan)
     assert ([each.right for each in proof.defects], proof.verdict) == ([right], verdict)
     faults = {'none': lambda _: ours(), 'an error': lambda _: ours(0.1), 'no such thing': None}
-    sensitivity(faults, lambda _: theirs(), plan, proof)
+    sensitivity(faults, plan, proof)
     seen = ['eval', 'train', 'gradient']
     assert proof.seen == {'none': [], 'an error': seen, 'no such thing': None}
 
