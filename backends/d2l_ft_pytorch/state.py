@@ -128,6 +128,11 @@ class StandInList(list[Any]):
         """Drop the state."""
 
 
+def stand_in_list(*_: Any) -> list[Any]:
+    """Stand in for a sequence: PyTorch before 2.14 puts elements into a list alone."""
+    return []
+
+
 def stand_in_attribute(*_: Any) -> type[StandIn]:
     """Stand in for ``getattr``, with which files name the classes within classes, and methods."""
     return StandIn
@@ -135,7 +140,7 @@ def stand_in_attribute(*_: Any) -> type[StandIn]:
 
 STAND_INS: dict[str, Callable[..., Any]] = {
     'builtins.getattr': stand_in_attribute,
-    'collections.deque': StandInList,
+    'collections.deque': stand_in_list,
     'functools.partial': StandInList,
     'numpy.dtype': StandInList,
     'numpy.core.multiarray._reconstruct': StandInList,

@@ -145,6 +145,8 @@ def test_a_file_of_torchvision_starts_either_framework(framework, tmp_path):
 
 
 @pytest.mark.needs('pytorch')
+# PyTorch 2.12 warns of itself when compile is first used
+@pytest.mark.filterwarnings('ignore:`torch.jit:DeprecationWarning')
 def test_nets_of_torchvision_in_every_form(tmp_path):
     """A state dict, a net as a whole, the same under DataParallel and compile."""
     import torch
