@@ -23,7 +23,7 @@ OF_MXNET = ^(mxnet|gluoncv)==
 help:
 	@echo 'make setup   make $(VENV) with both frameworks, versions as locked (6 GB, some minutes)'
 	@echo 'make demo    fine-tune on the built-in sample with both frameworks, draw the comparison'
-	@echo 'make quick   lint, types and the fast tests: under a minute'
+	@echo 'make quick   lint, types and the fast tests: about a minute'
 	@echo 'make test    lint, types and all tests'
 	@echo 'make legs    the tests with no framework, with MXNet alone, with PyTorch alone; leg-legacy'
 	@echo 'make parity  the whole proof, every architecture (over an hour, 24 GB); writes docs/parity.md'
@@ -69,7 +69,7 @@ test: dev lint
 	$(BIN)/python -m pytest --durations=15 tests/chapter tests/e2e tests/reliability
 
 quick: dev lint
-	$(BIN)/python -m pytest -m 'not slow and not framework'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not framework'
 
 legs: leg-core leg-mxnet leg-pytorch leg-legacy
 

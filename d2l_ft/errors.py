@@ -57,15 +57,18 @@ class WorkerDied(DataError):
     """A worker process of a loader was killed, most often as memory ran out, or it hangs.
 
     Args:
-        seconds: How long no batch came; 0 if a worker was killed.
+        seconds: How long no batch came; 0 if a worker died.
+        code: The exit code of that worker, -9 if it was killed; 0 if it is not known.
     """
 
-    def __init__(self, seconds: float = 0) -> None:
+    def __init__(self, seconds: float = 0, code: int = 0) -> None:
+        how = f' with exit code {code}' if code else ''
+        cause = ' (out of memory?)' if code in (0, -9) else ''
         super().__init__(
             f'no batch came from the worker processes of the loader for {seconds:g} s: '
             'use fewer `workers`'
             if seconds
-            else 'a worker process of the loader died (out of memory?): use fewer `workers`'
+            else f'a worker process of the loader died{how}{cause}: use fewer `workers`'
         )
 
 

@@ -138,6 +138,11 @@ def chosen(request):
     return backend
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the modules and tests that are there by now out of each later collection."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope='module')
 def drop_nets():
     """Free the nets of a file: Gluon's refer to themselves, so they wait for the collector."""

@@ -19,6 +19,7 @@ from d2l_ft.backend.common import (
     IndexedImages,
     Item,
     check_workers,
+    exit_code_of,
     first_error,
     kill,
     watch_workers,
@@ -144,7 +145,7 @@ class Workers:
             there.close()
             self.processes.append(process)
             self.idle.put(here)
-        watch_workers(self.processes)
+        watch_workers(self, self.processes)
 
     def make(self, keys: Sequence[Key]) -> Any:
         """Have an idle worker make the batch of these keys; several threads may call this at once.
@@ -161,8 +162,9 @@ class Workers:
         finally:
             self.idle.put(pipe)
         if died:  # raised here, as the other error holds half a batch
+            code = exit_code_of(self.processes)
             kill(self.processes)
-            raise WorkerDied
+            raise WorkerDied(code=code)
         if isinstance(answer, Exception) and not isinstance(answer, DataError):
             raise answer
         return answer

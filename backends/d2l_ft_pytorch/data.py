@@ -24,6 +24,7 @@ from d2l_ft.backend.common import (
     IndexedImages,
     Item,
     check_workers,
+    exit_code_of,
     first_error,
     kill,
     watch_workers,
@@ -182,7 +183,7 @@ class ImageLoader:
         try:
             with keep_child_handler(), alarm(give_up if self.batches.num_workers else None):
                 batches = iter(self.batches)
-            watch_workers(self.workers())
+            watch_workers(batches, self.workers())
             while True:
                 check_workers()
                 with alarm(give_up if self.batches.num_workers else None):
@@ -194,8 +195,9 @@ class ImageLoader:
             # OSError and EOFError: it died while it was sending a batch
             if not wait([each.sentinel for each in self.workers()], timeout=1):
                 raise
+            code = exit_code_of(self.workers())
             kill(self.workers())
-            raise WorkerDied(PATIENCE if late.is_set() else 0) from error
+            raise WorkerDied(PATIENCE if late.is_set() else 0, code) from error
 
     def workers(self) -> list[BaseProcess]:
         """Return the worker processes that there are."""

@@ -149,7 +149,7 @@ def write_onnx(path: str, net: nn.Module, size: int, told: Mapping[str, str]) ->
 
     Args:
         path: The file.
-        net: A net on the CPU.
+        net: A net on the CPU; its pooling and its mode are changed.
         size: Side of the images, in pixels.
         told: What else the file says: name -> text.
 

@@ -129,7 +129,7 @@ class StandInList(list[Any]):
 
 
 def stand_in_list(*_: Any) -> list[Any]:
-    """Stand in for a sequence: PyTorch before 2.14 puts elements into a list alone."""
+    """Stand in for a sequence: PyTorch 2.12 puts elements into a list alone."""
     return []
 
 

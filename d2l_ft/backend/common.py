@@ -8,9 +8,10 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from d2l_ft.backend.devices import PRECISIONS, parse_devices
 from d2l_ft.data.image_cache import ImageCache
@@ -79,17 +80,22 @@ def first_error(items: Sequence[Item]) -> DataError | None:
     return next((each for each in items if isinstance(each, DataError)), None)
 
 
-WATCHED: WeakSet[BaseProcess] = WeakSet()
-"""Worker processes of all loaders of this process."""
+WATCHED: WeakKeyDictionary[BaseProcess, 'ref[object]'] = WeakKeyDictionary()
+"""Worker processes of all loaders of this process -> what ends them when it is no longer used."""
 
 WATCHING = threading.Lock()
 """Held while they are added, looked at or removed: MXNet's loader has a thread for each."""
 
 
-def watch_workers(workers: Iterable[BaseProcess]) -> None:
-    """Let ``check_workers`` look at these processes, too."""
+def watch_workers(owner: object, workers: Iterable[BaseProcess]) -> None:
+    """Let ``check_workers`` look at these processes, too.
+
+    Args:
+        owner: What ends them. How a process ends after its owner is gone matters to nobody.
+        workers: The processes.
+    """
     with WATCHING:
-        WATCHED.update(workers)
+        WATCHED.update(dict.fromkeys(workers, ref(owner)))
 
 
 def check_workers() -> None:
@@ -101,16 +107,23 @@ def check_workers() -> None:
         WorkerDied: One was; the other ones of its loader end with the process.
     """
     with WATCHING:
-        died = [each for each in WATCHED if each.exitcode]
+        died = [each for each, owner in WATCHED.items() if owner() is not None and each.exitcode]
     if died:
         kill(died)
-        raise WorkerDied
+        raise WorkerDied(code=died[0].exitcode or 0)
+
+
+def exit_code_of(workers: Sequence[BaseProcess]) -> int:
+    """Return the exit code of a worker that died; 0 if none ends within a second."""
+    wait([each.sentinel for each in workers], timeout=1)
+    return next((each.exitcode for each in workers if each.exitcode), 0)
 
 
 def kill(workers: Sequence[BaseProcess]) -> None:
     """Kill worker processes: they may wait for a lock that a dead one holds, or do nothing."""
     with WATCHING:
-        WATCHED.difference_update(workers)
+        for each in workers:
+            WATCHED.pop(each, None)
     for each in workers:
         each.kill()
     for each in workers:

@@ -169,7 +169,7 @@ def witness(model: tuple[Path, ...], out: Path, input_shape: str | None, **optio
 @click.option(
     '--as-mxnet',
     is_flag=True,
-    help="Give the translation MXNet's known defects, where it meets them.",
+    help="Give the translation MXNet's known defect, where it is met.",
 )
 @click.option('--report', type=FILE, help='Write an HTML page.')
 @click.option('--json', 'json_file', type=FILE, help='Write all numbers.')

@@ -25,23 +25,34 @@ from d2l_ft.system.signals import exit_code, handle_signals, stop, stop_line
 FEW_FILES = 'this process may not open more files: allow more with  ulimit -n 1024'
 LITTLE_MEMORY = 'there is not enough memory for this: free some, or compute with less at once'
 
-NO_MEMORY = re.compile("can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc")
-"""How PyTorch, MXNet and the system say it."""
+NO_MEMORY = re.compile("can't allocate memory|Failed to allocate")
+"""How PyTorch and MXNet say it."""
 
 
-def lack(error: BaseException | None) -> str:
-    """Return what an error says of open files or memory that ran out, or nothing."""
+def too_few_files(error: BaseException | None) -> bool:
+    """Tell whether an error was caused, directly or not, by the system's limit of open files."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return FEW_FILES
+            return True
         if isinstance(error, ImportError | OSError) and 'Too many open files' in str(error):
-            return FEW_FILES
-        if isinstance(error, MemoryError) or (
-            isinstance(error, OSError | RuntimeError) and NO_MEMORY.search(str(error))
-        ):
-            return LITTLE_MEMORY
+            return True
         error = error.__cause__ or error.__context__
-    return ''
+    return False
+
+
+def too_little_memory(error: BaseException) -> bool:
+    """Tell whether an error is that of the system, PyTorch or MXNet for memory that ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+    return told or isinstance(error, MemoryError)
+
+
+def lack(error: Exception) -> str:
+    """Return what an error says of open files or memory that ran out, or nothing."""
+    if too_few_files(error):
+        return FEW_FILES
+    return LITTLE_MEMORY if too_little_memory(error) else ''
 
 
 class Commands(click.Group):

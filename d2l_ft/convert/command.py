@@ -1,4 +1,4 @@
-"""What the commands inspect, convert and verify do."""
+"""What the commands inspect, convert, witness and verify do."""
 
 import json
 import re
@@ -177,9 +177,10 @@ def witness(
         D2LFTError: The net cannot be read or translated, MXNet is missing, a file is not written.
     """
     model = read_model(paths, arch)
-    source, _, shapes = translate_model(model, input_shape, keep_softmax=keep_softmax, until=until)
+    translated = translate_model(model, input_shape, keep_softmax=keep_softmax, until=until)
+    ends, shapes = translated.source.ends, translated.shapes
     if out.suffix == '.py':
-        write_atomic(out, write_program(shapes, source.ends).encode())
+        write_atomic(out, write_program(shapes, ends).encode())
         return [
             f'{out}: where MXNet still runs, with numpy alone:  '
             f'python {out.name} NET-symbol.json NET-0000.params'
@@ -188,8 +189,8 @@ def witness(
     inputs = {name: draws.standard_normal((batch, *shape)) for name, shape in shapes.items()}
     files = {str(path): hashed for path, hashed in model.files.items()}
     facts = {'format': WITNESS_FORMAT, 'files': files, 'versions': versions()}
-    plan = Plan(inputs, source.ends, steps=steps, kept=KEPT)
-    found = write_down(mxnet_maker(model, inputs, source.ends), model.text, plan, facts)
+    plan = Plan(inputs, ends, steps=steps, kept=KEPT)
+    found = write_down(mxnet_maker(model, inputs, ends), model.text, plan, facts)
     write_atomic(out, pack(found))
     return [
         f'{out}: {len(found)} arrays of what MXNet computes',
@@ -390,6 +391,7 @@ def _against_witness(folder: Path, package: Package, path: Path, options: Verify
     notes = [
         f'the net of MXNet was computed with elsewhere: {in_words_of(written.versions)}',
         f'of an array, up to {written.plan.kept} values drawn by its name were compared',
+        f'inputs and steps ({written.plan.steps}) are those of the witness',
     ]
     return Against(written, written.plan, written.files, written.versions, {}, notes)
 

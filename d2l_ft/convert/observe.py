@@ -1,7 +1,7 @@
 """What is computed with a net of either framework, to be compared: in NumPy but for the net itself.
 
 ``d2l-ft witness`` writes this file's code into a program for old Pythons, see ``witness``: there
-may be nothing in it that Python 3.6 and NumPy 1.13 lack, but for types.
+may be nothing in it that Python 3.6 and NumPy 1.14 lack, but for types.
 """
 
 import json

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,17 +204,26 @@ def preprocessing(graph: Graph, shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def part_of(graph: Graph, until: str | None) -> Graph:
-    """Return a graph up to a node, or the whole."""
-    return graph if until is None else graph.until(until)
+class Translated(NamedTuple):
+    """A net that was translated.
+
+    Attributes:
+        graph: What was translated: the net's graph, or the part of it that was asked for.
+        source: The translation.
+        net: The translation, made.
+        shapes: Input -> shape of an example, without the batch.
+    """
+
+    graph: Graph
+    source: Source
+    net: GraphNet
+    shapes: dict[str, tuple[int, ...]]
 
 
 def translate_model(
     model: Model, shape: tuple[int, ...] | None, *, keep_softmax: bool, until: str | None
-) -> tuple[Source, GraphNet, dict[str, tuple[int, ...]]]:
-    """Return the translation of a net, the net that it makes and input -> shape of an example.
-
-    The arguments are those of ``write_package``.
+) -> Translated:
+    """Translate a net; the arguments are those of ``write_package``.
 
     Raises:
         ModelError: The net cannot be translated; the text names the node.
@@ -223,12 +232,12 @@ def translate_model(
         raise ModelError('there is no graph: give the -symbol.json beside the parameters')
     if not model.arrays:
         raise ModelError('there are no parameters: give the .params file beside the graph')
-    graph = part_of(model.graph, until)
+    graph = model.graph.until(until) if until else model.graph
     source = translate(
         graph, model.arrays, shapes=shape_of(graph, model, shape), keep_softmax=keep_softmax
     )
     net = make_net(source)
-    return source, net, input_shape(model, source, net, shape)
+    return Translated(graph, source, net, input_shape(model, source, net, shape))
 
 
 def write_package(
@@ -257,9 +266,9 @@ def write_package(
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ModelError(f'{target} is not an empty folder: give a new one')
-    source, net, shapes = translate_model(model, shape, keep_softmax=keep_softmax, until=until)
-    assert model.graph is not None  # or it would not have been translated
-    graph = part_of(model.graph, until)
+    graph, source, net, shapes = translate_model(
+        model, shape, keep_softmax=keep_softmax, until=until
+    )
     inputs, outputs = _run(net, shapes, batch=2)
     stored: dict[str, Any] = {f'input{at}': inputs[name] for at, name in enumerate(source.inputs)}
     stored |= {f'output{at}': outputs[name] for at, name in enumerate(source.ends)}

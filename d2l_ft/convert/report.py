@@ -135,7 +135,8 @@ def _defects(proof: Proof) -> str:
     return (
         '<h2>Gradients in which they part</h2><p>The loss was measured on both sides of the '
         'weights: its slope says which framework is right. Where that is PyTorch, the parameter is '
-        'left out of the gradients above, and stays as it is in the steps.</p>'
+        'left out of the gradients above, and stays as it is in the steps, unless the notes say '
+        'that the translation was given the defect.</p>'
     ) + table(
         ('parameter', 'slope, by finite differences', 'PyTorch', 'MXNet', 'right'),
         (

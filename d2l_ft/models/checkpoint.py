@@ -87,7 +87,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f'cannot read {path}: {error.strerror}') from error
     try:
         with safe_open(str(path), framework='numpy') as file:
-            tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
+            tensors = _tensors(path, file)
             meta = json.loads((file.metadata() or {}).get('d2l_ft', '{}'))
         if not isinstance(meta, dict) or not isinstance(meta.get('format', FORMAT), int):
             raise ValueError('its metadata is not ours')
@@ -102,18 +102,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(_strip_prefix(MODEL, tensors), _strip_prefix(TRAINER, tensors), meta)
 
 
-def _tensor(path: Path, file: Any, name: str) -> NDArray[Any]:
-    """Return a tensor of an open file; one of bfloat16, which NumPy has not, as float32."""
-    if file.get_slice(name).get_dtype() != 'BF16':
-        array: NDArray[Any] = file.get_tensor(name)
-        return array
-    with path.open('rb') as stream:  # whose header has been checked
-        size = int.from_bytes(stream.read(8), 'little')
-        entry = json.loads(stream.read(size))[name]
-        begin, end = entry['data_offsets']
-        stream.seek(8 + size + begin)
-        bits = np.frombuffer(stream.read(end - begin), '<u2')
-    return (bits.astype('<u4') << 16).view('<f4').reshape(entry['shape'])
+def _tensors(path: Path, file: Any) -> State:
+    """Return the tensors of an open file; those of bfloat16, which NumPy has not, as float32."""
+    found: State = {}
+    header: dict[str, Any] = {}
+    with path.open('rb') as stream:
+        for name in file.keys():  # noqa: SIM118
+            if file.get_slice(name).get_dtype() != 'BF16':
+                found[name] = file.get_tensor(name)
+                continue
+            if not header:
+                size = int.from_bytes(stream.read(8), 'little')
+                header = json.loads(stream.read(size))  # which has been checked
+            begin, end = header[name]['data_offsets']
+            stream.seek(8 + size + begin)
+            bits = np.frombuffer(stream.read(end - begin), '<u2')
+            wide = (bits.astype('<u4') << 16).view('<f4')
+            found[name] = wide.reshape(header[name]['shape'])
+    return found
 
 
 def _strip_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> State:

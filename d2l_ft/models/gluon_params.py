@@ -302,21 +302,25 @@ def write_params(path: str | Path, arrays: Mapping[str, NDArray[np.generic]]) ->
     write_atomic(Path(path), b''.join(parts))
 
 
-def gluon_state(path: str | Path, arch: str) -> State:
-    """Return the canonical state in a file of Gluon's ``save_parameters``.
+def gluon_state(arrays: Mapping[str, NDArray[Any]], arch: str, file: object) -> State:
+    """Return the canonical state of what Gluon's ``save_parameters`` wrote.
 
     An output layer that does not fit ours is left out: the body is enough to fine-tune from.
+
+    Args:
+        arrays: As ``read_params`` returns them.
+        arch: Architecture.
+        file: For the error.
 
     Returns:
         Canonical name -> array, float64 if it is stored in float64, float32 otherwise.
 
     Raises:
-        ModelError: As ``read_params``; or the names are not Gluon's structural ones.
+        ModelError: The names are not Gluon's structural ones.
     """
     architecture(arch)
-    arrays = read_params(path)
     if not arrays or not all('.' in name for name in arrays):
-        raise ModelError(f'{path} has no structural names: write it with net.save_parameters()')
+        raise ModelError(f'{file} has no structural names: write it with net.save_parameters()')
     state = {
         ours: np.ascontiguousarray(arrays[theirs], _float(arrays[theirs].dtype))
         for ours, theirs in canonical_names(arrays, arch).items()

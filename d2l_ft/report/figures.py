@@ -81,7 +81,7 @@ def draw_curves(runs: Mapping[str, Sequence[EpochMetrics]]) -> Any:
     left.set(xlabel='epoch', ylabel='training loss')
     right.set(xlabel='epoch', ylabel='accuracy (test solid, training dashed)', ylim=(0, 1.02))
     for axis in (left, right):
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
         lines = [line for line in axis.get_lines() if line.get_linestyle() == '-']
         if legend := axis.legend(lines, names) if lines else None:

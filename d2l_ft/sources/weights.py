@@ -69,9 +69,9 @@ def _renamed(path: Path, arch: str) -> dict[str, Any]:
     arrays = read_params(path)
     if find_nets(arrays, arch):  # NumPy's savez of a state dict
         return dict(arrays)
-    state = gluon_state(path, arch)
+    state = gluon_state(arrays, arch, path)
     if not find_nets(state, arch):
         for other in ARCHITECTURES:
-            if find_nets(gluon_state(path, other), other):
+            if find_nets(gluon_state(arrays, other, path), other):
                 raise ModelError(of_another(path, other, arch))
     return dict(state)

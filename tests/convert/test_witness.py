@@ -261,7 +261,7 @@ def test_nothing_in_a_witness_is_unpickled(translated, tmp_path):
     assert 'Object arrays cannot be loaded' in says(ModelError, read_witness, tmp_path / 'code.npz')
 
 
-def test_the_sample_sees_two_channels_that_are_swapped(translated):
+def test_the_sample_sees_two_channels_that_are_swapped():
     """4096 of a large array's values are enough: a channel of 512 has hundreds of them."""
     draws = np.random.default_rng(0)
     array = draws.standard_normal((4, 512, 7, 7))

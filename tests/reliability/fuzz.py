@@ -152,7 +152,7 @@ class Params:
         found = read_params(self.path)
         size = 2 * self.path.stat().st_size  # bfloat16 becomes float32
         assert sum(array.nbytes for array in found.values()) <= max(size, 2 * MOST_DENSE)
-        gluon_state(self.path, 'resnet18')
+        gluon_state(read_params(self.path), 'resnet18', self.path)
 
 
 class Symbols:

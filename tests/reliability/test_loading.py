@@ -365,7 +365,7 @@ class TestParams:
         path = str(tmp_path / 'x.params')
         mx.nd.save(path, {'a': mx.nd.zeros(2)})
         with pytest.raises(ModelError, match='structural names'):
-            gluon_params.gluon_state(path, 'resnet18')
+            gluon_params.gluon_state(gluon_params.read_params(path), 'resnet18', path)
         with pytest.raises(ModelError, match='cannot read'):
             gluon_params.read_params(tmp_path / 'none')
 

@@ -88,7 +88,8 @@ def test_a_worker_process_that_is_killed(framework, folder):
     samples = load_folders(folder)[1].samples
     loader = framework.loader(samples, end_process, 4, workers=1)
     assert says(WorkerDied, list, loader) == (
-        'a worker process of the loader died (out of memory?): use fewer `workers`'
+        'a worker process of the loader died with exit code -9 (out of memory?): use fewer '
+        '`workers`'
     )
 
 
@@ -134,6 +135,7 @@ def test_a_worker_process_of_another_loader_that_is_killed(framework, folder):
     worker.kill()
     worker.join()
     assert says(WorkerDied, list, batches) == (
-        'a worker process of the loader died (out of memory?): use fewer `workers`'
+        'a worker process of the loader died with exit code -9 (out of memory?): use fewer '
+        '`workers`'
     )
     assert list(one)

@@ -1,5 +1,6 @@
 """``train`` refuses in one line what is no number, and what the system does not grant."""
 
+import errno
 import json
 import struct
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from d2l_ft.cli.main import LITTLE_MEMORY, main
+from d2l_ft.cli.main import LITTLE_MEMORY, lack, main
+from d2l_ft.convert.graph import Attributes, Node
+from d2l_ft.errors import ModelError
 
 
 @pytest.mark.parametrize('limit', [8, 16, 30])
@@ -55,6 +58,41 @@ def test_too_little_memory_is_told(folder, tmp_path):
     assert done.returncode == 2
     assert 'Traceback' not in done.stderr
     assert done.stderr.splitlines()[-1] == f'd2l-ft: {LITTLE_MEMORY}'
+
+
+def test_memory_that_runs_out_is_known_by_the_words_of_each_framework():
+    """And what an attribute nested too deep for Python makes of it is none of it."""
+    assert lack(MemoryError()) == LITTLE_MEMORY
+    assert lack(OSError(errno.ENOMEM, 'Cannot allocate memory')) == LITTLE_MEMORY
+    assert lack(OSError(errno.ENOSPC, 'No space left on device')) == ''
+    assert lack(RuntimeError('other')) == ''
+    with pytest.raises(ModelError) as caught:
+        Attributes(Node('op', 'n', {'deep': '(' * 10_000})).integers('deep')
+    assert lack(caught.value) == ''
+
+
+@pytest.mark.needs('pytorch')
+def test_memory_that_runs_out_in_pytorch():
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert lack(caught.value) == LITTLE_MEMORY
+
+
+@pytest.mark.needs('mxnet')
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='the limit on the address space is of Linux')
+def test_memory_that_runs_out_in_mxnet():
+    code = (
+        'import resource\nimport d2l_ft_mxnet.today, mxnet as mx\n'
+        'from d2l_ft.cli.main import lack\n'
+        'resource.setrlimit(resource.RLIMIT_AS, (7 << 30, 7 << 30))\n'
+        'try:\n    mx.nd.zeros((1 << 10, (1 << 21) - 5)).wait_to_read()\n'
+        'except mx.MXNetError as error:\n    print(lack(error))\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout == f'{LITTLE_MEMORY}\n'
 
 
 def test_what_is_infinite_is_refused():

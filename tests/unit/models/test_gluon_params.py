@@ -62,5 +62,5 @@ def test_an_output_layer_with_a_bias_of_another_size_is_left_out(bias, kept, tmp
     if bias is not None:
         arrays['fc.bias'] = np.ones(bias)
     write_params(tmp_path / 'x', arrays)
-    state = gluon_state(tmp_path / 'x', 'resnet18')
+    state = gluon_state(read_params(tmp_path / 'x'), 'resnet18', 'x')
     assert set(state) == {'conv1.weight', *(['fc.weight', 'fc.bias'] if kept else [])}

@@ -109,6 +109,7 @@ def test_an_address_that_is_none(tmp_path, url, cause):
     assert f'the address of the file {cause}' in says(DataError, get, url, tmp_path / 'a')
 
 
+@pytest.mark.slow  # until the name is not found
 def test_an_address_that_no_server_can_be_asked_for(tmp_path):
     text = says(DataError, get, 'file://elsewhere.example/a.zip', tmp_path / 'a.zip')
     assert 'file://elsewhere.example/a.zip' in text
