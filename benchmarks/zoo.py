@@ -136,13 +136,14 @@ def measure(name: str, large: bool) -> Row:
     import numpy as np
     from memory import peak
 
-    from d2l_ft.backend.graph_net import graph_nets
-    from d2l_ft.backend.registry import get_backend
+    from d2l_ft.convert.faults import Translation
     from d2l_ft.convert.formats import read_model
     from d2l_ft.convert.observe import Plan
     from d2l_ft.convert.package import read_package, write_package
     from d2l_ft.convert.source import problems
     from d2l_ft.convert.verify import Live, distance, prove
+    from d2l_ft.convert.verify_command import translation_maker
+    from d2l_ft.convert.witness import mxnet_maker
     from d2l_ft.errors import ModelError
 
     short = name.partition('/')[2]
@@ -181,17 +182,11 @@ def measure(name: str, large: bool) -> Row:
         for each, sides in package.record['inputs'].items()
     }
 
-    def ours(dtype: str) -> Any:
-        return graph_nets(get_backend('pytorch')).GraphNet(
-            package.source, package.state, package.record['names'], package.record['nodes'],
-            list(inputs), ends, dtype,
-        )  # fmt: skip
-
-    def theirs(dtype: str) -> Any:
-        shapes = {each: array.shape for each, array in inputs.items()}
-        return graph_nets(get_backend('mxnet')).GraphNet(
-            model.text, model.arrays, shapes, ends, dtype
-        )
+    names = package.record['names']
+    ours = translation_maker(
+        Translation(package.source, package.state, names, model.arrays), package
+    )
+    theirs = mxnet_maker(model, inputs, ends)
 
     start = time.perf_counter()
     proof = prove(ours, Live(theirs), Plan(inputs, ends, steps=0))

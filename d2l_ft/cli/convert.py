@@ -188,6 +188,7 @@ def verify(ctx: click.Context, /, folder: Path, model: tuple[Path, ...], **optio
     the outputs in float32. The code of model.py is run: verify only what you trust. The exit code
     is 0 if they are equal, 1 if they part, 3 if it cannot be decided.
     """
-    from d2l_ft.convert import command
+    from d2l_ft.convert import verify_command
 
-    ctx.exit(command.verify(folder, model, command.VerifyOptions(**options), say_flags))
+    choices = verify_command.VerifyOptions(**options)
+    ctx.exit(verify_command.verify(folder, model, choices, say_flags))

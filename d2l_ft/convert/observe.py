@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from d2l_ft.backend.graph_net import Arrays, GraphNet, Maker
 from d2l_ft.errors import ModelError
 
+FORMAT = 1
+"""Of what ``write_down`` returns."""
+
 ULP, ULP_SINGLE = 2.0**-52, 2.0**-23
 
 
@@ -191,6 +194,7 @@ def write_down(make: Maker, text: str, plan: Plan, facts: Mapping[str, Any]) -> 
     numbers = {key: getattr(plan, key) for key in ('steps', 'rate', 'momentum', 'decay', 'seed')}
     told = dict(
         facts,
+        format=FORMAT,
         plan=dict(numbers, kept=plan.kept, outputs=list(plan.outputs), held=held),
         parameters=parameters,
         error=error,

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.backend.graph_net import Arrays
-from d2l_ft.backend.registry import BACKENDS
+from d2l_ft.backend.graph_net import Arrays, GraphNet, Maker, graph_nets
+from d2l_ft.backend.registry import BACKENDS, get_backend
 from d2l_ft.convert import observe
-from d2l_ft.convert.observe import Plan
+from d2l_ft.convert.formats import Model
+from d2l_ft.convert.observe import FORMAT, Plan
 from d2l_ft.errors import ModelError
 
 KEPT = 4096
@@ -89,7 +90,7 @@ def main():
             files[path] = hashlib.sha256(file.read()).hexdigest()
     versions = {'python': platform.python_version(), 'numpy': np.__version__,
                 'mxnet': mx.__version__}
-    facts = {'format': NET['format'], 'files': files, 'versions': versions}
+    facts = {'files': files, 'versions': versions}
     print('computing with %d arrays, in float32 and float64' % len(arrays), file=sys.stderr)
     try:
         found = write_down(
@@ -106,8 +107,6 @@ def main():
 if __name__ == '__main__':
     main()
 '''
-
-FORMAT = 1
 
 
 class _Plain(ast.NodeTransformer):
@@ -163,11 +162,24 @@ def write_program(inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]) -
     assert spec.origin is not None
     own = Path(str(observe.__file__))
     net = {
-        'format': FORMAT, 'kept': KEPT, 'outputs': list(outputs),
+        'kept': KEPT, 'outputs': list(outputs),
         'inputs': [[name, list(shape)] for name, shape in inputs.items()],
     }  # fmt: skip
     parts = [f'NET = {net!r}', *_plain(own), *_plain(Path(spec.origin))]
     return HEAD + '\n\n\n'.join(parts) + '\n' + MAIN
+
+
+def mxnet_maker(model: Model, inputs: Arrays, ends: Sequence[str]) -> Maker:
+    """Return what makes MXNet's net."""
+    shapes = {name: each.shape for name, each in inputs.items()}
+
+    def make(dtype: str) -> GraphNet:
+        made: GraphNet = graph_nets(get_backend('mxnet')).GraphNet(
+            model.text, model.arrays, shapes, ends, dtype
+        )
+        return made
+
+    return make
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from d2l_ft.cli.main import main
 from d2l_ft.errors import DeviceError
 from d2l_ft.optim.recipe import Recipe
 
-torch = pytest.importorskip('torch')
+torch = pytest.importorskip('torch', reason='PyTorch is not of this leg')
 pytestmark = [
     pytest.mark.needs('pytorch'),
     pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU here'),

@@ -14,7 +14,6 @@ import pytest
 
 from d2l_ft.backend.graph_net import graph_nets
 from d2l_ft.backend.registry import get_backend
-from d2l_ft.convert import command
 from d2l_ft.convert.faults import FAULTS
 from d2l_ft.convert.formats import read_model
 from d2l_ft.convert.graph import read_graph
@@ -22,6 +21,7 @@ from d2l_ft.convert.observe import Plan, observe
 from d2l_ft.convert.package import read_package, write_package
 from d2l_ft.convert.source import translate
 from d2l_ft.convert.verify import compare, responses
+from d2l_ft.convert.verify_command import VerifyOptions, verify
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import read_params, write_params
 
@@ -51,8 +51,8 @@ def proofs(trained, folders, tmp_path_factory):
     root, found = tmp_path_factory.mktemp('proofs'), {}
     for name, prefix in trained.items():
         page, numbers, lines = root / f'{name}.html', root / f'{name}.json', []
-        options = command.VerifyOptions(report=page, json_file=numbers)
-        code = command.verify(folders[name], [prefix], options, lines.append)
+        options = VerifyOptions(report=page, json_file=numbers)
+        code = verify(folders[name], [prefix], options, lines.append)
         found[name] = (code, json.loads(numbers.read_text()), page.read_text(), lines)
     return found
 
@@ -94,10 +94,8 @@ def test_the_gradient_of_a_prelu_is_wrong_in_mxnet_and_finite_differences_say_so
 
 def test_the_defect_of_mxnet_is_reproduced_on_purpose(trained, folders, tmp_path):
     numbers, lines = tmp_path / 'numbers.json', []
-    options = command.VerifyOptions(as_mxnet=True, json_file=numbers)
-    assert (
-        command.verify(folders['classifier'], [trained['classifier']], options, lines.append) == 0
-    )
+    options = VerifyOptions(as_mxnet=True, json_file=numbers)
+    assert verify(folders['classifier'], [trained['classifier']], options, lines.append) == 0
     note = 'the gradient of relu1_gamma was multiplied by its value, as MXNet does'
     assert f'note      {note}' in lines
     found = json.loads(numbers.read_text())
@@ -115,8 +113,8 @@ def test_a_model_that_was_edited_is_compared_by_its_outputs(trained, folders, tm
     assert edited != text
     (folder / 'model.py').write_text(edited)
     lines = []
-    quick = command.VerifyOptions(steps=1, faults=False)
-    assert command.verify(folder, [trained['classifier']], quick, lines.append) == 0
+    quick = VerifyOptions(steps=1, faults=False)
+    assert verify(folder, [trained['classifier']], quick, lines.append) == 0
     assert (
         'note      model.py was edited: only its outputs were compared, not the values inside'
         in (lines)
@@ -233,9 +231,9 @@ def test_another_net_is_not_proved_equal(trained, folders, tmp_path):
     other = tmp_path / 'other.params'
     write_params(other, arrays)
     lines = []
-    quick = command.VerifyOptions(faults=False, steps=0)
+    quick = VerifyOptions(faults=False, steps=0)
     symbol = Path(f'{prefix}-symbol.json')
-    assert command.verify(folders['classifier'], [symbol, other], quick, lines.append) == 1
+    assert verify(folders['classifier'], [symbol, other], quick, lines.append) == 1
     assert lines[0].startswith('part      value of each node')
     assert lines[0].endswith('at conv1')
     assert any('from other files' in line for line in lines)
@@ -244,7 +242,7 @@ def test_another_net_is_not_proved_equal(trained, folders, tmp_path):
     text = (folder / 'model.py').read_text()
     (folder / 'model.py').write_text(text.replace('F.relu(', 'F.gelu('))
     lines.clear()
-    assert command.verify(folder, [prefix], quick, lines.append) == 1
+    assert verify(folder, [prefix], quick, lines.append) == 1
     assert lines[0].endswith('at relu0')
 
 
@@ -274,9 +272,9 @@ def test_nodes_of_one_name_are_told_apart(tmp_path):
     model = read_model([tmp_path / 'net'])
     assert model.notes == ['2 nodes are named pool: the second is called pool_2 here']
     write_package(model, tmp_path / 'net', shape=(3, 8, 8))
-    quick = command.VerifyOptions(faults=False, steps=2)
+    quick = VerifyOptions(faults=False, steps=2)
     assert (
-        command.verify(
+        verify(
             tmp_path / 'net',
             [tmp_path / 'net-symbol.json', tmp_path / 'net-0000.params'],
             quick,
@@ -293,8 +291,8 @@ def test_a_net_ends_where_it_is_told_to(trained, tmp_path):
     package = read_package(tmp_path / 'body')
     assert package.record['ends'] == ['pool1']
     assert set(package.record['unused']) == {'fc1_weight', 'fc1_bias'}
-    quick = command.VerifyOptions(faults=False, steps=2)
-    assert command.verify(tmp_path / 'body', [prefix], quick, print) == 0
+    quick = VerifyOptions(faults=False, steps=2)
+    assert verify(tmp_path / 'body', [prefix], quick, print) == 0
     with pytest.raises(ModelError, match=r"has no node 'pool9': choose one, .* 'fc1', 'softmax'"):
         model.graph.until('pool9')
 
@@ -319,8 +317,8 @@ def test_activations_that_mxnet_computes_in_float32_are_proved(tmp_path, kind):
     }
     write_params(tmp_path / 'net-0000.params', arrays)
     write_package(read_model([tmp_path / 'net']), tmp_path / 'folder', shape=(3, 12, 12))
-    options = command.VerifyOptions(steps=5, json_file=tmp_path / 'proof.json')
-    assert command.verify(tmp_path / 'folder', [tmp_path / 'net'], options, print) == 0
+    options = VerifyOptions(steps=5, json_file=tmp_path / 'proof.json')
+    assert verify(tmp_path / 'folder', [tmp_path / 'net'], options, print) == 0
     numbers = json.loads((tmp_path / 'proof.json').read_text())
     wrong = {'data', *(f'conv{at}_{kind}' for at in range(3) for kind in ('weight', 'bias'))}
     assert {each['name'] for each in numbers['defects']} == (wrong if kind == 'selu' else set())

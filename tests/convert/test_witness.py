@@ -12,19 +12,20 @@ import pytest
 from conftest import says
 
 from d2l_ft.convert import command
-from d2l_ft.convert.faults import FAULTS
+from d2l_ft.convert.faults import FAULTS, Translation
 from d2l_ft.convert.formats import read_model
 from d2l_ft.convert.observe import Plan, observe, places
 from d2l_ft.convert.package import read_package, write_package
-from d2l_ft.convert.verify import compare, prove
-from d2l_ft.convert.witness import is_witness, pack, read_witness, write_program
+from d2l_ft.convert.verify import Live, compare, prove
+from d2l_ft.convert.verify_command import VerifyOptions, translation_maker, verify
+from d2l_ft.convert.witness import is_witness, mxnet_maker, pack, read_witness, write_program
 from d2l_ft.errors import ModelError, OptionError
 
 pytestmark = [pytest.mark.needs('mxnet', 'pytorch'), pytest.mark.slow]
 
 NAMES = ('classifier', 'attributes', 'small')
 SHAPE = (3, nets.SIDE, nets.SIDE)
-QUICK = command.VerifyOptions(faults=False)
+QUICK = VerifyOptions(faults=False)
 
 
 @pytest.fixture(scope='session')
@@ -55,8 +56,8 @@ def test_a_witness_proves_what_the_net_itself_proves(translated, tmp_path, name)
     found = {}
     for against in (prefix, witness):
         numbers = tmp_path / f'{against.name}.json'
-        options = command.VerifyOptions(json_file=numbers)
-        assert command.verify(folder, [against], options, print) == 0
+        options = VerifyOptions(json_file=numbers)
+        assert verify(folder, [against], options, print) == 0
         found[against] = json.loads(numbers.read_text())
     both = [each['rows'] for each in found.values()]
     assert [row['stage'] for row in both[0]] == [row['stage'] for row in both[1]]
@@ -92,7 +93,7 @@ def test_the_program_for_old_machines_writes_a_witness(translated, tmp_path, nam
         [sys.executable, '-c', start, program, f'{prefix}-symbol.json', params, '--out', out],
         check=True,
     )
-    assert command.verify(folder, [out], QUICK, print) == 0
+    assert verify(folder, [out], QUICK, print) == 0
     inputs = read_witness(out).plan.inputs['data']
     np.save(tmp_path / 'mine.npy', inputs[:2] / 2)
     subprocess.run(
@@ -105,7 +106,7 @@ def test_the_program_for_old_machines_writes_a_witness(translated, tmp_path, nam
     written = read_witness(out)
     assert np.array_equal(written.plan.inputs['data'], inputs[:2] / 2)
     assert written.plan.steps == 2
-    assert command.verify(folder, [out], QUICK, print) == 0
+    assert verify(folder, [out], QUICK, print) == 0
 
 
 def test_the_program_has_nothing_that_python_3_6_lacks():
@@ -142,8 +143,8 @@ def test_a_changed_number_parts(translated, tmp_path, stage):
         key = [name for name in stored.files if name.startswith(f'observed/{stage}/')][-1]
     wrong = changed(witness, key, lambda array: array * (1 + 1e-5), tmp_path / 'wrong.npz')
     numbers = tmp_path / 'numbers.json'
-    options = command.VerifyOptions(faults=False, json_file=numbers)
-    assert command.verify(folder, [wrong], options, print) == 1
+    options = VerifyOptions(faults=False, json_file=numbers)
+    assert verify(folder, [wrong], options, print) == 1
     states = {row['stage']: row['state'] for row in json.loads(numbers.read_text())['rows']}
     assert next(each for each in states if states[each] == 'part') == stage
 
@@ -153,7 +154,7 @@ def test_a_changed_gradient_is_one_that_mxnet_computes_wrongly(translated, tmp_p
     key = 'observed/gradient/conv_1_weight'
     wrong = changed(witness, key, lambda array: array * 1.5, tmp_path / 'wrong.npz')
     lines = []
-    assert command.verify(folder, [wrong], QUICK, lines.append) == 3
+    assert verify(folder, [wrong], QUICK, lines.append) == 3
     assert any('gradients of conv_1_weight part' in line for line in lines)
     assert any('in the witness conv_1_weight learns' in line for line in lines)
 
@@ -165,14 +166,12 @@ def test_finite_differences_decide_from_some_of_the_values(translated):
     draws = np.random.default_rng(0)
     inputs = {'data': draws.standard_normal((4, *SHAPE))}
     ends = package.record['ends']
-    make = command.mxnet_maker(model, inputs, ends)
-    translation = command.Translation(
-        package.source, package.state, package.record['names'], model.arrays
-    )
-    ours = command._ours(translation, package)
+    make = mxnet_maker(model, inputs, ends)
+    translation = Translation(package.source, package.state, package.record['names'], model.arrays)
+    ours = translation_maker(translation, package)
     for kept in (None, 3):
         plan = Plan(inputs, ends, steps=3, kept=kept)
-        proof = prove(ours, command.Live(make), plan)
+        proof = prove(ours, Live(make), plan)
         assert [(each.name, each.right) for each in proof.defects] == [('relu1_gamma', 'PyTorch')]
         assert proof.verdict == 'equal'
         assert kept is None or proof.clean['gradient/conv0_weight'].shape == (kept,)
@@ -197,7 +196,7 @@ def test_steps_that_a_wrong_gradient_spoils_are_not_judged(translated, tmp_path)
 
     other = changed(witness, 'facts', let_learn, tmp_path / 'other.npz')
     lines = []
-    assert command.verify(folder, [other], QUICK, lines.append) == 3
+    assert verify(folder, [other], QUICK, lines.append) == 3
     assert any('in the witness relu1_gamma learns' in line for line in lines)
 
 
@@ -205,20 +204,25 @@ def test_a_witness_of_another_net_and_options_it_cannot_follow(translated, tmp_p
     _, folder, _ = translated['small']
     _, other, witness = translated['classifier']
     assert 'was translated from another net' in says(
-        ModelError, command.verify, folder, [witness], QUICK, print
+        ModelError, verify, folder, [witness], QUICK, print
     )
     assert 'a witness' in says(
-        OptionError, command.verify, other, [witness], command.VerifyOptions(size=20), print
+        OptionError,
+        verify,
+        other,
+        [witness],
+        VerifyOptions(size=20),
+        print,
     )
     program = tmp_path / 'cut.npz'
     prefix = translated['classifier'][0]
     command.witness([prefix], program, input_shape=SHAPE, until='bn1')
     assert 'was translated from another net' in says(
-        ModelError, command.verify, other, [program], QUICK, print
+        ModelError, verify, other, [program], QUICK, print
     )
     write_package(read_model([prefix]), tmp_path / 'cut', shape=SHAPE, until='bn1')
     assert 'has other inputs or outputs' in says(
-        ModelError, command.verify, tmp_path / 'cut', [witness], QUICK, print
+        ModelError, verify, tmp_path / 'cut', [witness], QUICK, print
     )
 
 
@@ -247,7 +251,7 @@ def test_damaged_witnesses_are_refused_in_one_line(translated, tmp_path):
     with zipfile.ZipFile(path, 'w') as archive:
         archive.writestr('facts.npy', b'\x93NUMPY')
     assert is_witness(path)
-    assert says(ModelError, command.verify, folder, [path], QUICK, print).startswith(
+    assert says(ModelError, verify, folder, [path], QUICK, print).startswith(
         f'{path} is no witness that can be read'
     )
 
@@ -278,7 +282,7 @@ def test_what_is_observed_without_a_limit_is_whole(translated):
     prefix, folder, _ = translated['small']
     package, model = read_package(folder), read_model([prefix])
     inputs = {'data': np.random.default_rng(0).standard_normal((2, *SHAPE))}
-    make = command.mxnet_maker(model, inputs, package.record['ends'])
+    make = mxnet_maker(model, inputs, package.record['ends'])
     whole = observe(make('float64'), Plan(inputs, package.record['ends'], steps=1))
     some = observe(make('float64'), Plan(inputs, package.record['ends'], steps=1, kept=10))
     assert whole.keys() == some.keys()

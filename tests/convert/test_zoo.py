@@ -8,6 +8,7 @@ import pytest
 
 from d2l_ft.convert import command
 from d2l_ft.convert.formats import read_model
+from d2l_ft.convert.verify_command import VerifyOptions, verify
 from d2l_ft.convert.zoo import find, recount, stored, zoo_graph, zoo_names
 from d2l_ft.errors import ModelError
 from d2l_ft.models.gluon_params import read_params, write_params
@@ -88,8 +89,8 @@ def test_a_file_of_parameters_becomes_a_folder_that_is_proved(zoo, tmp_path):
     assert lines[0] == (
         'by its names and shapes it is gluoncv/cifar_resnet20_v1, whose graph is taken'
     )
-    quick = command.VerifyOptions(faults=False, steps=1, batch=2, size=32)
-    assert command.verify(tmp_path / 'net', [path], quick, print) == 0
+    quick = VerifyOptions(faults=False, steps=1, batch=2, size=32)
+    assert verify(tmp_path / 'net', [path], quick, print) == 0
 
 
 def test_what_is_of_no_net_or_of_several(zoo, tmp_path):

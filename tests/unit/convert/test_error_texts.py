@@ -13,7 +13,7 @@ from conftest import make_folder, says
 
 from d2l_ft.cli.convert import read_shape
 from d2l_ft.cli.main import main
-from d2l_ft.convert import command, zoo
+from d2l_ft.convert import zoo
 from d2l_ft.convert.formats import read_files, read_model
 from d2l_ft.convert.graph import Attributes, Node, read_graph
 from d2l_ft.convert.package import (
@@ -23,6 +23,7 @@ from d2l_ft.convert.package import (
     read_package,
     write_package,
 )
+from d2l_ft.convert.verify_command import VerifyOptions, verify
 from d2l_ft.convert.witness import pack, read_witness
 from d2l_ft.convert.zoo import find, stored
 from d2l_ft.errors import D2LFTError, ModelError, OptionError
@@ -295,8 +296,8 @@ def test_a_folder_that_is_none_of_convert(tmp_path):
 
 def refusal(folder, paths, **options):
     """Return the line with which a proof is refused."""
-    quick = command.VerifyOptions(faults=False, steps=0, **options)
-    return says(D2LFTError, command.verify, folder, paths, quick, print)
+    quick = VerifyOptions(faults=False, steps=0, **options)
+    return says(D2LFTError, verify, folder, paths, quick, print)
 
 
 @pytest.mark.needs('pytorch')

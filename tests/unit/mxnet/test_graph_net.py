@@ -6,9 +6,9 @@ import pytest
 from conftest import says
 from d2l_ft_mxnet.graph_net import GraphNet
 
-from d2l_ft.convert import command
 from d2l_ft.convert.formats import read_model
 from d2l_ft.convert.package import write_package
+from d2l_ft.convert.verify_command import VerifyOptions, verify
 from d2l_ft.errors import ModelError
 
 pytestmark = pytest.mark.needs('mxnet')
@@ -46,7 +46,7 @@ def test_a_proof_in_float32_alone_decides_nothing(tmp_path):
     mx.nd.save(str(tmp_path / 'net-0000.params'), values)
     write_package(read_model([tmp_path / 'net']), tmp_path / 'out', shape=(3, 4, 4))
     lines = []
-    quick = command.VerifyOptions(steps=1)
-    assert command.verify(tmp_path / 'out', [tmp_path / 'net'], quick, lines.append) == 3
+    quick = VerifyOptions(steps=1)
+    assert verify(tmp_path / 'out', [tmp_path / 'net'], quick, lines.append) == 3
     assert lines[-1].startswith('Undecided: ')
     assert any('only float32 was compared, which decides nothing' in line for line in lines)
