@@ -1,9 +1,12 @@
 """Nets of Gluon's and GluonCV's zoos, changed to compute the same functions as torchvision's."""
 
-from collections.abc import Callable, Mapping
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock, nn
 from mxnet.gluon.model_zoo import vision
 from mxnet.gluon.nn.basic_layers import _BatchNorm
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from d2l_ft.backend.common import check_classes, find_head
 from d2l_ft.backend.registry import BACKENDS
 from d2l_ft.errors import BackendNotInstalled, ModelError
-from d2l_ft.models.architectures import architecture
+from d2l_ft.models.architectures import Architecture, architecture
 from d2l_ft.models.initialization import initial_state
 from d2l_ft.models.state import merge_source
 from d2l_ft_mxnet.placement import parameters
@@ -96,6 +99,102 @@ CONSTRUCTORS: Mapping[str, Callable[[int], HybridBlock]] = {
 }
 
 
+class ConvertedNet(HybridBlock):
+    """A net that was converted from MXNet: its graph as ``features``, and a new ``output``.
+
+    ``tail`` is what may come after an output layer that is a convolution.
+
+    Args:
+        arch: Its architecture.
+        classes: Outputs of the output layer.
+
+    Attributes:
+        stored: Canonical name -> parameter or running statistic; the fixed scales are not there.
+        statistics: The names, as Gluon has them, of the running statistics.
+    """
+
+    def __init__(self, arch: Architecture, classes: int) -> None:
+        super().__init__(prefix='')  # its parameters keep their names in the graph
+        assert arch.definition is not None
+        self.definition, names = arch.definition, arch.definition.names
+        self.text = self.definition.body
+        self.features = self.graph()
+        inside = self.features.params
+        prefix = f'{arch.head}_'
+        while any(name.startswith(prefix) for name in inside):
+            prefix = f'new_{prefix}'
+        if arch.kernel:
+            self.output = nn.Conv2D(classes, arch.kernel, in_channels=arch.features, prefix=prefix)
+        else:
+            self.output = nn.Dense(classes, in_units=arch.features, prefix=prefix)
+        self.tail = nn.HybridSequential(prefix='')
+        if self.definition.tail:
+            self.tail.add(graph_block(mx.sym.load_json(self.definition.tail), 'head'))
+        self.stored = {ours: inside[names[ours]] for ours in names if names[ours] in inside}
+        for ours, parameter in self.stored.items():
+            parameter.shape = self.definition.shapes[ours]
+        for ours in self.definition.fixed:
+            self.stored.pop(ours).grad_req = 'null'
+        ends = ('running_mean', 'running_var')
+        self.statistics = {each.name for name, each in self.stored.items() if name.endswith(ends)}
+        self.stored[f'{arch.head}.weight'] = self.output.weight
+        self.stored[f'{arch.head}.bias'] = self.output.bias
+
+    def graph(self, params: Any = None) -> SymbolBlock:
+        """Return the body as a block; ``params`` are those of an earlier one."""
+        plain = mx.sym.load_json(self.text).tojson()  # without the casts of mixed precision
+        return graph_block(mx.sym.load_json(plain), self.definition.images, params)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Return (batch, classes) logits of (batch, 3, height, width) images."""
+        logits = self.output(self.features(x))
+        return self.tail(logits) if self.definition.tail else logits
+
+    def set_attributes(self, ops: Sequence[str], **attributes: str) -> None:
+        """Change attributes of all operators of some kinds in the body."""
+        data = json.loads(self.text)
+        for node in data['nodes']:
+            if node['op'] in ops:
+                node['attrs'] = node.get('attrs', {}) | attributes
+        self.text = json.dumps(data)
+        with semantics(numpy=False):
+            changed = self.graph(self.features.params)
+        make_neutral(changed)
+        self.features = changed
+        self.features.hybridize(active=self._active, static_alloc=True)
+        self._clear_cached_op()
+
+    def draws(self) -> bool:
+        """Tell whether the body has dropout."""
+        nodes = json.loads(self.text)['nodes']
+        return any(
+            node['op'] in DROPOUTS and float(node.get('attrs', {}).get('p', 0.5)) > 0
+            for node in nodes
+        )
+
+
+def graph_block(outputs: Any, images: str, params: Any = None) -> SymbolBlock:
+    """Return symbols as a block.
+
+    Args:
+        outputs: One symbol, or a list.
+        images: The name of their only input.
+        params: The parameters, if there are some already.
+    """
+    kinds = {np.dtype(each.dtype) for each in (params or {}).values()}
+    # without a type, of which a warning is given, the parameters are float32 and may be cast
+    kind = 'float64' if np.dtype('float64') in kinds else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Cannot decide type')
+        return SymbolBlock(outputs, mx.sym.var(images, dtype=kind), params)
+
+
+NORMS = ('BatchNorm', 'BatchNorm_v1', 'CuDNNBatchNorm', '_contrib_SyncBatchNorm', '_npx_batch_norm')
+
+DROPOUTS = ('Dropout', '_npx_dropout')
+"""The names of operators in symbol files."""
+
+
 def build_net(
     arch: str,
     classes: int,
@@ -105,26 +204,29 @@ def build_net(
     """Return a hybridized net on the CPU; MXNet's generators are left alone.
 
     Args:
-        arch: A name of ``ARCHITECTURES``.
+        arch: A name that ``architecture`` knows.
         classes: Outputs of the head.
         source: State whose body is copied, not its head, which may have any size. None draws the
             whole net.
         seed: Seed of ``initial_state``, for the parameters that are not copied.
 
     Returns:
-        A net of Gluon's or GluonCV's zoo, in float32. Its parameters are ``mx.np`` arrays if NumPy
-        semantics is on; the net runs with and without it.
+        A net of Gluon's or GluonCV's zoo, or a ``ConvertedNet``, in float32. Its parameters are
+        ``mx.np`` arrays if NumPy semantics is on; the net runs with and without it.
 
     Raises:
         ModelError: Unknown architecture, no class, or the source's body does not fit.
     """
     # Construct it; one forward pass, in symbols, gives the shapes of the parameters
-    smallest = architecture(arch).smallest
+    wanted = architecture(arch)
     check_classes(classes)
     with semantics(numpy=False):
-        net = CONSTRUCTORS[arch](classes)
+        if wanted.definition is not None:
+            net = ConvertedNet(wanted, classes)
+        else:
+            net = CONSTRUCTORS[arch](classes)
+            net.infer_shape(mx.nd.zeros((1, 3, wanted.smallest, wanted.smallest)))
         net.d2l_arch = arch
-        net.infer_shape(mx.nd.zeros((1, 3, smallest, smallest)))
     make_neutral(net)
 
     # Set its parameters
@@ -179,7 +281,10 @@ def freeze(net: Block) -> None:
             changed.
     """
     body, parts = body_parameters(net), blocks(net)
-    if any(isinstance(each, SymbolBlock) for each in parts):
+    if isinstance(net, ConvertedNet):
+        net.set_attributes(NORMS, use_global_stats='True')
+        parts = blocks(net)
+    elif any(isinstance(each, SymbolBlock) for each in parts):
         raise ModelError('an imported SymbolBlock cannot be frozen: build the net from its layers')
     for parameter in body:
         parameter.grad_req = 'null'

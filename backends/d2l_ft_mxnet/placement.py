@@ -301,8 +301,9 @@ def average_statistics(net: Block) -> None:
     """
     if len(contexts(net)) == 1:
         return
+    theirs = getattr(net, 'statistics', ())  # of a ConvertedNet, whose names are anybody's
     for name, parameter in parameters(net).items():
-        if not name.rpartition('.')[2].startswith('running_'):
+        if not name.rpartition('.')[2].startswith('running_') and parameter.name not in theirs:
             continue
         replicas = convert(parameter.list_data(), numpy=False)
         with autograd.pause(), semantics(numpy=False):

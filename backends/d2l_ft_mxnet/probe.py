@@ -1,5 +1,6 @@
 """Read the inner values of a net, a step and Gluon's own transforms, for the parity proof."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from d2l_ft.models.gluon_names import canonical_name
 from d2l_ft.models.state import State
 from d2l_ft.optim.recipe import Recipe
 from d2l_ft_mxnet.data import Batch, read_image
-from d2l_ft_mxnet.model import blocks, head
+from d2l_ft_mxnet.model import DROPOUTS, ConvertedNet, blocks, graph_block, head
 from d2l_ft_mxnet.placement import Placed, parameters
 from d2l_ft_mxnet.semantics import convert, in_legacy, semantics, uses_numpy
 from d2l_ft_mxnet.state import canonical_parameters, to_array, trainer_parameters
@@ -42,6 +43,8 @@ def prepare(net: Block, dtype: str = 'float64', *, strict: bool = True) -> Block
     for block in blocks(net):
         if isinstance(block, nn.Dropout):
             block._rate = 0.0
+    if isinstance(net, ConvertedNet):
+        net.set_attributes(DROPOUTS, p='0')
     net.cast(dtype)
     return net
 
@@ -75,6 +78,8 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
     Returns:
         Canonical name of a layer -> its output.
     """
+    if isinstance(net, ConvertedNet):
+        return _converted_maps(net, batch, train=train)
     found: dict[str, mx.nd.NDArray] = {}
 
     def keep(name: str) -> Any:
@@ -106,6 +111,29 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
             hook.detach()
         net.hybridize(static_alloc=True)
     return {name: to_array(output) for name, output in found.items()}
+
+
+@in_legacy
+def _converted_maps(net: ConvertedNet, batch: Batch, *, train: bool) -> State:
+    """Return the outputs of the layers of a graph, as ``feature_maps``."""
+    nodes = json.loads(net.text)['nodes']
+    owners = {parameter.name: name.rpartition('.')[0] for name, parameter in net.stored.items()}
+    names: dict[str, str] = {}
+    for node in nodes:
+        for place, _, _ in node['inputs'] if node['op'] != 'null' else ():
+            if layer := owners.get(nodes[place]['name']):
+                names.setdefault(layer, node['name'])
+    body = mx.sym.load_json(net.text)
+    inner = body.get_internals()
+    ends = [inner[f'{name}_output'] for name in names.values()]
+    block = graph_block([*ends, body], net.definition.images, net.features.params)
+    with autograd.record(train) if train else autograd.pause():
+        ((images, _),) = shares(net, batch)
+        *values, features = block(images)
+        head_output = net.output(features)
+    top = next(name for name, each in net.stored.items() if each is net.output.weight)
+    found = {name: to_array(each) for name, each in zip(names, values, strict=True)}
+    return found | {top.rpartition('.')[0]: to_array(head_output)}
 
 
 def losses(net: Block, batch: Batch) -> NDArray[Any]:

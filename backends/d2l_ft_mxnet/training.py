@@ -12,7 +12,7 @@ from d2l_ft.backend.common import RANDOM_FEATURES, check_groups
 from d2l_ft.backend.protocol import Sums
 from d2l_ft.errors import ModelError
 from d2l_ft.optim.recipe import Recipe, check_reduction
-from d2l_ft_mxnet.model import blocks, body_parameters, head
+from d2l_ft_mxnet.model import ConvertedNet, blocks, body_parameters, head
 from d2l_ft_mxnet.placement import (
     Placed,
     average_statistics,
@@ -261,7 +261,8 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     # Check that the features determine what the head does
     net = placed.net
     check_placed(placed)
-    if any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
+    converted = isinstance(net, ConvertedNet) and net.draws()
+    if converted or any(isinstance(each, nn.Dropout) and each._rate for each in blocks(net)):
         raise ModelError(RANDOM_FEATURES)
     (images, outputs), top = trace(net), head(net)
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':

@@ -1,18 +1,17 @@
 """Run the module that was written for a symbol of MXNet, for the proof that both are equal."""
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from d2l_ft.errors import ModelError
-from d2l_ft_pytorch.probe import take_gluon_statistics
+from d2l_ft_pytorch.model import model_class
+from d2l_ft_pytorch.probe import RoundedInside, keeps_statistics, take_gluon_statistics
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -56,11 +55,11 @@ class GraphNet:
         self.inputs, self.outputs, self.names = list(inputs), list(outputs), dict(names)
         self.dtype = getattr(torch, dtype)
         self.inside = RoundedInside()
-        space: dict[str, Any] = {'__name__': 'model', 'record': self._record}
-        exec(compile(_recording(text, nodes), 'model.py', 'exec'), space)
+        space: dict[str, Any] = {'record': self._record}
+        kind = model_class(_recording(text, nodes), space)
         if as_mxnet and dtype == 'float64':
             space['F'] = self.inside
-        self.module: nn.Module = space['Model']().to(self.dtype)
+        self.module: nn.Module = kind().to(self.dtype)
         stored = {name: torch.from_numpy(np.array(each)) for name, each in state.items()}
         try:
             self.module.load_state_dict(stored, strict=False)  # without num_batches_tracked
@@ -70,12 +69,7 @@ class GraphNet:
         for each in self.module.modules():
             if isinstance(each, nn.Dropout):
                 each.p = 0.0
-            # StillBatchNorm, which is written into the source, has no running statistics to change
-            if (
-                as_mxnet
-                and isinstance(each, _BatchNorm)
-                and type(each).forward is _BatchNorm.forward
-            ):
+            if as_mxnet and keeps_statistics(each):
                 take_gluon_statistics(each)
             if as_mxnet and dtype == 'float64' and isinstance(each, nn.PReLU):
                 self.inside.round_prelu(each)
@@ -192,83 +186,3 @@ def _recording(text: str, nodes: Sequence[str]) -> ast.Module:
                     body += ast.parse(f'record({next(names)!r}, {variable})').body
             forward.body = body
     return ast.fix_missing_locations(tree)
-
-
-class RoundedInside:
-    """PyTorch's functions, with what MXNet computes in float32 inside rounded to it.
-
-    Attributes:
-        on: Whether the values of activations are rounded.
-        used: Whether there was one of these.
-    """
-
-    def __init__(self) -> None:
-        self.on, self.used = True, False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(F, name)
-
-    def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
-        """Return the leaky ReLU as MXNet's mshadow_op::xelu computes it: in float32 below 0."""
-        return torch.where(x > 0, x, self._product(x, torch.tensor(slope, dtype=x.dtype)))
-
-    def gelu(self, x: Tensor) -> Tensor:
-        """Return the GELU; value and gradient are float32's."""
-        return self._narrow(F.gelu, x)
-
-    def selu(self, x: Tensor) -> Tensor:
-        """Return the SELU; value and gradient are float32's."""
-        return self._narrow(F.selu, x)
-
-    def _narrow(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Return a function's value computed in float32."""
-        self.used = True
-        return function(x.float()).to(x.dtype) if self.on else function(x)
-
-    def round_prelu(self, layer: nn.PReLU) -> None:
-        """Let a PReLU compute as MXNet's: its negative side in float32."""
-
-        def forward(x: Tensor) -> Tensor:
-            slope: Tensor = layer.weight
-            if slope.numel() > 1:
-                slope = slope.reshape(1, -1, *[1] * (x.ndim - 2))
-            return torch.where(x > 0, x, self._product(x, slope))
-
-        layer.forward = forward  # type: ignore[method-assign,assignment]
-
-    def _product(self, x: Tensor, slope: Tensor) -> Tensor:
-        """Return the product in float32, with the gradient of the exact product."""
-        self.used = True
-        exact = x * slope
-        if not self.on:
-            return exact
-        rounded = (x.detach().float() * slope.detach().float()).to(x.dtype)
-        return exact + (rounded - exact.detach())
-
-    @staticmethod
-    def interpolate(x: Tensor, size: Sequence[int] | None = None, **options: Any) -> Tensor:
-        """Return an image of another size; the weights of BilinearResize2D are float32."""
-        if options.get('mode') != 'bilinear' or size is None:
-            return F.interpolate(x, size, **options)
-        corners = options['align_corners']
-        high, wide = (
-            _resizing(old, new, x.dtype, corners=corners)
-            for old, new in zip(x.shape[2:], size, strict=True)
-        )
-        return high @ x @ wide.mT
-
-
-def _resizing(old: int, new: int, dtype: torch.dtype, *, corners: bool) -> Tensor:
-    """Return the matrix (new, old) with which MXNet resizes a side, as bilinear_resize-inl.h."""
-    at = np.arange(new)
-    if corners:
-        source = np.float32((old - 1) / max(new - 1, 1)) * at.astype(np.float32)
-    else:
-        scale = float(np.float32(old / new)) if new > 1 else 0.0
-        source = np.maximum(scale * (at + 0.5) - 0.5, 0).astype(np.float32)
-    first = source.astype(np.int64)
-    share = (source - first.astype(np.float32)).astype(np.float64)
-    matrix = np.zeros((new, old))
-    np.add.at(matrix, (at, first), 1 - share)
-    np.add.at(matrix, (at, np.minimum(first + 1, old - 1)), share)
-    return torch.tensor(matrix, dtype=dtype)

@@ -1,5 +1,6 @@
 """Nets: torchvision's constructors, Gluon's ResNet-18 v2, and the swap of the output layer."""
 
+import ast
 import inspect
 import io
 import warnings
@@ -84,6 +85,19 @@ class ResNet18V2(nn.Module):
         return logits
 
 
+def model_class(source: str | ast.Module, space: dict[str, Any]) -> type[nn.Module]:
+    """Run the source of a translation and return its class.
+
+    Args:
+        source: Written by ``d2l_ft.convert``; never read from a file that anybody could change.
+        space: The names that it finds, and to which it adds its own.
+    """
+    space['__name__'] = 'model'
+    exec(compile(source, 'model.py', 'exec'), space)
+    found: type[nn.Module] = space['Model']
+    return found
+
+
 def build_net(
     arch: str,
     classes: int,
@@ -93,29 +107,38 @@ def build_net(
     """Return a net on the CPU; PyTorch's generators are left alone.
 
     Args:
-        arch: A name of ``ARCHITECTURES``.
+        arch: A name that ``architecture`` knows.
         classes: Outputs of the head.
         source: State whose body is copied, not its head, which may have any size. None draws the
             whole net.
         seed: Seed of ``initial_state``, for the parameters that are not copied.
 
     Returns:
-        torchvision's module (``ResNet18V2`` for 'resnet18_v2') in float32.
+        torchvision's module (``ResNet18V2`` for 'resnet18_v2', ``Model`` for a converted net) in
+        float32.
 
     Raises:
         ModelError: Unknown architecture, no class, or the source's body does not fit.
     """
-    architecture(arch)
+    wanted = architecture(arch)
     check_classes(classes)
+    net: Any
     with torch.device('meta'):  # no memory and no draws: every value is set below
-        net = ResNet18V2() if arch == 'resnet18_v2' else getattr(torchvision.models, arch)()
-        replace_head(net, architecture(arch).head, classes)
+        if wanted.definition is not None:
+            net = model_class(wanted.definition.source, {})()
+            net.d2l_head, net.d2l_fixed = wanted.head, wanted.definition.fixed
+        else:
+            net = ResNet18V2() if arch == 'resnet18_v2' else getattr(torchvision.models, arch)()
+        replace_head(net, wanted.head, classes)
     net.to_empty(device='cpu')
     for buffer in net.buffers():  # to_empty leaves any bits, and a state has no integer buffers
         buffer.zero_()
+    for name in getattr(net, 'd2l_fixed', ()):
+        nn.init.ones_(net.get_parameter(name))
     shapes = {name: tuple(tensor.shape) for name, tensor in float_tensors(net).items()}
     write_state([net], merge_source(arch, initial_state(arch, shapes, seed), source))
-    return net
+    made: nn.Module = net
+    return made
 
 
 class PoolByProducts(nn.AdaptiveAvgPool2d):
@@ -204,11 +227,13 @@ def replace_head(net: nn.Module, name: str, classes: int) -> None:
 
 
 def head(net: nn.Module) -> nn.Module:
-    """Return the output layer: the last Linear or Conv2d under a known name.
+    """Return the output layer: a converted net's own, else the last one under a known name.
 
     Raises:
         ModelError: The net has none.
     """
+    if name := getattr(net, 'd2l_head', ''):
+        return net.get_submodule(name)
     found: nn.Module = find_head(
         net, nn.Module, nn.Linear | nn.Conv2d, lambda part: list(part.modules())
     )

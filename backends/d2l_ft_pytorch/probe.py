@@ -1,6 +1,6 @@
 """Read the inner values of a net, a step and PyTorch's own transforms, for the parity proof."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ class GluonStatistics(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input, (batch, channels, ...)."""
-        has_backward = input.requires_grad or (self.affine and self.weight.requires_grad)
+        has_backward = input.requires_grad or any(each.requires_grad for each in self.parameters())
         if not self.training or not torch.is_grad_enabled() or not has_backward:
             return F.batch_norm(
                 input,
@@ -69,8 +69,99 @@ def take_gluon_statistics(norm: nn.Module) -> None:
     norm.__class__ = type(f'Gluon{kind.__name__}', (GluonStatistics, kind), {})
 
 
+def keeps_statistics(norm: nn.Module) -> bool:
+    """Tell whether a layer is a BatchNorm that moves its running statistics.
+
+    StillBatchNorm, which stands in the source of a converted net, does not.
+    """
+    return isinstance(norm, _BatchNorm) and type(norm).forward is _BatchNorm.forward
+
+
+class RoundedInside:
+    """PyTorch's functions, with what MXNet computes in float32 inside rounded to it.
+
+    Attributes:
+        on: Whether the values of activations are rounded.
+        used: Whether there was one of these.
+    """
+
+    def __init__(self) -> None:
+        self.on, self.used = True, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(F, name)
+
+    def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
+        """Return the leaky ReLU as MXNet's mshadow_op::xelu computes it: in float32 below 0."""
+        return torch.where(x > 0, x, self._product(x, torch.tensor(slope, dtype=x.dtype)))
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return the GELU; value and gradient are float32's."""
+        return self._narrow(F.gelu, x)
+
+    def selu(self, x: Tensor) -> Tensor:
+        """Return the SELU; value and gradient are float32's."""
+        return self._narrow(F.selu, x)
+
+    def _narrow(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return a function's value computed in float32."""
+        self.used = True
+        return function(x.float()).to(x.dtype) if self.on else function(x)
+
+    def round_prelu(self, layer: nn.PReLU) -> None:
+        """Let a PReLU compute as MXNet's: its negative side in float32."""
+
+        def forward(x: Tensor) -> Tensor:
+            slope: Tensor = layer.weight
+            if slope.numel() > 1:
+                slope = slope.reshape(1, -1, *[1] * (x.ndim - 2))
+            return torch.where(x > 0, x, self._product(x, slope))
+
+        layer.forward = forward  # type: ignore[method-assign,assignment]
+
+    def _product(self, x: Tensor, slope: Tensor) -> Tensor:
+        """Return the product in float32, with the gradient of the exact product."""
+        self.used = True
+        exact = x * slope
+        if not self.on:
+            return exact
+        rounded = (x.detach().float() * slope.detach().float()).to(x.dtype)
+        return exact + (rounded - exact.detach())
+
+    @staticmethod
+    def interpolate(x: Tensor, size: Sequence[int] | None = None, **options: Any) -> Tensor:
+        """Return an image of another size; the weights of BilinearResize2D are float32."""
+        if options.get('mode') != 'bilinear' or size is None:
+            return F.interpolate(x, size, **options)
+        corners = options['align_corners']
+        high, wide = (
+            _resizing(old, new, x.dtype, corners=corners)
+            for old, new in zip(x.shape[2:], size, strict=True)
+        )
+        return high @ x @ wide.mT
+
+
+def _resizing(old: int, new: int, dtype: torch.dtype, *, corners: bool) -> Tensor:
+    """Return the matrix (new, old) with which MXNet resizes a side, as bilinear_resize-inl.h."""
+    at = np.arange(new)
+    if corners:
+        source = np.float32((old - 1) / max(new - 1, 1)) * at.astype(np.float32)
+    else:
+        scale = float(np.float32(old / new)) if new > 1 else 0.0
+        source = np.maximum(scale * (at + 0.5) - 0.5, 0).astype(np.float32)
+    first = source.astype(np.int64)
+    share = (source - first.astype(np.float32)).astype(np.float64)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (at, first), 1 - share)
+    np.add.at(matrix, (at, np.minimum(first + 1, old - 1)), share)
+    return torch.tensor(matrix, dtype=dtype)
+
+
 def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> nn.Module:
     """Make a net comparable: cast it, switch its dropout off and, if strict, change its BatchNorm.
+
+    In a converted net MXNet computes some activations in float32 inside, also in float64, and has
+    the gradient of a PReLU's slope multiplied by the slope: so does PyTorch then.
 
     Args:
         net: A net that is not yet placed; it is changed in place.
@@ -83,9 +174,25 @@ def prepare(net: nn.Module, dtype: str = 'float64', *, strict: bool = True) -> n
     for module in net.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if strict and type(module) is nn.BatchNorm2d:
+        if strict and keeps_statistics(module):
             take_gluon_statistics(module)
+    if hasattr(net, 'd2l_head'):
+        compute_as_mxnet(net, dtype)
     return net.to(getattr(torch, dtype))
+
+
+def compute_as_mxnet(net: nn.Module, dtype: str) -> None:
+    """Give a converted net what MXNet's operators do otherwise; see ``prepare``."""
+    inside = RoundedInside()
+    for module in net.modules():
+        if isinstance(module, nn.PReLU):
+            if dtype == 'float64':
+                inside.round_prelu(module)
+            slope = module.weight
+            slope.register_hook(lambda gradient, slope=slope: gradient * slope.detach())
+    if dtype == 'float64':
+        space = type(net).forward.__globals__  # of this net alone: see ``model_class``
+        space['F'] = inside
 
 
 def round_rates(trainer: GluonSGD) -> None:

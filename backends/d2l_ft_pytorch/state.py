@@ -34,9 +34,15 @@ have CVE-2025-32434, 2.9 and older CVE-2026-24747 (the GitHub Advisory Database)
 def float_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Return the floating-point tensors of a net's ``state_dict``, not copied.
 
-    ``num_batches_tracked`` is an integer, so it is left out: nothing computes with it.
+    ``num_batches_tracked`` is an integer, so it is left out: nothing computes with it. So are the
+    fixed scales of a converted net.
     """
-    return {name: each for name, each in net.state_dict().items() if each.is_floating_point()}
+    fixed = getattr(net, 'd2l_fixed', ())
+    return {
+        name: each
+        for name, each in net.state_dict().items()
+        if each.is_floating_point() and name not in fixed
+    }
 
 
 def to_array(tensor: Tensor) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from d2l_ft.system.console import say
     '--arch',
     default='resnet18',
     show_default=True,
-    type=click.Choice([*ARCHITECTURES, 'all']),
-    help='Architecture.',
+    metavar='NAME',
+    help=f'{", ".join(ARCHITECTURES)}, all of them (all), or a folder of d2l-ft convert.',
 )
 @click.option(
     '--steps',
@@ -58,6 +58,7 @@ def parity(
       d2l-ft parity                          ResNet-18, some four minutes
       d2l-ft parity --data photos --report parity.html
       d2l-ft parity --arch all --json parity.json
+      d2l-ft parity --arch flowers           a converted net: MXNet runs its graph
       d2l-ft parity --prove                  is every planted fault found?
 
     Each framework runs in a process of its own; the files that they leave are compared, rung by

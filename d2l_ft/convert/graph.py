@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from d2l_ft.errors import ModelError
@@ -141,7 +141,7 @@ class Graph:
             {
                 'op': node.stored_op,
                 'name': node.name,
-                **({'attrs': dict(node.attrs)} if node.attrs else {}),
+                **({'attrs': attrs} if (attrs := _plain(node.attrs)) else {}),
                 'inputs': [[each.node, each.output, 0] for each in node.inputs],
             }
             for node in self.nodes
@@ -152,6 +152,31 @@ class Graph:
         return json.dumps(
             {'nodes': nodes, 'arg_nodes': variables, 'heads': heads, 'attrs': version}
         )
+
+    def ending(self, names: Iterable[str]) -> 'Graph':
+        """Return the graph that ends in values, without the nodes that they do not need.
+
+        Args:
+            names: Of nodes, or of one of several outputs of a node, such as 'split_output1'.
+        """
+        places = {node.name: number for number, node in enumerate(self.nodes)}
+        heads = []
+        for name in names:
+            node, _, output = name.rpartition('_output')
+            heads.append(
+                Value(places[name]) if name in places else Value(places[node], int(output))
+            )
+        return Graph(self.nodes, heads).needed()
+
+    def needed(self) -> 'Graph':
+        """Return the graph without the nodes that its heads do not need."""
+        places: dict[int, int] = {}
+        nodes: list[Node] = []
+        for number, node in self.walk():
+            places[number] = len(nodes)
+            inputs = [Value(places[each.node], each.output) for each in node.inputs]
+            nodes.append(replace(node, inputs=inputs))
+        return Graph(nodes, [Value(places[each.node], each.output) for each in self.heads])
 
     def until(self, name: str) -> 'Graph':
         """Return the graph that ends in a node.
@@ -164,6 +189,15 @@ class Graph:
                 return Graph(self.nodes, [Value(number)])
         near = list_names([node.name for node in self.nodes if node.op != 'null'][-5:])
         raise ModelError(f'the graph has no node {name!r}: choose one, such as the last: {near}')
+
+
+OLD_HINTS = re.compile(r'((weight|bias)_)?(lr|wd)_mult|ctx_group|force_mirroring|mirror_stage|name')
+"""Attributes in old files that no operator takes, and that say nothing of the result."""
+
+
+def _plain(attrs: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that MXNet 1.9 takes: of old files, without the hints."""
+    return {key: value for key, value in attrs.items() if not OLD_HINTS.fullmatch(key)}
 
 
 def read_graph(text: str) -> Graph:

@@ -20,10 +20,14 @@ from d2l_ft.convert.formats import Model
 from d2l_ft.convert.graph import Attributes, Graph
 from d2l_ft.convert.source import Source, translate
 from d2l_ft.errors import ModelError
+from d2l_ft.models.architectures import MEAN, STD
 from d2l_ft.storage.atomic import new_directory, write_atomic
 from d2l_ft.system.console import list_names
 
 FORMAT = 1
+
+SYMBOL = 'symbol.json'
+"""The file with the graph that was translated."""
 
 RECORD = {
     'files': dict, 'inputs': dict, 'names': dict, 'unused': dict, 'ops': dict, 'ends': list,
@@ -173,7 +177,9 @@ def _run(net: GraphNet, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tu
     return inputs, net.forward(inputs, train=False, nodes=False)
 
 
-def preprocessing(graph: Graph, shape: tuple[int, ...]) -> dict[str, Any]:
+def preprocessing(
+    graph: Graph, shape: tuple[int, ...], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
     """Return what is known of how images must be prepared: layout, size, what the graph does.
 
     The order of the channels is stored nowhere in MXNet's files.
@@ -201,7 +207,42 @@ def preprocessing(graph: Graph, shape: tuple[int, ...]) -> dict[str, Any]:
         else None,
         'in_the_graph': inside,
         'before_the_graph': 'unknown: as the net was trained',
+        **({'assumed': assumed(graph, arrays)} if images and shape[0] == 3 else {}),
     }
+
+
+RAW = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
+"""Mean and deviation with which pixels in [0, 1] become values from 0 to 255."""
+
+LARGE = 10.0
+"""A mean or a deviation above this is of values from 0 to 255, and not of standardised ones."""
+
+
+def assumed(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return how ``d2l-ft train`` prepares images for a net, and why; a user may correct it.
+
+    Values from 0 to 255 where the net itself says that it takes them: by a BatchNorm of its input
+    whose running mean is large, or because it subtracts or multiplies first. Otherwise ImageNet's
+    mean and deviation, as in Gluon's own examples.
+    """
+    (mean, std), why = (MEAN, STD), 'as the nets of Gluon and GluonCV were trained'
+    images = {next(number for number, node in graph.walk() if node.name not in arrays)}
+    for number, node in graph.walk():
+        if node.op == '_copy' and node.inputs[0].node in images:
+            images.add(number)
+    first = [
+        node
+        for _, node in graph.walk()
+        if node.op != '_copy' and any(each.node in images for each in node.inputs)
+    ]
+    if first and first[0].op == 'BatchNorm':
+        running = arrays[graph.nodes[first[0].inputs[3].node].name]
+        largest = float(np.abs(running).max())
+        if largest > LARGE:
+            (mean, std), why = RAW, f'the running mean of {first[0].name} is up to {largest:.0f}'
+    elif first and first[0].op.endswith('_scalar'):
+        (mean, std), why = RAW, f'the net itself begins with {first[0].name}'
+    return {'channel_order': 'RGB', 'mean': list(mean), 'std': list(std), 'why': why}
 
 
 class Translated(NamedTuple):
@@ -292,7 +333,8 @@ def write_package(
         'model.py': source.text.encode(),
         'model.safetensors': save(source.state),
         'names.json': _json(record),
-        'preprocess.json': _json(preprocessing(graph, shapes[source.inputs[0]])),
+        'preprocess.json': _json(preprocessing(graph, shapes[source.inputs[0]], model.arrays)),
+        SYMBOL: graph.ending(source.ends).text().encode(),
         'probe.npz': packed.getvalue(),
         'check.py': CHECK.encode(),
     }

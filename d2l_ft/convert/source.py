@@ -69,6 +69,12 @@ MARK = '\0'
 MARKED = re.compile(f'{MARK}(\\d+){MARK}')
 """The number of a node, where its variable's name will stand."""
 
+AFTER_HEAD = re.compile(
+    f'{MARK}\\d+{MARK}\\.flatten\\(1\\)'
+    f'|F\\.(relu|(adaptive_)?avg_pool2d)\\({MARK}\\d+{MARK}(, [^{MARK}]*)?\\)'
+)
+"""What may come after the output layer: flattening, an activation, the mean over the image."""
+
 
 @dataclass
 class Source:
@@ -389,17 +395,26 @@ class _Writer:
         return takes, '\n'.join(lines), returned
 
     def _head(self) -> str:
-        """Return the layer that gives the only output, if it is one that can be replaced."""
+        """Return the layer that gives the only output, if it is one that can be replaced.
+
+        It is dense, or a convolution of one pixel, after which there may be what leaves the classes
+        where they are.
+        """
         if len(self.graph.heads) != 1 or not self.lines:
             return ''
-        number, text, _ = self.lines[-1]
-        head = self.graph.heads[0].node
-        match = re.fullmatch(r'self\.(\w+)\(.*\)', text)
-        if match is None or self.same.get(head, head) != number:
+        lines = {number: text for number, text, _ in self.lines}
+        uses = Counter(int(each) for text in lines.values() for each in MARKED.findall(text))
+        last = number = self.same.get(self.graph.heads[0].node, self.graph.heads[0].node)
+        while AFTER_HEAD.fullmatch(lines.get(number, '')):
+            (number,) = (int(each) for each in MARKED.findall(lines[number]))
+            if uses[number] != 1:
+                return ''
+        match = re.fullmatch(r'self\.(\w+)\(.*\)', lines.get(number, ''))
+        if match is None or sum(f'self.{match[1]}(' in text for text in lines.values()) != 1:
             return ''
-        uses = sum(f'self.{match[1]}(' in each for _, each, _ in self.lines)
-        linear = any(each.startswith(f'self.{match[1]} = nn.Linear(') for each in self.init)
-        return match[1] if linear and uses == 1 else ''
+        kinds = r'Conv2d\(\d+, \d+, 1[,)](?!.*groups)' + ('|Linear' if number == last else '')
+        layer = rf'self\.{match[1]} = nn\.({kinds})'
+        return match[1] if any(re.match(layer, each) for each in self.init) else ''
 
     def _text(self) -> str:
         """Return the whole file."""
@@ -426,10 +441,16 @@ class _Writer:
         ]
         if head := self.result.head:
             bias = '' if f'{head}.bias' in self.result.state else ', bias=False'
+            dense = self.result.state[f'{head}.weight'].ndim == 2
+            made = (
+                f'nn.Linear(self.{head}.in_features, classes{bias})'
+                if dense
+                else f'nn.Conv2d(self.{head}.in_channels, classes, 1{bias})'
+            )
             parts.append(
                 '\n    def replace_head(self, classes):\n'
                 '        """Put a new output layer in the place of this one, and return it."""\n'
-                f'        self.{head} = nn.Linear(self.{head}.in_features, classes{bias})\n'
+                f'        self.{head} = {made}\n'
                 f'        return self.{head}\n'
             )
         return ''.join(parts)

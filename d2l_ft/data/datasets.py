@@ -107,15 +107,17 @@ class DataSet:
             image_size: Side of the net's input, in pixels; None is the data set's own.
             workers: Loader processes.
             seed: Seed of the order, and of the crops.
-            pipeline: Transform of the training images; None is ``self.pipeline``.
+            pipeline: Transform of the training images; None is ``self.pipeline``. The test images
+                are standardised in the same way.
             cache: Keeps images between epochs; None is ``default_cache()``.
             device: The device of the batches; None is the CPU.
         """
         size = image_size or self.image_size
         cache = default_cache() if cache is None else cache
+        pipeline = pipeline or self.pipeline(size, seed=seed)
         train = backend.loader(
             self.train.samples,
-            pipeline or self.pipeline(size, seed=seed),
+            pipeline,
             batch_size,
             shuffle=True,
             workers=workers,
@@ -125,7 +127,7 @@ class DataSet:
         )
         test = backend.loader(
             self.test.samples,
-            Pipeline(size),
+            Pipeline(size, mean=pipeline.mean, std=pipeline.std, bgr=pipeline.bgr),
             batch_size,
             workers=workers,
             cache=cache,

@@ -140,6 +140,7 @@ class Pipeline:
         mean, std: Channel means and deviations for pixels in [0, 1], RGB.
         area: Least and greatest share of the image that a random crop covers.
         views: Number of epochs after which the crops repeat; 0 draws new ones in every epoch.
+        bgr: Whether the net takes blue, green, red: so does each crop then.
 
     Example:
         >>> pipeline = d2l.Pipeline(48, train=True, seed=1)
@@ -154,11 +155,12 @@ class Pipeline:
     std: tuple[float, float, float] = STD
     area: tuple[float, float] = AREA
     views: int = 0
+    bgr: bool = False
 
     def crop(
         self, path: str, epoch: int = 0, index: int = 0, cache: ImageCache | None = None
     ) -> NDArray[np.uint8]:
-        """Return (image_size, image_size, 3) RGB of a file, for an epoch and sample index.
+        """Return (image_size, image_size, 3), RGB but for ``bgr``, for an epoch and sample index.
 
         Args:
             path: An image file.
@@ -168,9 +170,11 @@ class Pipeline:
                 result does not depend on it.
         """
         cache = ImageCache(0) if cache is None else cache
-        if not self.train:
-            return cache.get(f'{path}\0{self.image_size}', lambda: self.centre(decode(path)))
-        return self.cut(cache.get(path, lambda: decode(path)), epoch, index)
+        if self.train:
+            crop = self.cut(cache.get(path, lambda: decode(path)), epoch, index)
+        else:
+            crop = cache.get(f'{path}\0{self.image_size}', lambda: self.centre(decode(path)))
+        return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)) if self.bgr else crop
 
     def cut(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
         """Return the random crop of a decoded image."""
@@ -197,14 +201,15 @@ class Pipeline:
         return random_box(height, width, draws, self.area), flip
 
     def tables(self) -> NDArray[np.float32]:
-        """Return the standardised value of each byte in each channel, (3, 256).
+        """Return the standardised value of each byte in each channel of a crop, (3, 256).
 
         They are computed as both frameworks do (divide by 255, subtract the mean, divide by the
         deviation, in float32), so looking them up gives the same bits.
         """
         values = np.arange(256, dtype=np.float32) / np.float32(255)
         mean, std = (np.array(each, np.float32).reshape(3, 1) for each in (self.mean, self.std))
-        return np.asarray((values - mean) / std)
+        tables = np.asarray((values - mean) / std)
+        return tables[::-1].copy() if self.bgr else tables
 
     def to_float(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scale to [0, 1] and standardise: (batch, h, w, 3) uint8 -> (batch, 3, h, w) float32."""
@@ -216,7 +221,8 @@ class Pipeline:
         return floats
 
     def to_uint8(self, floats: NDArray[Any]) -> NDArray[np.uint8]:
-        """Undo ``to_float``, to show what the net sees: (b, 3, h, w) -> (b, h, w, 3)."""
+        """Undo ``to_float``, to show what the net sees: (b, 3, h, w) -> (b, h, w, 3) RGB."""
         mean, std = (np.array(each).reshape(3, 1, 1) for each in (self.mean, self.std))
-        pixels = np.clip(np.rint((np.asarray(floats) * std + mean) * 255), 0, 255).astype(np.uint8)
+        rgb = np.asarray(floats)[:, ::-1] if self.bgr else np.asarray(floats)
+        pixels = np.clip(np.rint((rgb * std + mean) * 255), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))

@@ -52,10 +52,14 @@ def initial_state(
     Raises:
         ModelError: The head's weight is not among the names.
     """
-    head = architecture(arch).head
-    if f'{head}.weight' not in shapes:
-        raise ModelError(f'{arch} has no output layer named {head!r}')
-    return {
+    wanted = architecture(arch)
+    if f'{wanted.head}.weight' not in shapes:
+        raise ModelError(f'{arch} has no output layer named {wanted.head!r}')
+    state = {
         name: draw_parameter(name, tuple(shapes[name]), number, seed)
         for number, name in enumerate(sorted(shapes))
     }
+    if wanted.definition is not None:
+        for name, value in wanted.definition.starts.items():
+            state[name] = np.full(shapes[name], value, np.float32)
+    return state

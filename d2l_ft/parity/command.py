@@ -6,25 +6,31 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from d2l_ft.backend.registry import check_installed
+from d2l_ft.convert.trainable import add_net, folder_record
 from d2l_ft.data.datasets import load_data
 from d2l_ft.data.hub import DATA_HUB
 from d2l_ft.data.image_folder import scan
 from d2l_ft.data.validation import check_images
 from d2l_ft.errors import ParityError
-from d2l_ft.models.architectures import ARCHITECTURES
+from d2l_ft.models.architectures import ARCHITECTURES, architecture
 from d2l_ft.parity.ladder import PAIR, Result, run_ladder
 from d2l_ft.parity.plan import Check, Plan, is_too_small
 from d2l_ft.parity.proof import Finding, prove
 from d2l_ft.parity.report import page
 from d2l_ft.parity.rungs import RUNGS
 from d2l_ft.parity.tolerances import TABLE
+from d2l_ft.runs.settings import full_path, is_folder
 from d2l_ft.storage.atomic import write_atomic
 from d2l_ft.system.hardware import usable_cores
 
 HEADS = (2, 10, 1000)
 """Heads of the full ladder; the first is that of the quick one."""
+
+BOOK = 'book'
+"""The rung that runs the book's own code, with the book's own net."""
 
 Say = Callable[[str], object]
 
@@ -56,15 +62,27 @@ def make_plan(
         raise ParityError(f'cannot read the heads {heads!r}: write 2,10,1000') from None
     if min(classes) < 2:
         raise ParityError('a head needs at least 2 classes')
+    if is_folder(arch) and arch != 'all':
+        net = add_net(folder_record(Path(arch).expanduser()))
+        assert net.definition is not None
+        names = [name for name in names if name != BOOK or rungs is not None]
+        own: dict[str, Any] = {
+            'archs': (net.name,),
+            'nets': (net.definition.record,),
+            'image_size': net.image_size,
+            'source': full_path(arch),
+        }
+    else:
+        archs = tuple(ARCHITECTURES) if arch == 'all' else (architecture(arch).name,)
+        own = {'archs': archs, 'source': 'sample'}
     return Plan(
         root=find_root(data),
-        archs=tuple(ARCHITECTURES) if arch == 'all' else (arch,),
+        **own,
         heads=classes,
         steps=steps,
         rungs=tuple(name for name in RUNGS if name in names),
         # float32 is judged by its distance from float64, so it never goes alone
         precisions=('float64',) if precision == 'float64' else ('float64', 'float32'),
-        source='sample',
         threads=max(1, usable_cores() // len(PAIR)),
     )
 

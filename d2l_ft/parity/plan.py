@@ -46,6 +46,7 @@ class Plan:
         source: Source of a whole run, as ``load_source`` takes it.
         seed: Seed of everything.
         threads: Threads of each framework; the two run side by side.
+        nets: Records of the converted nets among the architectures, as JSON.
     """
 
     root: str
@@ -62,6 +63,7 @@ class Plan:
     source: str = 'none'
     seed: int = 0
     threads: int = 1
+    nets: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON."""

@@ -6,9 +6,10 @@ depends on the images: it is only stated.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from d2l_ft.errors import ParityError
+from d2l_ft.models.architectures import ADDED
 from d2l_ft.parity.plan import Check
 
 NORM_RULE = 'BatchNorm: its epsilon, its momentum or which variance it keeps'
@@ -219,6 +220,25 @@ TABLE = (
 """Of several rows that fit a check, the one with the longest name applies."""
 
 
+ANY_NET = 1e-8
+"""Limit of a check in float64 for a converted net, which may be of any depth and have any weights.
+Rounding was seen up to 1e-10; the least known cause of a true difference, a number that one of them
+keeps in float32, makes 1e-7. ``d2l-ft verify`` measures how much a net makes of a rounding."""
+
+
+def is_converted(case: str) -> bool:
+    """Tell whether a case, such as 'flowers-1a2b3c4d-2', is one of a converted net."""
+    return any(case.startswith(name) for name in ADDED)
+
+
+def loosened(row: Tolerance) -> Tolerance:
+    """Return a row as it applies to a converted net: float32 is stated, and no verdict."""
+    if 'float32' in row.what:
+        return replace(row, limit=math.inf)
+    rounding = row.unit == REL and row.limit < ANY_NET
+    return replace(row, limit=ANY_NET) if rounding else row
+
+
 def row(rung: str, what: str, arch: str = '') -> Tolerance:
     """Return the row for a check: of its architecture if there is one, otherwise the common one.
 
@@ -234,7 +254,8 @@ def row(rung: str, what: str, arch: str = '') -> Tolerance:
     ]
     if not candidates:
         raise ParityError(f'the table of tolerances has no row for {rung}, {what}')
-    return max(candidates, key=lambda each: (len(each.what), bool(each.archs)))
+    found = max(candidates, key=lambda each: (len(each.what), bool(each.archs)))
+    return loosened(found) if is_converted(arch) else found
 
 
 def limit(rung: str, what: str, arch: str = '') -> float:
@@ -253,7 +274,7 @@ def check(rung: str, case: str, what: str, value: float, where: str = '') -> Che
         where: The first place where the two differ; of a stated figure, the picture that gives it.
     """
     key = f'{case}/{what}' if case in ('own', 'draws') else what
-    found = row(rung, key, case.partition('-')[0])
+    found = row(rung, key, case if is_converted(case) else case.partition('-')[0])
     value = float(value)
     ok = math.isfinite(value) and found.least <= value <= found.limit
     stated = math.isinf(found.limit)

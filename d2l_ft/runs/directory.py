@@ -4,6 +4,7 @@ config.json       the settings, and what was used
 metrics.jsonl     one object per epoch and net
 checkpoints/      the newest of each net: <net>-<epoch>-<step>.safetensors
 images.jsonl      the contents of the images when it started (``contents``)
+net.json          the graph of a converted net, if it trains one
 left-out.txt      the bad images that were left out, and why, if there were any
 curves.png  report.html
 """
@@ -20,7 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from d2l_ft.convert.trainable import add_net, run_record
+from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError, D2LFTError, StorageError, TrainingDiverged
+from d2l_ft.models.architectures import architecture
 from d2l_ft.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from d2l_ft.models.state import find_problem
 from d2l_ft.optim.recipe import Recipe
@@ -42,7 +46,7 @@ from d2l_ft.training.metrics import EpochMetrics, Position
 MOST = 10**18
 """Largest sum in a position (losses, examples, seconds); larger ones come from damaged files."""
 
-LEFT_OUT, CONTENTS = 'left-out.txt', 'images.jsonl'
+LEFT_OUT, CONTENTS, NET = 'left-out.txt', 'images.jsonl', 'net.json'
 
 LARGEST_CONFIG, LARGEST_METRICS = 1 << 26, 1 << 30
 """Bytes of the files; larger ones are damaged."""
@@ -81,6 +85,10 @@ class RunConfig:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     created: str = ''
     versions: dict[str, str] = field(default_factory=dict)
+
+    def pipeline(self) -> Pipeline:
+        """Return how the run's net is given an image that is not augmented."""
+        return Pipeline(self.image_size, **architecture(self.arch).preparation)
 
     def check(self) -> None:
         """Refuse what cannot be the config of a run.
@@ -129,9 +137,8 @@ def claim(path: Path, *, resume: bool) -> Iterator[None]:
     lock = lock_file(config)
 
     def may_stay(each: Path) -> bool:
-        orphan = (
-            each.name == CONTENTS and not config.exists()
-        )  # of a run that was killed before it had its config
+        # of a run that was killed before it had its config
+        orphan = each.name in (CONTENTS, NET) and not config.exists()
         return orphan or each == lock or is_leftover(each)
 
     if path.exists() and not resume and not (path.is_dir() and all(map(may_stay, path.iterdir()))):
@@ -161,7 +168,10 @@ class Run:
 
         Raises:
             CheckpointError: It is no run directory, or its config cannot be read or is damaged.
+            ModelError: The same of its converted net.
         """
+        if (path / NET).is_file():
+            add_net(run_record(path / NET))  # the config names it
         try:
             text = read_file(path / 'config.json', LARGEST_CONFIG)
             config = from_json(RunConfig, json.loads(text))
@@ -185,6 +195,12 @@ class Run:
         """Write the config."""
         text = json.dumps(asdict(self.config), indent=2) + '\n'
         write_atomic(self.path / 'config.json', text.encode())
+
+    def save_net(self) -> None:
+        """Write the graph of a converted net, so that the run needs no other folder."""
+        net = architecture(self.config.arch)
+        if net.definition is not None:
+            write_atomic(self.path / NET, net.definition.record.encode())
 
     def save_left_out(self, lines: Sequence[str]) -> None:
         """Write the list of the images that were left out."""

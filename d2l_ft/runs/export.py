@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import CheckpointError, OptionError
-from d2l_ft.models.architectures import MEAN, STD
+from d2l_ft.models.architectures import architecture
 from d2l_ft.models.gluon_names import NOT_STATE, gluon_names
 from d2l_ft.models.gluon_params import write_params
 from d2l_ft.models.state import State
@@ -48,7 +48,8 @@ def export_weights(run: Run, target: Path, net: str | None = None) -> str:
         raise CheckpointError(
             f'{run.path} has no checkpoint of the {name} net: its nets are {nets}'
         )
-    state, arch = found[0].model, run.config.arch
+    arch = run.config.arch
+    state = found[0].model | _fixed_scales(arch)
     if target.suffix == '.params':
         write_params(target, gluon_arrays(state, arch))
     elif target.suffix == '.safetensors':
@@ -62,23 +63,45 @@ def export_weights(run: Run, target: Path, net: str | None = None) -> str:
     return f'{target}: the {name} net of {run.path}, {arch} with {len(run.config.classes)} classes'
 
 
+def _fixed_scales(arch: str) -> State:
+    """Return the scales of a converted net that are 1 and do not learn, which no state has."""
+    definition = architecture(arch).definition
+    if definition is None:
+        return {}
+    shapes = definition.shapes
+    return {name: np.ones(shapes[name], np.float32) for name in sorted(definition.fixed)}
+
+
 def write_onnx(run: Run, state: State, target: Path, pytorch: Any) -> None:
     """Write a net as an ONNX file that says its classes and how images are prepared."""
     config = run.config
+    arch = architecture(config.arch)
+    order = ', then BGR' if arch.bgr else ''
     net = pytorch.build_net(config.arch, len(config.classes))
     pytorch.set_state(pytorch.place(net), state)
     told = {
         'arch': config.arch,
         'classes': json.dumps(list(config.classes)),
-        'mean': json.dumps(MEAN),
-        'std': json.dumps(STD),
-        'images': 'RGB in [0, 1], then mean and std; the centre of a square 256/224 as large',
+        'mean': json.dumps(arch.mean),
+        'std': json.dumps(arch.std),
+        'images': f'RGB in [0, 1], then mean and std{order}; the centre of a square 256/224 as '
+        'large',
     }
     pytorch.write_onnx(str(target), net, config.image_size, told)
 
 
 def gluon_arrays(state: State, arch: str) -> State:
-    """Return a state under Gluon's structural names, with what is fixed there."""
+    """Return a state under Gluon's structural names, with what is fixed there.
+
+    That of a converted net gets the names that its graph has.
+    """
+    definition = architecture(arch).definition
+    if definition is not None:  # under the names of its graph, as an export of Gluon has them
+        ends = ('running_mean', 'running_var')
+        return {
+            f'{"aux" if name.endswith(ends) else "arg"}:{definition.names.get(name, name)}': array
+            for name, array in state.items()
+        }
     renamed = {theirs: state[ours] for theirs, ours in gluon_names(state, arch).items()}
     for fixed in sorted(NOT_STATE.get(arch, ())):  # a scale of 1 and a shift of 0
         layer, _, suffix = fixed.rpartition('.')

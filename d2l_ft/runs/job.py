@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.versions import versions
+from d2l_ft.convert.trainable import add_net, folder_record
 from d2l_ft.data.datasets import DataSet, default_cache, load_data
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.transforms import Pipeline
@@ -20,7 +23,7 @@ from d2l_ft.errors import (
     TrainingDiverged,
     WorkerDied,
 )
-from d2l_ft.models.architectures import architecture
+from d2l_ft.models.architectures import Architecture, architecture
 from d2l_ft.models.state import State
 from d2l_ft.optim.schedules import scheduled_rate
 from d2l_ft.report.figures import save_curves
@@ -30,7 +33,7 @@ from d2l_ft.runs.callbacks import Checkpoints, EpochLines, MetricsFile, Report
 from d2l_ft.runs.contents import find_change, load_contents, save_contents
 from d2l_ft.runs.directory import LEFT_OUT, Run, RunConfig, claim, new_path
 from d2l_ft.runs.results import load_net
-from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares
+from d2l_ft.runs.settings import FEW_STEPS, Settings, check_shares, full_path, is_folder
 from d2l_ft.sources.load import load_source
 from d2l_ft.system.hardware import keep_freed_memory
 from d2l_ft.training.callbacks import LogLines, ProgressBar
@@ -71,6 +74,7 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
     """
     # check what needs no image
     settings.check()
+    settings = take_converted(settings, say)
     names = settings.model.nets()
     if settings.system.keep_memory:
         keep_freed_memory()
@@ -93,9 +97,7 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
             raise
         settings = settings.resolve(data)
         arch, size = settings.model.arch, settings.data.image_size or data.image_size
-        smallest = architecture(arch).smallest
-        if size < smallest:
-            raise OptionError(f'{arch} needs images of at least {smallest} pixels, not {size}')
+        check_size(backend, arch, size)
         # say what is remarkable about them
         for part in (data.train, data.test):
             if part.note():
@@ -128,6 +130,7 @@ def train(  # noqa: C901 -- a run from its first check to its last net, part by 
                 bar=bar,
             )
         if not resume:
+            run.save_net()
             save_contents(out, data, bar=bar)
         run.save_config()
         if data.left_out:
@@ -235,7 +238,8 @@ class Job:
         """Return the pipeline of the training part."""
         options, size = self.settings.data, self.run.config.image_size
         seed = self.settings.optim.seed
-        return self.data.pipeline(size, seed=seed, augment=options.augment, views=options.views)
+        made = self.data.pipeline(size, seed=seed, augment=options.augment, views=options.views)
+        return replace(made, **architecture(self.settings.model.arch).preparation)
 
     def image_loaders(self, placed: Placed) -> tuple[Placed, Any, Any]:
         """Return the net, and the loaders of both parts."""
@@ -259,7 +263,7 @@ class Job:
         settings, backend = self.settings, self.backend
         batch_size = settings.optim.batch_size or self.data.batch_size
         loaders: list[Any] = []
-        train, test = self.pipeline(), Pipeline(self.run.config.image_size)
+        train, test = self.pipeline(), self.run.config.pipeline()
         how = f'{placed.precision}, channels last: {settings.system.channels_last}'
         for part, pipeline in ((self.data.train, train), (self.data.test, test)):
             kept = features(
@@ -293,7 +297,7 @@ class Job:
         save_curves(run.path / 'curves.png', run.history())
         # after the baseline the report is written again, with its curves, about the first net
         placed = self.placed if name == run.best_net() else None
-        pipeline = Pipeline(run.config.image_size)
+        pipeline = run.config.pipeline()
         found = evaluate_samples(
             self.backend,
             placed or load_net(run, self.backend),
@@ -323,6 +327,64 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
     other = '' if kept or name == 'scratch' else ', or from another `source`'
     tenth = f'`learning_rate={rate / 10:g}`  (a tenth)'
     return f'{name}: {cause}; {left}: train again with  {tenth}{other}'
+
+
+def take_converted(settings: Settings, say: Callable[[str], None]) -> Settings:
+    """Return the settings with a folder of ``d2l-ft convert`` as architecture and source.
+
+    A converted net starts from its own weights unless another source is given.
+
+    Raises:
+        ModelError: The folder is none, or its net cannot be trained here.
+        OptionError: Architecture and source are two such folders.
+    """
+    arch, source = settings.model.arch, settings.model.source
+    folders = [each for each in (arch, source) if each is not None and is_folder(each)]
+    if not folders:
+        return settings
+    if len({full_path(each) for each in folders}) > 1:
+        raise OptionError('`arch` and `source` are two converted nets: give one of them')
+    record = folder_record(Path(folders[0]).expanduser())
+    net = add_net(record)
+    for line in describe_net(net, folders[0]):
+        say(line)
+    return settings.replace(arch=net.name, source=source or full_path(folders[0]))
+
+
+def describe_net(net: Architecture, folder: str) -> list[str]:
+    """Return what a user should know of a converted net before it is trained."""
+    order = 'BGR' if net.bgr else 'RGB'
+    mean, std = (
+        ', '.join(f'{each * 255:.4g}' for each in values) for values in (net.mean, net.std)
+    )
+    return [
+        f'the net is that of {folder}, called {net.name}: its output layer {net.head} is new',
+        f'it gets {order} from 0 to 255, less {mean}, divided by {std}: if it was trained '
+        f'otherwise, correct {folder}/preprocess.json',
+    ]
+
+
+def check_size(backend: Backend, arch: str, size: int) -> None:
+    """Refuse images of a size that a net cannot take.
+
+    Raises:
+        OptionError: They are too small, or the converted net does not take this size.
+    """
+    net = architecture(arch)
+    if size < net.smallest:
+        raise OptionError(f'{arch} needs images of at least {net.smallest} pixels, not {size}')
+    if net.definition is None:
+        return
+    placed = backend.place(backend.build_net(arch, 2))
+    images = np.zeros((1, 3, size, size), np.float32)
+    try:
+        backend.logits(placed, backend.to_batch(images, np.zeros(1, np.int64)))
+    except Exception as error:  # whatever the framework makes of shapes that do not fit
+        own = f': give `image_size={net.image_size}`' if size != net.image_size else ''
+        reason = ' '.join(str(error).split())[:200]
+        raise OptionError(
+            f'{arch} does not take images of {size} pixels ({reason}){own}'
+        ) from error
 
 
 def _config(backend: Backend, settings: Settings, data: DataSet, size: int) -> RunConfig:

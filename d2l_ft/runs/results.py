@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.data.datasets import load_data, load_test_images
 from d2l_ft.data.image_folder import Sample
-from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError
 from d2l_ft.runs.directory import Run
 from d2l_ft.system.console import list_difference, list_names
@@ -65,7 +64,7 @@ def evaluate_run(
     labels = [classes.index(name) for name in part.classes]
     samples = [Sample(each.path, labels[each.label]) for each in part.samples]
     placed = load_net(run, backend)
-    pipeline = Pipeline(run.config.image_size)
+    pipeline = run.config.pipeline()
     return evaluate_samples(backend, placed, classes, samples, pipeline, bar=bar), which
 
 
@@ -87,7 +86,7 @@ def classify(
     if not paths:
         return []
     samples = [Sample(path, 0) for path in paths]
-    pipeline = Pipeline(run.config.image_size)
+    pipeline = run.config.pipeline()
     rows = predict(backend, load_net(run, backend), samples, pipeline, bar=bar).tolist()
     pairs = (zip(run.config.classes, row, strict=True) for row in rows)
     return [dict(sorted(each, key=lambda pair: -pair[1])) for each in pairs]

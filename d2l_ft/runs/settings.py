@@ -36,8 +36,9 @@ class DataOptions:
     )
     image_size: int | None = option(
         None,
-        "Side of the net's input in pixels.  [default: 48 for sample, else 224]",
-        bounds=(32, 1 << 13),
+        "Side of the net's input in pixels.  [default: 48 for sample, else 224; a converted "
+        "net's own]",
+        bounds=(8, 1 << 13),
     )
     augment: bool = option(True, 'Crop and flip the training images at random.')
     views: int = option(
@@ -63,11 +64,13 @@ class DataOptions:
 class ModelOptions:
     """The net, and which part of it is trained."""
 
-    arch: str = option('resnet18', 'Architecture.', choices=tuple(ARCHITECTURES))
+    arch: str = option(
+        'resnet18', f'{", ".join(ARCHITECTURES)}, or a folder of d2l-ft convert.', metavar='NAME'
+    )
     source: str | None = option(
         None,
-        'sample (pre-trained at first use), imagenet, none, or a weights file.  '
-        '[default: sample for sample, else imagenet]',
+        'sample (pre-trained at first use), imagenet, none, a weights file, or a folder of '
+        'd2l-ft convert, whose net is trained.  [default: sample for sample, else imagenet]',
     )
     freeze: bool = option(False, 'Train the output layer alone.')
     cache_features: bool = option(
@@ -84,6 +87,8 @@ class ModelOptions:
             OptionError: A value is out of its bounds, or options contradict each other.
         """
         check_fields(self)
+        if not is_folder(self.arch):
+            architecture(self.arch)
         if self.cache_features and not self.freeze:
             raise OptionError('`cache_features` needs `freeze`: a body that learns changes them')
         if self.source == 'none' and self.freeze:
@@ -248,11 +253,12 @@ class Settings:
         return {name: value for group in vars(self).values() for name, value in vars(group).items()}
 
     def resolve(self, data: 'DataSet') -> 'Settings':
-        """Return the settings with the data set's own values where there are none."""
+        """Return the settings with the values of the data set, or the net, where there are none."""
         rate = self.optim.learning_rate
+        own_size = architecture(self.model.arch).image_size
         return self.replace(
             data=data.name,
-            image_size=self.data.image_size or data.image_size,
+            image_size=self.data.image_size or own_size or data.image_size,
             batch_size=self.optim.batch_size or data.batch_size,
             learning_rate=data.learning_rate if rate is None else rate,
             source=full_path(self.model.source or data.source),
@@ -331,11 +337,19 @@ def check_shares(settings: Settings, data: 'DataSet', devices: int, size: int) -
         return
     others = sorted(range(2, count + 1), key=lambda each: abs(each - now))
     better = next((each for each in others if smallest_share(each) > 1), None)
-    what = f'`batch_size={better}` or ' if better else ''
+    ways = [f'`batch_size={better}`'] if better else []
+    if arch.definition is None:  # of a converted net the size is not known
+        ways.append(f'`image_size={arch.alone}`')
     raise OptionError(
         f'of the {count} images in batches of {now} a device gets one alone, on which BatchNorm of '
-        f'{arch.name} cannot train at {size} pixels: give {what}`image_size={arch.alone}`'
+        f'{arch.name} cannot train at {size} pixels: give {" or ".join(ways) or "more images"}'
     )
+
+
+def is_folder(name: str) -> bool:
+    """Tell whether the name of an architecture or a source is that of a folder."""
+    known = name in ARCHITECTURES or name in SOURCES
+    return not known and os.path.isdir(os.path.expanduser(name))
 
 
 def full_path(source: str) -> str:

@@ -26,7 +26,8 @@ def load_source(
 
     Args:
         source: 'sample' (pre-trained at first use, then cached), 'imagenet', 'none' (random
-            weights), or a file of weights of any kind and name that ``read_weights`` reads.
+            weights), a file of weights of any kind and name that ``read_weights`` reads, or the
+            folder of the converted net that ``arch`` is.
         arch: Architecture.
         backend: The framework that pre-trains if necessary, as ``get_backend`` takes it.
         devices: The devices for that, as ``train_ch13`` takes them.
@@ -46,6 +47,11 @@ def load_source(
     """
     if source == 'none':
         return None
+    if source in ('sample', 'imagenet') and architecture(arch).definition is not None:
+        raise OptionError(
+            f'{arch} is a converted net, of which there are no weights named {source!r}: leave out '
+            '`source` for its own'
+        )
     if source in ('sample', 'imagenet'):
         chosen = get_backend(backend)
     if source == 'sample':
@@ -55,6 +61,8 @@ def load_source(
     path = Path(source).expanduser()
     if not path.exists():
         raise OptionError(f'there is no source {source!r}: give sample, imagenet, none or a file')
+    if path.is_dir():
+        path = path / 'model.safetensors'  # of a converted net
     state = read_weights(path, arch)
     if problem := find_problem(state):
         raise ModelError(f'{problem} in {path}: give other weights')

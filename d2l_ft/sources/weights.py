@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from d2l_ft.backend.registry import get_backend
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import ARCHITECTURES, architecture
@@ -42,8 +44,10 @@ def read_weights(path: Path, arch: str, *, verified: bool = False) -> State:
         CheckpointError: The safetensors file is damaged.
         BackendNotInstalled: A file of torch.save needs PyTorch.
     """
-    architecture(arch)
     kind = file_kind(path)
+    if (definition := architecture(arch).definition) is not None:
+        found = _own(path, arch, kind)
+        return {name: array for name, array in found.items() if name not in definition.fixed}
     if kind == 'pytorch':
         reader: Any = get_backend('pytorch')
         found, note = reader.read_weights(str(path), arch, verified=verified)
@@ -58,6 +62,22 @@ def read_weights(path: Path, arch: str, *, verified: bool = False) -> State:
     if note:
         say(note)
     return as_state(found, arch)
+
+
+def _own(path: Path, arch: str, kind: str) -> State:
+    """Return the state of a converted net: one file of safetensors with its own names.
+
+    Raises:
+        ModelError: It is of another kind.
+        CheckpointError: It is damaged.
+    """
+    if kind != 'safetensors':
+        raise ModelError(
+            f'{path} is {KINDS[kind].partition(": ")[0]}: {arch} is a converted net, so give the '
+            'folder of d2l-ft convert, or a checkpoint of a run that trained it'
+        )
+    state = load_checkpoint(path).model
+    return {name: np.asarray(array, np.float32) for name, array in state.items()}
 
 
 def _renamed(path: Path, arch: str) -> dict[str, Any]:

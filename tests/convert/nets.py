@@ -141,6 +141,25 @@ def gluon(prefix):
     net.export(str(prefix), 4)
 
 
+def pixel_head(prefix):
+    """Export a Gluon net whose output layer is a convolution, as of SqueezeNet and MobileNet."""
+    import mxnet as mx
+    from mxnet.gluon import nn
+
+    mx.random.seed(5)
+    net = nn.HybridSequential(prefix='pixel_')
+    with net.name_scope():
+        net.add(
+            nn.Conv2D(8, 3, 2, 1, in_channels=3, activation='relu'), nn.BatchNorm(),
+            nn.Conv2D(CLASSES, 1, in_channels=8), nn.Activation('relu'), nn.GlobalAvgPool2D(),
+            nn.Flatten(),
+        )  # fmt: skip
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    net(mx.nd.array(examples()[0] / 255))
+    net.export(str(prefix), 0)
+
+
 def made(folder):
     """Make every net below a folder, and return name -> prefix of its files."""
     # trained with a ReLU in place of the PReLU, whose gradient MXNet has wrong

@@ -25,9 +25,12 @@ def trace(context: Context) -> None:
 
 
 def architectures(plan: Plan) -> list[str]:
-    """Return the plan's architectures that fit, and one without BatchNorm."""
-    light = (arch for arch in plan.archs if arch not in HEAVY)
-    return list(dict.fromkeys((*light, PLAIN_ARCH)))
+    """Return the plan's architectures that fit, and one without BatchNorm.
+
+    With converted nets, which may take other images, there are they alone.
+    """
+    light = [arch for arch in plan.archs if arch not in HEAVY]
+    return light if plan.nets else list(dict.fromkeys((*light, PLAIN_ARCH)))
 
 
 def train(context: Context, arch: str, count: int) -> State:
@@ -49,6 +52,8 @@ def compare(a: Trace, b: Trace, plan: Plan) -> Checks:
             values = relative_by_name(left, right)
             bound = first_beyond(values, limit('devices', 'frameworks', arch))
             yield check('devices', arch, f'frameworks-{count}', largest(values.values()), bound)
+    if PLAIN_ARCH not in architectures(plan):
+        return
     for trace_ in (a, b):
         single = trace_.arrays(f'devices/{PLAIN_ARCH}/1')
         for count in COUNTS[1:]:

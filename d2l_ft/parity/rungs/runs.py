@@ -1,7 +1,9 @@
 """Rung 8: a whole training run on the data, in float32, as a user would start it."""
 
+import re
 from dataclasses import asdict
 
+from d2l_ft.models.architectures import architecture
 from d2l_ft.parity.plan import Checks, Context, Plan, Trace, is_too_small
 from d2l_ft.parity.tolerances import check
 from d2l_ft.runs.job import train
@@ -9,7 +11,13 @@ from d2l_ft.runs.settings import Settings
 
 
 def lacks(plan: Plan) -> str:
-    """Return what the data set lacks for a run, or nothing."""
+    """Return what the data set or the net lacks for a run, or nothing."""
+    definition = architecture(plan.archs[0]).definition
+    if definition is not None and re.search(r'nn\.(Dropout|PReLU)\(', definition.source):
+        return (
+            "the net has dropout, whose draws are each framework's own, or a PReLU, whose gradient "
+            "MXNet has wrong; in the other rungs dropout is off, and PyTorch's gradient is MXNet's"
+        )
     if not is_too_small(plan.root):
         return ''
     images = len(plan.samples())

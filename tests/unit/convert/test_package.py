@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import symbols
 
 from d2l_ft.convert.formats import Model
 from d2l_ft.convert.graph import read_graph
-from d2l_ft.convert.package import first_width, preprocessing, shape_of, write_package
+from d2l_ft.convert.package import assumed, first_width, preprocessing, shape_of, write_package
 
 
 def conv(x, **attrs):
@@ -24,8 +25,10 @@ def test_what_the_graph_does_to_images_ends_with_the_first_layer():
         *conv('bn'),
         ('_plus_scalar', 'plus', ['bn_conv'], {'scalar': '1'}),
     ))  # fmt: skip
-    found = preprocessing(graph, (3, 8, 8))
+    found = preprocessing(graph, (3, 8, 8), symbols.arrays(data_w=(4, 3, 3, 3)))
     assert found['in_the_graph'] == ['mul 0.5', 'BatchNorm bn']
+    assert found['assumed']['why'] == 'the net itself begins with mul'
+    assert found['assumed']['std'] == [1 / 255] * 3
 
 
 @pytest.mark.parametrize(
@@ -34,9 +37,19 @@ def test_what_the_graph_does_to_images_ends_with_the_first_layer():
      ((5,), 'N x 5', None, None, False)],
 )  # fmt: skip
 def test_the_order_of_channels_is_a_question_of_three(shape, layout, channels, size, order):
-    found = preprocessing(read_graph(symbols.DENSE), shape)
+    found = preprocessing(read_graph(symbols.DENSE), shape, symbols.DENSE_ARRAYS)
     assert (found['layout'], found['channels'], found['size']) == (layout, channels, size)
-    assert (found['channel_order'] is not None) == order
+    assert (found['channel_order'] is not None) == ('assumed' in found) == order
+
+
+@pytest.mark.parametrize(('mean', 'std'), [(120.0, 1 / 255), (0.2, 0.229), (9.0, 0.229)])
+def test_the_statistics_of_a_first_batch_norm_tell_how_images_come(mean, std):
+    names = ['gamma', 'beta', 'mean', 'var']
+    text = symbols.symbol(
+        'data', ('_copy', 'id', ['data'], {}), *names, ('BatchNorm', 'bn', ['id', *names], {})
+    )
+    stored = symbols.arrays(gamma=(3,), beta=(3,), var=(3,)) | {'mean': np.float32([0, -mean, 0])}
+    assert assumed(read_graph(text), stored)['std'][0] == std
 
 
 def test_the_first_layer_tells_the_channels_of_all_groups():

@@ -173,6 +173,51 @@ def test_the_head_is_a_dense_layer_that_comes_last(after, head):
     assert symbols.translated(text).head == head
 
 
+PIXEL = (
+    'data', 'w', 'b',
+    ('Convolution', 'c', ['data', 'w', 'b'], {'kernel': '(1, 1)', 'num_filter': '2'}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('after', 'head'),
+    [
+        ([], 'c'),
+        ([('Flatten', 'f', ['c'], {})], 'c'),
+        (
+            [
+                ('relu', 'r', ['c'], {}),
+                (
+                    'Pooling',
+                    'p',
+                    ['r'],
+                    {'global_pool': 'True', 'kernel': '(1, 1)', 'pool_type': 'avg'},
+                ),
+                ('Flatten', 'f', ['p'], {}),
+                ('softmax', 's', ['f'], {}),
+            ],
+            'c',
+        ),
+        ([('_mul_scalar', 'm', ['c'], {'scalar': '2'})], ''),
+        ([('SwapAxis', 's', ['c'], {'dim1': '1', 'dim2': '2'})], ''),
+        ([('relu', 'r', ['c'], {}), ('elemwise_add', 'a', ['c', 'r'], {})], ''),
+    ],
+)  # fmt: skip
+def test_the_head_may_be_a_convolution_of_one_pixel(after, head):
+    stored = symbols.arrays(w=(2, 3, 1, 1), b=(2,))
+    source = symbols.translated(symbols.symbol(*PIXEL, *after), stored)
+    assert source.head == head
+    assert ('nn.Conv2d(self.c.in_channels, classes, 1)' in source.text) == bool(head)
+
+
+@pytest.mark.parametrize(('kernel', 'groups'), [(3, 1), (1, 2)])
+def test_other_convolutions_are_no_heads(kernel, groups):
+    attrs = {'kernel': str((kernel, kernel)), 'num_filter': '2', 'num_group': str(groups)}
+    text = symbols.symbol('data', 'w', 'b', ('Convolution', 'c', ['data', 'w', 'b'], attrs))
+    stored = symbols.arrays(w=(2, 4 // groups, kernel, kernel), b=(2,))
+    assert symbols.translated(text, stored).head == ''
+
+
 def test_a_head_without_a_bias_is_replaced_by_one_without():
     text = symbols.symbol('data', 'w', ('FullyConnected', 'fc', ['data', 'w'], {'no_bias': 'True'}))
     source = symbols.translated(text, symbols.arrays(w=(2, 3)))

@@ -27,7 +27,10 @@ from d2l_ft.models.state import check_state, merge_source
 
 
 def test_an_architecture_that_is_unknown():
-    text = f'unknown architecture {"resnet19"!r}: choose one of {", ".join(ARCHITECTURES)}'
+    text = (
+        f'unknown architecture {"resnet19"!r}: choose one of {", ".join(ARCHITECTURES)}, or a '
+        'folder that  d2l-ft convert  wrote'
+    )
     assert says(OptionError, initial_state, 'resnet19', {}) == text
     assert says(OptionError, gluon_state, {}, 'resnet19', 'a.params') == text
 

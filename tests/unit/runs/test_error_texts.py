@@ -167,8 +167,12 @@ def test_an_option_that_is_unknown():
 
 def test_options_that_hold_what_they_may_not():
     for options, text in (
-        ({'arch': 'resnet19'}, "`arch` is 'resnet19': choose one of resnet18, resnet34, "),
-        ({'image_size': 31}, '`image_size` is 31: give 32 to 8192'),
+        (
+            {'arch': 'resnet19'},
+            "unknown architecture 'resnet19': choose one of resnet18, ",
+        ),
+        ({'precision': 'x'}, "`precision` is 'x': choose one of auto, float32, bfloat16"),
+        ({'image_size': 7}, '`image_size` is 7: give 8 to 8192'),
         ({'num_epochs': 10**30}, '`num_epochs` is a number of over 20 digits: give 1 to 1000000'),
         ({'source': 'x' * 5000}, '`source` has 5000 characters: give 4096 at most'),
         ({'data': 'a\0'}, "`data` is 'a\\x00', which no file can be called: rename it"),
