@@ -29,7 +29,7 @@ NUMBERS, PAGE = HERE / 'reliability.json', HERE.parent / 'docs/reliability.md'
 TESTS = HERE.parent / 'tests/reliability'
 ORDER = (
     'resume', 'contents', 'checkpoints', 'downloads', 'archives', 'loading', 'images',
-    'hostile', 'determinism', 'failures', 'long_runs', 'streams',
+    'hostile', 'determinism', 'failures', 'signals', 'long_runs', 'streams',
 )  # fmt: skip
 """Files of tests, in the order of the page."""
 

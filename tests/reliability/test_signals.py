@@ -73,6 +73,13 @@ def wait_for(process, happened):
         time.sleep(0.01)
 
 
+def end_of(process):
+    """Wait until a process ends; return both of its outputs, and the seconds that it took."""
+    begun = time.monotonic()
+    text, err = process.communicate(timeout=SECONDS)
+    return text, err, time.monotonic() - begun
+
+
 def one_line(err):
     """Return the only line on the error stream, the announcement of the stop aside."""
     (line,) = [
@@ -104,7 +111,7 @@ def whole(photos, tmp_path_factory):
 
 def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
     """Of the training or of the test, while the other ones work."""
-    draw = random.Random(1)
+    draw, times = random.Random(1), []
     for number in range(TIMES):
         out = tmp_path / f'run{number}'
         process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
@@ -113,7 +120,8 @@ def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
         time.sleep(draw.uniform(0, 2))
         workers = children(process.pid)
         os.kill(draw.choice(workers), signal.SIGKILL)
-        _, err = process.communicate(timeout=SECONDS)
+        _, err, seconds = end_of(process)
+        times.append(seconds)
         assert process.returncode == 2, err
         line = one_line(err)
         assert 'use fewer --workers' in line
@@ -126,7 +134,10 @@ def test_a_worker_that_is_killed(framework, photos, whole, tmp_path, figure):
             command('train', '--out', out, '--resume', '--workers', 0, '--epochs', 2)
             assert losses(out) == whole(framework.NAME)
         shutil.rmtree(out)
-    figure(f'{framework.NAME}: {TIMES} at random moments')
+    figure(
+        f'{framework.NAME}: {TIMES} at random moments; it ended after {min(times):.1f} to '
+        f'{max(times):.1f} s'
+    )
 
 
 HOLDS_LOCKS = """
@@ -167,14 +178,14 @@ def in_a_worker(framework, out, train, code):
 
 @pytest.mark.parametrize('train', [True, False], ids=['training', 'test'])
 @pytest.mark.parametrize('code', [HOLDS_LOCKS, HANGS], ids=['holds locks', 'hangs'])
-def test_a_worker_that_keeps_the_others_waiting(framework, photos, code, train, tmp_path):
+def test_a_worker_that_keeps_the_others_waiting(framework, photos, code, train, tmp_path, figure):
     out = tmp_path / 'run'
     process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
                     '--workers', 2, '--out', out,
                     before=in_a_worker(framework, out, train, code))  # fmt: skip
     wait_for(process, (out / 'metrics.jsonl').exists)
     workers = children(process.pid)
-    _, err = process.communicate(timeout=SECONDS)
+    _, err, seconds = end_of(process)
     assert process.returncode == 2, err
     line = one_line(err)
     assert ('no batch came' if code == HANGS else 'worker process of the loader died') in line
@@ -185,9 +196,13 @@ def test_a_worker_that_keeps_the_others_waiting(framework, photos, code, train, 
     assert (position.step > 0) == (not train) or code == HANGS
     if code == HOLDS_LOCKS and framework.NAME == 'pytorch':
         assert int(Path(f'{out}.held').read_text()) > 1
+    figure(
+        f'{framework.NAME}, {"training" if train else "test"}, '
+        f'{"holds locks" if code == HOLDS_LOCKS else "hangs (patience of 8 s)"}: {seconds:.1f} s'
+    )
 
 
-def test_workers_that_are_stopped_end_with_the_training(framework, photos, tmp_path):
+def test_workers_that_are_stopped_end_with_the_training(framework, photos, tmp_path, figure):
     """They hear no signal but SIGKILL."""
     out = tmp_path / 'run'
     process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
@@ -197,6 +212,7 @@ def test_workers_that_are_stopped_end_with_the_training(framework, photos, tmp_p
     for each in workers:
         os.kill(each, signal.SIGSTOP)
     process.terminate()
+    begun = time.monotonic()
     try:  # at the next step, if a batch is there
         _, err = process.communicate(timeout=15)
     except subprocess.TimeoutExpired:  # at once, while it waits for one
@@ -204,6 +220,7 @@ def test_workers_that_are_stopped_end_with_the_training(framework, photos, tmp_p
         _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 143, err
     assert ended(workers)
+    figure(f'{framework.NAME}: {time.monotonic() - begun:.1f} s')
 
 
 MOMENTS = ('import', 'data check', 'epoch', 'test', 'writing')
@@ -263,8 +280,8 @@ def stopped_at(framework, photos, moment, number, out, draw, group=False):
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    text, err = process.communicate(timeout=SECONDS)
-    return process, text, err
+    _, err, seconds = end_of(process)
+    return process, seconds, err
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -281,7 +298,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 )
 def test_a_signal(framework, photos, whole, moment, number, tmp_path, figure):
     out = tmp_path / 'run'
-    process, _, err = stopped_at(framework, photos, moment, number, out, random.Random(number))
+    draw = random.Random(number)
+    process, seconds, err = stopped_at(framework, photos, moment, number, out, draw)
     assert process.returncode == 128 + number, err
     assert 'Traceback' not in err
     if moment in ('import', 'data check'):
@@ -296,11 +314,14 @@ def test_a_signal(framework, photos, whole, moment, number, tmp_path, figure):
         if done < 2:
             command('train', '--out', out, '--resume', '--epochs', 2)
             assert losses(out) == whole(framework.NAME)
-    figure(f'{framework.NAME}, {number.name}, {moment}: exit code {128 + number}')
+    figure(
+        f'{framework.NAME}, {number.name}, {moment}: exit code {128 + number} after {seconds:.1f} s'
+    )
 
 
-def test_a_signal_to_the_whole_group(framework, photos, tmp_path):
+def test_a_signal_to_the_whole_group(framework, photos, tmp_path, figure):
     """As a terminal and systemd send it: the workers get it too, and end or not."""
+    times = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         out = tmp_path / number.name
         process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
@@ -308,13 +329,15 @@ def test_a_signal_to_the_whole_group(framework, photos, tmp_path):
         wait_for(process, (out / 'metrics.jsonl').exists)
         workers = children(process.pid)
         os.killpg(process.pid, number)
-        _, err = process.communicate(timeout=SECONDS)
+        _, err, seconds = end_of(process)
+        times.append(seconds)
         assert process.returncode == 128 + number, err
         assert f'd2l-ft train --out {out} --resume' in one_line(err)
         assert ended(workers)
+    figure(f'{framework.NAME}: SIGINT, SIGTERM, SIGHUP; at most {max(times):.1f} s')
 
 
-def test_no_worker_outlives_a_training_that_is_killed(framework, photos, tmp_path):
+def test_no_worker_outlives_a_training_that_is_killed(framework, photos, tmp_path, figure):
     out = tmp_path / 'run'
     process = start(*TRAIN, '--backend', framework.NAME, '--data', photos, '--epochs', 2000,
                     '--workers', 2, '--out', out)  # fmt: skip
@@ -322,8 +345,10 @@ def test_no_worker_outlives_a_training_that_is_killed(framework, photos, tmp_pat
     workers = children(process.pid)
     assert len(workers) >= 4
     process.kill()
+    begun = time.monotonic()
     process.communicate(timeout=SECONDS)
     assert ended(workers)
+    figure(f'{framework.NAME}: {time.monotonic() - begun:.1f} s')
 
 
 def test_nohup_stays_nohup(framework, photos, tmp_path):
@@ -372,7 +397,7 @@ def test_a_second_signal_ends_at_once(framework, photos, tmp_path):
     [*SIGNALS, signal.SIGKILL] if THOROUGH else [signal.SIGTERM, signal.SIGKILL],
     ids=lambda each: each.name,
 )
-def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path):
+def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path, figure):
     """The process that does it ends too; what it began to draw is removed by the next."""
     out, cache = tmp_path / 'run', tmp_path / 'cache'
     arguments = ['train', '--backend', framework.NAME, '--arch', 'squeezenet1_1', '--data', photos,
@@ -382,13 +407,14 @@ def test_a_signal_while_a_source_is_trained(framework, photos, number, tmp_path)
     pids = children(process.pid)
     assert pids
     process.send_signal(number)
-    _, err = process.communicate(timeout=SECONDS)
+    _, err, seconds = end_of(process)
     assert process.returncode == (128 + number if number != signal.SIGKILL else -number), err
     assert ended(pids)
     if number != signal.SIGKILL:
         assert one_line(err)
     assert not list((cache / 'data').glob('.sample-source*'))
     assert not list((cache / 'models').glob('*.safetensors'))
+    figure(f'{framework.NAME}, {number.name}: {seconds:.1f} s')
 
 
 def test_a_half_written_folder_of_a_process_that_was_killed(tmp_path):
