@@ -26,10 +26,11 @@ class GraphNet:
 
     Attributes:
         parameters: Names of what learns.
-        rounds, scaled: See ``d2l_ft.backend.graph_net``.
+        rounds, scaled, pooled: See ``d2l_ft.backend.graph_net``.
     """
 
     rounds = True
+    pooled = 1
     scaled: frozenset[str] = frozenset()
 
     @in_legacy

@@ -84,6 +84,11 @@ class GraphNet:
         ]
 
     @property
+    def pooled(self) -> int:
+        """Return of how many values a mean is taken; known after ``forward`` in float64."""
+        return self.inside.pooled
+
+    @property
     def rounds(self) -> bool:
         """Return whether operators round to float32 inside; known after ``forward``."""
         return self.inside.on and self.inside.used

@@ -83,10 +83,11 @@ class RoundedInside:
     Attributes:
         on: Whether the values of activations are rounded.
         used: Whether there was one of these.
+        pooled: The most values of which a mean over an image was taken.
     """
 
     def __init__(self) -> None:
-        self.on, self.used = True, False
+        self.on, self.used, self.pooled = True, False, 1
 
     def __getattr__(self, name: str) -> Any:
         return getattr(F, name)
@@ -94,6 +95,12 @@ class RoundedInside:
     def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
         """Return the leaky ReLU as MXNet's mshadow_op::xelu computes it: in float32 below 0."""
         return torch.where(x > 0, x, self._product(x, torch.tensor(slope, dtype=x.dtype)))
+
+    def adaptive_avg_pool2d(self, x: Tensor, size: int | Sequence[int]) -> Tensor:
+        """Return the means, and note of how many values they are."""
+        means = F.adaptive_avg_pool2d(x, size)
+        self.pooled = max(self.pooled, x[0, 0].numel() // max(means[0, 0].numel(), 1))
+        return means
 
     def gelu(self, x: Tensor) -> Tensor:
         """Return the GELU; value and gradient are float32's."""

@@ -25,6 +25,11 @@ class GraphNet(Protocol):
     """Whether it rounds to float32 inside some operators, as MXNet does also with float64: the
     translation's net can be told not to, MXNet's cannot."""
 
+    @property
+    def pooled(self) -> int:
+        """Return the most values of which the net takes a mean; only the translation's knows it."""
+        ...
+
     scaled: frozenset[str]
     """Parameters whose gradient comes out times their value: the defect of MXNet's PReLU, which
     the translation's net can be told to have."""

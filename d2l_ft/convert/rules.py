@@ -435,8 +435,10 @@ def bilinear(line: Line) -> str:
         size = f'({high}, {wide})'
         if not corners and 1 in (high, wide):  # MXNet takes the first pixel, PyTorch the middle
             raise line.refuse('align_corners=False with one pixel')
-    elif mode == 'size' and all(scales):  # as MXNet rounds
-        size = f'(int({x}.shape[2] * {scales[0]!r}), int({x}.shape[3] * {scales[1]!r}))'
+    elif mode == 'size' and all(scales):  # in float32, as MXNet: 0.29 * 100 is 29 there
+        high_, wide_ = (f'int(torch.tensor({each!r}) * {x}.shape[{axis}])'
+                        for axis, each in enumerate(scales, 2))  # fmt: skip
+        size = f'({high_}, {wide_})'
     else:
         raise line.refuse(f'mode={mode}')
     return f"F.interpolate({x}, {size}, mode='bilinear', align_corners={corners})"

@@ -15,6 +15,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -320,7 +321,10 @@ def gluon_state(arrays: Mapping[str, NDArray[Any]], arch: str, file: object) -> 
     """
     architecture(arch)
     if not arrays or not all('.' in name for name in arrays):
-        raise ModelError(f'{file} has no structural names: write it with net.save_parameters()')
+        raise ModelError(
+            f'{file} has no structural names: write it with net.save_parameters(), or convert it '
+            f'with  d2l-ft convert {quote(str(file))} --to FOLDER  and give `source=FOLDER`'
+        )
     state = {
         ours: np.ascontiguousarray(arrays[theirs], _float(arrays[theirs].dtype))
         for ours, theirs in canonical_names(arrays, arch).items()

@@ -180,6 +180,9 @@ CASES = {
     'BilinearResize2D, areas': op('contrib.BilinearResize2D', height=11, width=5,
                                   align_corners=False),
     'BilinearResize2D scales': op('contrib.BilinearResize2D', scale_height=1.5, scale_width=0.6),
+    'BilinearResize2D, a scale that float32 rounds up': lambda x: sym().contrib.BilinearResize2D(
+        sym().contrib.BilinearResize2D(x, height=100, width=10), scale_height=0.29,
+        scale_width=0.7, name='op'),
     'BilinearResize2D like': lambda x: sym().contrib.BilinearResize2D(
         x, sym().slice_axis(x, axis=3, begin=0, end=4), mode='like', name='op'),
     'BilinearResize2D, one pixel': op('contrib.BilinearResize2D', height=1, width=1),

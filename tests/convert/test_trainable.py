@@ -224,6 +224,26 @@ def test_what_a_user_corrects_in_preprocess_json_is_what_the_net_gets(folders, p
     assert np.array_equal(pipeline.to_uint8(values)[0], rgb)
 
 
+def test_old_names_of_a_zoo_net_are_a_source_after_a_conversion(photos, tmp_path):
+    import mxnet as mx
+    from mxnet.gluon.model_zoo import vision
+
+    net = vision.mobilenet_v2_1_0(prefix='net3_')
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 64, 64)))
+    path = tmp_path / 'old.params'
+    net.collect_params().save(str(path))
+    options = {'arch': 'mobilenet_v2', 'image_size': 64, 'num_epochs': 1}
+    with pytest.raises(ModelError, match=r'd2l-ft convert .* --to FOLDER') as caught:
+        tune(photos, path, 'pytorch', tmp_path / 'run', **options)
+    words = str(caught.value).partition('d2l-ft ')[2].partition('  and')[0].split()
+    words[-1] = str(tmp_path / 'folder')
+    assert CliRunner().invoke(main, words).exit_code == 0
+    options['arch'] = 'resnet18'  # as by default: the folder has its own net
+    run = tune(photos, tmp_path / 'folder', 'pytorch', tmp_path / 'run', **options)
+    assert run.net().get_submodule(run.net().d2l_head).out_channels == 2
+
+
 def test_exported_parameters_have_the_names_of_the_graph(folders, photos, tmp_path):
     run = tune(photos, folders['classifier'], 'mxnet', tmp_path / 'run', num_epochs=1)
     result = CliRunner().invoke(

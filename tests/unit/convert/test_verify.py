@@ -25,6 +25,7 @@ class Line:
 
     parameters = ('w',)
     rounds = False
+    pooled = 1
     scaled = frozenset()
 
     def __init__(self, error=0.0):
@@ -119,6 +120,14 @@ def test_the_relative_error_of_arrays_of_other_shapes():
 def test_in_float32_mxnet_may_be_three_times_as_far(mine, theirs, state):
     x = {'x': np.ones((1, 1))}
     row = single(lambda _: Line(mine), Live(lambda _: Line(theirs)), {'y': x['x']}, Plan(x, ['y']))
+    assert row.state == state
+
+
+@pytest.mark.parametrize(('pooled', 'state'), [(1089, 'part'), (2601, 'equal')])
+def test_in_float32_a_mean_of_many_values_may_be_further_away(pooled, state):
+    x = {'x': np.ones((1, 1))}
+    net, other, plan = Line(0), Line(2.9e-6), Plan(x, ['y'])
+    row = single(lambda _: net, Live(lambda _: other), {'y': x['x']}, plan, pooled)
     assert row.state == state
 
 

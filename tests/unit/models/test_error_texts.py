@@ -197,5 +197,6 @@ def test_names_of_gluon_that_no_state_can_have(tmp_path):
     path = tmp_path / 'a.params'
     path.write_bytes(struct.pack('<4Q', LIST_MAGIC, 0, 0, 0))
     assert says(ModelError, gluon_state, read_params(path), 'resnet18', path) == (
-        f'{path} has no structural names: write it with net.save_parameters()'
+        f'{path} has no structural names: write it with net.save_parameters(), or convert it with  '
+        f'd2l-ft convert {path} --to FOLDER  and give `source=FOLDER`'
     )
