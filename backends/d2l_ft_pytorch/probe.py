@@ -96,7 +96,7 @@ class RoundedInside:
         """Return the leaky ReLU as MXNet's mshadow_op::xelu computes it: in float32 below 0."""
         return torch.where(x > 0, x, self._product(x, torch.tensor(slope, dtype=x.dtype)))
 
-    def adaptive_avg_pool2d(self, x: Tensor, size: int | Sequence[int]) -> Tensor:
+    def adaptive_avg_pool2d(self, x: Tensor, size: Any) -> Tensor:
         """Return the means, and note of how many values they are."""
         means = F.adaptive_avg_pool2d(x, size)
         self.pooled = max(self.pooled, x[0, 0].numel() // max(means[0, 0].numel(), 1))
