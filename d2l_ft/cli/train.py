@@ -42,6 +42,7 @@ def train(
       d2l-ft train --backend mxnet --arch resnet18_v2
       d2l-ft train --data photos --source imagenet --epochs 10 --batch-size 32
       d2l-ft train --data photos --source imagenet --freeze --cache-features --views 4
+      d2l-ft train --data photos --source flowers      a net that d2l-ft convert wrote
       d2l-ft train --out runs/mine --resume
 
     Ctrl-C, SIGTERM and SIGHUP stop after the current step and write a checkpoint; the exit code

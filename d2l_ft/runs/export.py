@@ -59,7 +59,7 @@ def export_weights(run: Run, target: Path, net: str | None = None) -> str:
         if target.suffix == '.pth':
             pytorch.write_weights(str(target), state)
         else:
-            write_onnx(run, state, target, pytorch)
+            write_onnx(run, found[0].model, target, pytorch)
     return f'{target}: the {name} net of {run.path}, {arch} with {len(run.config.classes)} classes'
 
 

@@ -262,6 +262,32 @@ def test_exported_parameters_have_the_names_of_the_graph(folders, photos, tmp_pa
     }
 
 
+def test_exported_weights_are_those_of_the_translation(folders, photos, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    run = tune(photos, folders['classifier'], 'mxnet', tmp_path / 'run', num_epochs=1)
+    for suffix in ('pth', 'safetensors', 'onnx'):
+        words = ['convert', str(run.path), '--to', str(tmp_path / f'net.{suffix}')]
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0, result.output
+    space = {'__name__': 'model'}
+    exec((folders['classifier'] / 'model.py').read_text(), space)
+    images = np.random.default_rng(0).normal(100, 50, (2, 3, SIZE, SIZE)).astype(np.float32)
+    values = []
+    for state in torch.load(tmp_path / 'net.pth'), load_file(tmp_path / 'net.safetensors'):
+        net = space['Model']()
+        net.replace_head(2)
+        counters = {name for name in net.state_dict() if name.endswith('num_batches_tracked')}
+        assert set(net.load_state_dict(state, strict=False).missing_keys) <= counters
+        values.append(net.eval()(torch.from_numpy(images)).detach().numpy())
+    onnx = cv2.dnn.readNetFromONNX(str(tmp_path / 'net.onnx'))
+    onnx.setInput(images)
+    values.append(onnx.forward())
+    for other in values[1:]:
+        assert other == pytest.approx(values[0], abs=1e-3)
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
