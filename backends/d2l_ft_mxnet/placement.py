@@ -223,6 +223,9 @@ def check_placed(placed: Placed) -> None:
 HIDING = ('Activation', 'LeakyReLU', 'clip', 'relu')
 """Operators whose output can be finite though their input is not: ReLU(not-a-number) is 0."""
 
+IMAGES, VECTORS = 4, 2
+"""Dimensions of batches of images and of vectors."""
+
 
 def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     """Like ``run``, in eval mode, but not-a-number for examples that overflowed in a net of ours.
@@ -237,7 +240,8 @@ def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     if kept is not graph:
         (data,), outputs = convert(graph, numpy=False)
         data._set_attr(__dtype__='0')  # MXNet's number of float32
-        checked = symbol_block(mark_overflow(outputs, half=half is not None), data, net, 'float32')
+        marked = mark_overflow(outputs, data, half=half is not None)
+        checked = symbol_block(marked, data, net, 'float32')
         placed.checked = graph, checked
     with semantics(numpy=False):
         outputs = checked(images.as_nd_ndarray())
@@ -245,13 +249,16 @@ def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
 
 
 @in_legacy
-def mark_overflow(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbol:
+def mark_overflow(
+    outputs: mx.sym.Symbol, images: mx.sym.Symbol, *, half: bool = False
+) -> mx.sym.Symbol:
     """Return a graph's outputs, (batch, width), plus 0 x the means of all inputs of ``HIDING``.
 
     For an example whose inner values are finite that adds 0, otherwise not-a-number.
 
     Args:
         outputs: The outputs of the graph.
+        images: Its input.
         half: Whether it computes in bfloat16.
     """
     inner = outputs.get_internals()
@@ -260,12 +267,18 @@ def mark_overflow(outputs: mx.sym.Symbol, *, half: bool = False) -> mx.sym.Symbo
         for each in json.loads(outputs.tojson())['nodes']
         if each['op'] in HIDING
     ]
+    if not hidden:
+        return outputs
+    _, shapes, _ = mx.sym.Group(hidden).infer_shape_partial(**{images.name: (0, 3, 0, 0)})
     means = []
-    for each in hidden:
+    for each, shape in zip(hidden, shapes, strict=True):
         values = mx.sym.amp_cast(each, dtype='float32') if half else each
-        # pooling reads oneDNN's layout; for a sum every value would be copied out of it first
-        pooled = mx.sym.Pooling(values, global_pool=True, pool_type='avg')
-        means.append(values if 'dense' in each.name else pooled)
+        if len(shape) == IMAGES:
+            # pooling reads oneDNN's layout; for a sum every value would be copied out of it first
+            values = mx.sym.Pooling(values, global_pool=True, pool_type='avg')
+        elif len(shape) != VECTORS:
+            values = mx.sym.reshape(mx.sym.mean(values, axis=0, exclude=True), shape=(-1, 1))
+        means.append(values)
     joined = mx.sym.concat(*(mx.sym.flatten(each) for each in means), dim=1)
     marks = mx.sym.sum(joined, axis=1, keepdims=True) * 0
     return mx.sym.broadcast_add(mx.sym.flatten(outputs), marks)

@@ -271,7 +271,8 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     # Cut the graph in front of the head
     head_inputs = outputs.get_children()[0]
     if getattr(net, 'd2l_arch', None) is not None:
-        head_inputs = mark_overflow(head_inputs, half=placed.precision == 'bfloat16')
+        half = placed.precision == 'bfloat16'
+        head_inputs = mark_overflow(head_inputs, images, half=half)
     body = symbol_block(head_inputs, images, net, placed.precision)
 
     # Run it
