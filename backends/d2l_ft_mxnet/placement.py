@@ -240,7 +240,8 @@ def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
     if kept is not graph:
         (data,), outputs = convert(graph, numpy=False)
         data._set_attr(__dtype__='0')  # MXNet's number of float32
-        marked = mark_overflow(outputs, data, half=half is not None)
+        sizes = {data.name: images.shape}
+        marked = mark_overflow(outputs, sizes, half=half is not None)
         checked = symbol_block(marked, data, net, 'float32')
         placed.checked = graph, checked
     with semantics(numpy=False):
@@ -250,7 +251,7 @@ def run_checked(placed: Placed, images: mx.nd.NDArray) -> mx.nd.NDArray:
 
 @in_legacy
 def mark_overflow(
-    outputs: mx.sym.Symbol, images: mx.sym.Symbol, *, half: bool = False
+    outputs: mx.sym.Symbol, sizes: dict[str, tuple[int, ...]], *, half: bool = False
 ) -> mx.sym.Symbol:
     """Return a graph's outputs, (batch, width), plus 0 x the means of all inputs of ``HIDING``.
 
@@ -258,7 +259,7 @@ def mark_overflow(
 
     Args:
         outputs: The outputs of the graph.
-        images: Its input.
+        sizes: Its input -> shape of a batch.
         half: Whether it computes in bfloat16.
     """
     inner = outputs.get_internals()
@@ -269,7 +270,7 @@ def mark_overflow(
     ]
     if not hidden:
         return outputs
-    _, shapes, _ = mx.sym.Group(hidden).infer_shape_partial(**{images.name: (0, 3, 0, 0)})
+    _, shapes, _ = mx.sym.Group(hidden).infer_shape(**sizes)
     means = []
     for each, shape in zip(hidden, shapes, strict=True):
         values = mx.sym.amp_cast(each, dtype='float32') if half else each

@@ -268,21 +268,26 @@ def features(placed: Placed, loader: Any) -> NDArray[Any]:
     if not isinstance(top, nn.Dense) or outputs.name != f'{top.name}_fwd':
         raise ModelError('the net does not end with a Dense layer: leave out `cache_features`')
 
-    # Cut the graph in front of the head
-    head_inputs = outputs.get_children()[0]
-    if getattr(net, 'd2l_arch', None) is not None:
-        half = placed.precision == 'bfloat16'
-        head_inputs = mark_overflow(head_inputs, images, half=half)
-    body = symbol_block(head_inputs, images, net, placed.precision)
-
-    # Run it
+    # Cut the graph in front of the head, and run it
     average_statistics(net)
-    found = []
+    body, found = None, []
     for batch in loader:
         with autograd.pause(), semantics(numpy=False):
-            seen = [body(share) for share, _ in shares(net, batch)]
-        found += [to_array(each).reshape(len(each), -1) for each in seen]
+            split = shares(net, batch)
+            body = body or _body(placed, images, outputs, split[0][0].shape)
+            found += [to_array(body(share)).reshape(len(share), -1) for share, _ in split]
     return np.concatenate(found)
+
+
+def _body(
+    placed: Placed, images: mx.sym.Symbol, outputs: mx.sym.Symbol, shape: tuple[int, ...]
+) -> Block:
+    """Return a traced net without its head, for images of a shape."""
+    head_inputs = outputs.get_children()[0]
+    if getattr(placed.net, 'd2l_arch', None) is not None:
+        half = placed.precision == 'bfloat16'
+        head_inputs = mark_overflow(head_inputs, {images.name: shape}, half=half)
+    return symbol_block(head_inputs, images, placed.net, placed.precision)
 
 
 def logits(placed: Placed, batch: Any) -> NDArray[Any]:

@@ -97,6 +97,16 @@ NETS = {
         ],
         {'body_weight': [4, 3, 3, 3], 'hidden_weight': [4, 4], 'hidden_bias': [4]} | FC,
     ),
+    'pooling of a size that must fit': (
+        [
+            *conv('c', 'data'),
+            ('Activation', 'act', ['c'], {'act_type': 'relu'}),
+            ('Pooling', 'body', ['act'], {'kernel': '(3, 3)', 'stride': '(2, 2)',
+                                          'pool_type': 'max', 'pooling_convention': 'full'}),
+            *FINAL,
+        ],
+        {'c_weight': [4, 3, 3, 3]} | FC,
+    ),
     'a head that is a convolution': (
         [
             *conv('body', 'data'),
