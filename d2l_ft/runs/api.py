@@ -192,9 +192,10 @@ def fine_tune(  # noqa: PLR0913 -- the options that most users set, by keyword
 
     Args:
         data: 'sample', 'hotdog', or a folder with a folder of images per class.
-        source: 'sample' (pre-trained at first use), 'imagenet', 'none', or a weights file; None is
-            'sample' for the sample, otherwise 'imagenet'.
-        arch: Architecture.
+        source: 'sample' (pre-trained at first use), 'imagenet', 'none', a weights file, or a
+            folder of ``d2l-ft convert``, whose net is trained; None is 'sample' for the sample,
+            otherwise 'imagenet'.
+        arch: Architecture, or such a folder.
         num_epochs: Passes over the training part.
         batch_size: Examples a step; None is the data set's own.
         learning_rate: Of the body, for the mean loss; the output layer learns ten times faster.
