@@ -109,8 +109,8 @@ class ConvertedNet(HybridBlock):
         classes: Outputs of the output layer.
 
     Attributes:
-        stored: Canonical name -> parameter or running statistic; the fixed scales are not there.
-        statistics: The names, as Gluon has them, of the running statistics.
+        d2l_stored: Canonical name -> parameter or running statistic, without the fixed scales.
+        d2l_statistics: The names, as Gluon has them, of the running statistics.
     """
 
     def __init__(self, arch: Architecture, classes: int) -> None:
@@ -130,15 +130,17 @@ class ConvertedNet(HybridBlock):
         self.tail = nn.HybridSequential(prefix='')
         if self.definition.tail:
             self.tail.add(graph_block(mx.sym.load_json(self.definition.tail), 'head'))
-        self.stored = {ours: inside[names[ours]] for ours in names if names[ours] in inside}
-        for ours, parameter in self.stored.items():
+        self.d2l_stored = {ours: inside[names[ours]] for ours in names if names[ours] in inside}
+        for ours, parameter in self.d2l_stored.items():
             parameter.shape = self.definition.shapes[ours]
         for ours in self.definition.fixed:
-            self.stored.pop(ours).grad_req = 'null'
+            self.d2l_stored.pop(ours).grad_req = 'null'
         ends = ('running_mean', 'running_var')
-        self.statistics = {each.name for name, each in self.stored.items() if name.endswith(ends)}
-        self.stored[f'{arch.head}.weight'] = self.output.weight
-        self.stored[f'{arch.head}.bias'] = self.output.bias
+        self.d2l_statistics = {
+            each.name for name, each in self.d2l_stored.items() if name.endswith(ends)
+        }
+        self.d2l_stored[f'{arch.head}.weight'] = self.output.weight
+        self.d2l_stored[f'{arch.head}.bias'] = self.output.bias
 
     def graph(self, params: Any = None) -> SymbolBlock:
         """Return the body as a block; ``params`` are those of an earlier one."""

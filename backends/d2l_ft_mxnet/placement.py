@@ -315,7 +315,7 @@ def average_statistics(net: Block) -> None:
     """
     if len(contexts(net)) == 1:
         return
-    theirs = getattr(net, 'statistics', ())  # of a ConvertedNet, whose names are anybody's
+    theirs = getattr(net, 'd2l_statistics', ())  # of a ConvertedNet, whose names are anybody's
     for name, parameter in parameters(net).items():
         if not name.rpartition('.')[2].startswith('running_') and parameter.name not in theirs:
             continue

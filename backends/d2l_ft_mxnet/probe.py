@@ -117,7 +117,7 @@ def feature_maps(net: Block, batch: Batch, *, train: bool = False) -> State:
 def _converted_maps(net: ConvertedNet, batch: Batch, *, train: bool) -> State:
     """Return the outputs of the layers of a graph, as ``feature_maps``."""
     nodes = json.loads(net.text)['nodes']
-    owners = {parameter.name: name.rpartition('.')[0] for name, parameter in net.stored.items()}
+    owners = {parameter.name: name.rpartition('.')[0] for name, parameter in net.d2l_stored.items()}
     names: dict[str, str] = {}
     for node in nodes:
         for place, _, _ in node['inputs'] if node['op'] != 'null' else ():
@@ -131,7 +131,7 @@ def _converted_maps(net: ConvertedNet, batch: Batch, *, train: bool) -> State:
         ((images, _),) = shares(net, batch)
         *values, features = block(images)
         head_output = net.output(features)
-    top = next(name for name, each in net.stored.items() if each is net.output.weight)
+    top = next(name for name, each in net.d2l_stored.items() if each is net.output.weight)
     found = {name: to_array(each) for name, each in zip(names, values, strict=True)}
     return found | {top.rpartition('.')[0]: to_array(head_output)}
 

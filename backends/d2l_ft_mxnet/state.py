@@ -23,7 +23,7 @@ def canonical_parameters(net: Block) -> dict[str, Parameter]:
     The constant scale and shift of a BatchNorm that does not learn them are left out. A net that
     is not ours keeps Gluon's structural names, with gamma and beta called weight and bias.
     """
-    if (stored := getattr(net, 'stored', None)) is not None:  # a ConvertedNet
+    if (stored := getattr(net, 'd2l_stored', None)) is not None:  # a ConvertedNet
         found: dict[str, Parameter] = stored
         return found
     arch = getattr(net, 'd2l_arch', None)

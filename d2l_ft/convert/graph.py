@@ -159,7 +159,8 @@ class Graph:
         Args:
             names: Of nodes, or of one of several outputs of a node, such as 'split_output1'.
         """
-        places = {node.name: number for number, node in enumerate(self.nodes)}
+        numbers = sorted(range(len(self.nodes)), key=lambda each: self.nodes[each].op != 'null')
+        places = {self.nodes[number].name: number for number in numbers}  # operators come last
         heads = []
         for name in names:
             node, _, output = name.rpartition('_output')
