@@ -92,7 +92,9 @@ def table_cell(line: dict[str, Any]) -> str:
     if len({figure for _, figure in cases}) == 1:
         return f'{len(cases)} of {line["passed"]}: {cases[0][1]}' if cases[1:] else cases[0][1]
     return '<br>'.join(
-        figure if figure.startswith(case) else f'{case}: {re.sub("^(mxnet|pytorch): ", "", figure)}'
+        figure
+        if figure.startswith((case, f'{case.partition("-")[0]}, '))  # it names its case itself
+        else f'{case}: {re.sub("^(mxnet|pytorch): ", "", figure)}'
         for case, figure in ((case.strip('-'), figure) for case, figure in cases)
     )
 

@@ -215,7 +215,7 @@ RAW = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
 """Mean and deviation with which pixels in [0, 1] become values from 0 to 255."""
 
 LARGE = 10.0
-"""A mean or a deviation above this is of values from 0 to 255, and not of standardised ones."""
+"""A running mean above this is of values from 0 to 255, and not of standardised ones."""
 
 
 def assumed(graph: Graph, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

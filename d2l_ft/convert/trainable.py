@@ -30,8 +30,14 @@ PRELU_START = 0.25
 MOST_VALUES = 1 << 34
 """Values of all parameters together that are believed of a file: 64 GB in float32."""
 
+LARGEST_IMAGE = 1 << 13
+"""Side of an image in pixels, as of the option ``image_size``."""
+
 HEAD = 'head'
 """The input of what comes after the output layer."""
+
+IMAGE, CHANNELS = 3, 3
+"""Dimensions and channels of an image."""
 
 EVERY_SIZE = 1 << 30
 """Smallest image with which BatchNorm can train on one image, where it is not known: none."""
@@ -74,23 +80,30 @@ def folder_record(folder: Path) -> NetRecord:
     if len(package.record['inputs']) != 1:
         raise ModelError(f'the net in {folder} takes several inputs, and images are one')
     ((_, shape),) = package.record['inputs'].items()
-    if len(shape) != 3 or shape[0] != 3:
+    if not isinstance(shape, list) or len(shape) != IMAGE or shape[0] != CHANNELS:
+        sides = ' x '.join(map(str, shape)) if isinstance(shape, list) else str(shape)
         raise ModelError(
-            f'the net in {folder} takes inputs of {" x ".join(map(str, shape))}, and colour images '
-            'have 3 channels: train it with a loop of your own'
+            f'the net in {folder} takes inputs of {visible(sides)}, and colour images have 3 '
+            'channels: train it with a loop of your own'
         )
-    assumed = package.preprocess.get('assumed', {})
     names = package.record['names']
-    shapes = {names[name]: list(each.shape) for name, each in sorted(package.state.items())}
-    record = NetRecord(
-        re.sub(r'[^A-Za-z0-9_.]+', '-', folder.resolve().name).strip('-.') or 'net',
-        read_symbol(folder / SYMBOL),
-        shapes,
-        shape[1],
-        assumed.get('mean', []),
-        assumed.get('std', []),
-        assumed.get('channel_order', 'RGB') == 'BGR',
-    )
+    if lost := sorted(set(package.state) - set(names)):
+        raise ModelError(
+            f'{folder} is damaged (names.json has no {lost[0]!r}): convert the net again'
+        )
+    values = {
+        'name': re.sub(r'[^A-Za-z0-9_.]+', '-', folder.resolve().name).strip('-.') or 'net',
+        'symbol': read_symbol(folder / SYMBOL),
+        'shapes': {names[name]: list(each.shape) for name, each in sorted(package.state.items())},
+        'image_size': shape[1],
+    }
+    try:
+        record = from_json(NetRecord, values | _prepared(package.preprocess.get('assumed', {})))
+    except ValueError as error:
+        raise ModelError(
+            f"{folder}/preprocess.json is damaged ({error}): 'assumed' has channel_order (RGB or "
+            'BGR), mean and std of three numbers'
+        ) from None
     source = _translate(record)
     if _code(source.text) != _code(package.source):
         raise ModelError(
@@ -98,6 +111,21 @@ def folder_record(folder: Path) -> NetRecord:
             'changed with a loop of your own, or convert it again'
         )
     return record
+
+
+def _prepared(assumed: Any) -> dict[str, Any]:
+    """Return the fields of ``NetRecord`` that a user may have corrected in preprocess.json.
+
+    Raises:
+        ValueError: It is no object, or the order of the channels is neither RGB nor BGR.
+    """
+    if not isinstance(assumed, dict):
+        raise ValueError("'assumed' is no JSON object")
+    order = assumed.get('channel_order', 'RGB')
+    if order not in ('RGB', 'BGR'):
+        raise ValueError(f"'channel_order' is {visible(str(order))[:20]}")
+    known = {name: assumed[name] for name in ('mean', 'std') if name in assumed}
+    return known | {'bgr': order == 'BGR'}
 
 
 def _code(text: str) -> str:
@@ -195,6 +223,8 @@ def _translate(record: NetRecord) -> Source:
     Raises:
         ModelError: It cannot be translated, or claims more values than any net has.
     """
+    if not 0 < record.image_size <= LARGEST_IMAGE:
+        raise ModelError(f'{record.name} has the image size {record.image_size}')
     arrays: dict[str, NDArray[Any]] = {}
     total = 0
     for name, shape in record.shapes.items():

@@ -323,8 +323,45 @@ def test_a_changed_model_is_refused(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('assumed', 'problem'),
+    [
+        ([], 'no JSON object'),
+        ({'channel_order': 'bgr'}, 'channel_order.* is bgr'),
+        ({'channel_order': None}, 'channel_order.* is None'),
+        ({'mean': 'grey'}, 'mean'),
+        ({'mean': [0.1, 0.2]}, 'mean'),
+        ({'mean': [0.1, '0.2', 0.3]}, 'mean'),
+        ({'mean': None}, 'mean'),
+        ({'std': [1, 1, 0]}, 'std'),
+        ({'std': [1, 1, -1]}, 'std'),
+        ({'std': [[1], [1], [1]]}, 'std'),
+    ],
+)
+def test_a_wrong_correction_of_preprocess_json_is_one_line(folders, tmp_path, assumed, problem):
+    path = copy(folders['small'], tmp_path) / 'preprocess.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'assumed': assumed}))
+    with pytest.raises(ModelError, match=problem) as caught:
+        architecture_of(path.parent)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_names_json_that_lacks_an_array_is_damaged(folders, tmp_path):
+    path = copy(folders['small'], tmp_path) / 'names.json'
+    record = json.loads(path.read_text())
+    del record['names']['dense0.bias']
+    path.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"names\.json has no 'dense0\.bias'"):
+        folder_record(path.parent)
+    path.write_text(json.dumps(record | {'inputs': {'data': 'a\nb'}}))
+    with pytest.raises(ModelError, match='takes inputs of'):
+        folder_record(path.parent)
+
+
+@pytest.mark.parametrize(
     ('change', 'problem'),
     [
+        (lambda data: data.update(image_size=0), 'image size'),
+        (lambda data: data.update(image_size=10**9), 'image size'),
         (lambda data: data.pop('symbol'), 'symbol'),
         (lambda data: data.update(symbol='{}'), 'no list of nodes'),
         (lambda data: data.update(shapes={}), 'several|needs|no layer|input'),
