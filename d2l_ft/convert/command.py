@@ -109,7 +109,7 @@ def convert(
         *model.notes,
         *(f'{name} is not used: {why}' for name, why in source.unused.items()),
         f'{target}: model.py with {layers} layers of parameters, model.safetensors, names.json, '
-        'preprocess.json, probe.npz, check.py',
+        'preprocess.json, symbol.json, probe.npz, check.py',
         'prove it with  ' + shlex.join(['d2l-ft', 'verify', str(target), *against]),
     ]
 

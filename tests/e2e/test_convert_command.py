@@ -121,7 +121,7 @@ class TestConvert:
     def test_a_folder_with_all_files_and_the_line_that_proves_it(self, net, folder, tmp_path):
         assert sorted(path.name for path in folder.iterdir()) == [
             'check.py', 'model.py', 'model.safetensors', 'names.json', 'preprocess.json',
-            'probe.npz',
+            'probe.npz', 'symbol.json',
         ]  # fmt: skip
         package = read_package(folder)
         assert package.record['inputs'] == {'data': [3, SIDE, SIDE]}
