@@ -89,7 +89,8 @@ def model_class(source: str | ast.Module, space: dict[str, Any]) -> type[nn.Modu
     """Run the source of a translation and return its class.
 
     Args:
-        source: Written by ``d2l_ft.convert``; never read from a file that anybody could change.
+        source: Written by ``d2l_ft.convert`` in this process. Only ``d2l-ft verify`` gives that of
+            a file, which its user trusts.
         space: The names that it finds, and to which it adds its own.
     """
     space['__name__'] = 'model'
