@@ -138,6 +138,28 @@ def chosen(request):
     return backend
 
 
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+    """Return name -> prefix of the files of small trained nets of MXNet."""
+    import nets
+
+    return nets.made(tmp_path_factory.mktemp('nets'))
+
+
+@pytest.fixture(scope='session')
+def folders(trained, tmp_path_factory):
+    """Return name -> the folder that such a net was translated to."""
+    import nets
+
+    from d2l_ft.convert.formats import read_model
+    from d2l_ft.convert.package import write_package
+
+    root = tmp_path_factory.mktemp('translated')
+    for name, prefix in trained.items():
+        write_package(read_model([prefix]), root / name, shape=(3, nets.SIDE, nets.SIDE))
+    return {name: root / name for name in trained}
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave the modules and tests that are there by now out of each later collection."""
     gc.freeze()

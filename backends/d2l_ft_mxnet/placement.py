@@ -181,15 +181,17 @@ def symbol_block(
 
     In bfloat16 the inputs of convolutions and dense layers are rounded, according to MXNet's list
     of operators for mixed precision. Exceptions are grouped convolutions, which MXNet cannot run
-    in bfloat16 for prediction, and NumPy's operators, which are not in the list. The outputs are
-    float32.
+    in bfloat16 for prediction, PReLUs, whose slope would have to be bfloat16, and NumPy's
+    operators, which are not in the list. The outputs are float32.
     """
     if precision == 'bfloat16':
         nodes = json.loads(outputs.tojson())['nodes']
         strict = [
             each['name']
             for each in nodes
-            if int(each.get('attrs', {}).get('num_group', 1)) > 1 or each['op'].startswith('_np')
+            if int(each.get('attrs', {}).get('num_group', 1)) > 1
+            or each.get('attrs', {}).get('act_type') == 'prelu'
+            or each['op'].startswith('_np')
         ]
         outputs = amp.convert_symbol(  # which casts the outputs back
             outputs, 'bfloat16', data_names=[images.name], excluded_sym_names=strict
@@ -221,7 +223,8 @@ def check_placed(placed: Placed) -> None:
 
 
 HIDING = ('Activation', 'LeakyReLU', 'clip', 'relu')
-"""Operators whose output can be finite though their input is not: ReLU(not-a-number) is 0."""
+"""Operators whose output can be finite though their input is not: ReLU(not-a-number) is 0. So is
+the largest of not-a-number and others, of which more in ``mark_overflow``."""
 
 IMAGES, VECTORS = 4, 2
 """Dimensions of batches of images and of vectors."""
@@ -263,11 +266,15 @@ def mark_overflow(
         half: Whether it computes in bfloat16.
     """
     inner = outputs.get_internals()
-    hidden = [
-        inner[f'{each["name"]}_output'].get_children()[0]
-        for each in json.loads(outputs.tojson())['nodes']
-        if each['op'] in HIDING
-    ]
+    nodes = json.loads(outputs.tojson())['nodes']
+
+    def hides(node: dict[str, Any]) -> bool:
+        if node['op'] != 'Pooling' or node.get('attrs', {}).get('pool_type', 'max') != 'max':
+            return node['op'] in HIDING
+        # what an activation gives is no more to be looked at
+        return nodes[node['inputs'][0][0]]['op'] not in HIDING
+
+    hidden = [inner[f'{each["name"]}_output'].get_children()[0] for each in nodes if hides(each)]
     if not hidden:
         return outputs
     _, shapes, _ = mx.sym.Group(hidden).infer_shape(**sizes)

@@ -1,12 +1,13 @@
 """A converted net as an architecture that both frameworks train: MXNet the graph, PyTorch the same.
 
-A folder of ``d2l-ft convert`` has the graph in symbol.json, and so has a run that trains the net.
-Both are untrusted: of neither any code is run. PyTorch's module is written anew from the graph.
+A folder of ``d2l-ft convert`` has the graph in symbol.json; a run that trains the net keeps a
+``NetRecord``. Both are untrusted: no code of theirs is run. PyTorch's module is written anew from
+the graph.
 """
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from d2l_ft.convert.formats import MOST_JSON
 from d2l_ft.convert.graph import Attributes, Graph, Node, read_graph
-from d2l_ft.convert.package import SYMBOL, read_package
+from d2l_ft.convert.package import SYMBOL, Package, read_package
 from d2l_ft.convert.source import Source, translate
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import Architecture, Definition, add_architecture
@@ -69,14 +70,32 @@ class NetRecord:
         return json.dumps(vars(self), indent=1) + '\n'
 
 
-def folder_record(folder: Path) -> NetRecord:
-    """Return the record of a net in a folder of ``d2l-ft convert``.
+def add_folder(name: str) -> Architecture:
+    """Make an architecture of a folder of ``d2l-ft convert``, and let ``architecture`` know it.
 
     Raises:
-        ModelError: It is no such folder, or is damaged; its net does not end in a dense layer or
-            does not take colour images alone; or model.py was changed by hand.
+        ModelError: It is no such folder, or is damaged; its net does not take colour images alone,
+            or cannot get a new output layer; or model.py was changed by hand.
     """
+    folder = Path(name).expanduser()
     package = read_package(folder)
+    net = _architecture(_folder_record(folder, package))
+    assert net.definition is not None
+    if _code(net.definition.source) != _code(package.source):
+        raise ModelError(
+            f'{folder}/model.py is not what is written of its {SYMBOL}: train a net that you '
+            'changed with a loop of your own, or convert it again'
+        )
+    add_architecture(net)
+    return net
+
+
+def _folder_record(folder: Path, package: Package) -> NetRecord:
+    """Return the record of the net in a folder.
+
+    Raises:
+        ModelError: The folder is damaged, or the net does not take colour images alone.
+    """
     if len(package.record['inputs']) != 1:
         raise ModelError(f'the net in {folder} takes several inputs, and images are one')
     ((_, shape),) = package.record['inputs'].items()
@@ -98,19 +117,12 @@ def folder_record(folder: Path) -> NetRecord:
         'image_size': shape[1],
     }
     try:
-        record = from_json(NetRecord, values | _prepared(package.preprocess.get('assumed', {})))
+        return from_json(NetRecord, values | _prepared(package.preprocess.get('assumed', {})))
     except ValueError as error:
         raise ModelError(
             f"{folder}/preprocess.json is damaged ({error}): 'assumed' has channel_order (RGB or "
             'BGR), mean and std of three numbers'
         ) from None
-    source = _translate(record)
-    if _code(source.text) != _code(package.source):
-        raise ModelError(
-            f'{folder}/model.py is not what is written of its {SYMBOL}: train a net that you '
-            'changed with a loop of your own, or convert it again'
-        )
-    return record
 
 
 def _prepared(assumed: Any) -> dict[str, Any]:
@@ -147,43 +159,45 @@ def read_symbol(path: Path) -> str:
         raise ModelError(f'cannot read {path} ({error}): convert the net again') from None
 
 
-def run_record(path: Path) -> NetRecord:
-    """Return the record that a run keeps.
+def add_run_net(path: Path) -> None:
+    """Let ``architecture`` know the net whose record a run keeps.
 
     Raises:
-        ModelError: It cannot be read, or is damaged.
+        ModelError: The record cannot be read or is damaged; or as ``add_net``.
     """
     try:
-        return record_from(read_file(path, MOST_JSON))
+        add_net(read_file(path, MOST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f'{path} is damaged ({error})') from None
 
 
-def record_from(text: str) -> NetRecord:
-    """Return the record in a JSON text.
+def add_net(text: str) -> Architecture:
+    """Return the architecture of a record, given as JSON, and let ``architecture`` know it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is no such JSON.
+        ModelError: The net cannot be translated, or cannot get a new output layer.
     """
-    return from_json(NetRecord, json.loads(text))
+    net = _architecture(from_json(NetRecord, json.loads(text)))
+    add_architecture(net)
+    return net
 
 
-def add_net(record: NetRecord) -> Architecture:
-    """Make an architecture of a record and let ``architecture`` know it; nothing is run.
+def _architecture(record: NetRecord) -> Architecture:
+    """Return the architecture of a record; nothing is run.
 
     Raises:
-        ModelError: The net cannot be translated, or is not one that ends in a dense layer.
+        ModelError: As ``add_net``.
     """
     text = record.to_json()
-    graph = read_graph(record.symbol)
-    source = _translate(record)
+    graph, source = _translate(record)
     if not source.head:
         raise ModelError(
             f'{record.name} does not end in a dense layer or a convolution of one pixel, so it '
             'cannot get a new one: train it with a loop of your own'
         )
     weight = source.state[f'{source.head}.weight']
-    made = Architecture(
+    return Architecture(
         f'{record.name}-{sha256(text.encode()).hexdigest()[:8]}',
         source.head,
         int(weight.shape[1]),
@@ -193,10 +207,8 @@ def add_net(record: NetRecord) -> Architecture:
         image_size=record.image_size,
         bgr=record.bgr,
         definition=_definition(text, graph, source),
+        **_normalization(record),
     )
-    made = replace(made, **_normalization(record))
-    add_architecture(made)
-    return made
 
 
 def _normalization(record: NetRecord) -> dict[str, Any]:
@@ -217,8 +229,8 @@ def _normalization(record: NetRecord) -> dict[str, Any]:
     return found
 
 
-def _translate(record: NetRecord) -> Source:
-    """Return the net as PyTorch, without its values.
+def _translate(record: NetRecord) -> tuple[Graph, Source]:
+    """Return the net's graph, and the net as PyTorch without its values.
 
     Raises:
         ModelError: It cannot be translated, or claims more values than any net has.
@@ -237,7 +249,8 @@ def _translate(record: NetRecord) -> Source:
     graph = read_graph(record.symbol)
     inputs = [name for name in graph.variables() if name not in arrays]
     size = record.image_size
-    return translate(graph, arrays, shapes=dict.fromkeys(inputs, (1, 3, size, size)))
+    shapes = dict.fromkeys(inputs, (1, CHANNELS, size, size))
+    return graph, translate(graph, arrays, shapes=shapes)
 
 
 def _definition(record: str, graph: Graph, source: Source) -> Definition:

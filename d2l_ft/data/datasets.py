@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class DataSet:
         )
         test = backend.loader(
             self.test.samples,
-            Pipeline(size, mean=pipeline.mean, std=pipeline.std, bgr=pipeline.bgr),
+            replace(pipeline, image_size=size, train=False),
             batch_size,
             workers=workers,
             cache=cache,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l_ft.backend.registry import check_installed
-from d2l_ft.convert.trainable import add_net, folder_record
+from d2l_ft.convert.trainable import add_folder
 from d2l_ft.data.datasets import load_data
 from d2l_ft.data.hub import DATA_HUB
 from d2l_ft.data.image_folder import scan
@@ -63,7 +63,7 @@ def make_plan(
     if min(classes) < 2:
         raise ParityError('a head needs at least 2 classes')
     if is_folder(arch) and arch != 'all':
-        net = add_net(folder_record(Path(arch).expanduser()))
+        net = add_folder(arch)
         assert net.definition is not None
         names = [name for name in names if name != BOOK or rungs is not None]
         own: dict[str, Any] = {
@@ -171,7 +171,16 @@ def verdict(result: Result, say: Say) -> int:
 
 
 def find_faults(plan: Plan, json_file: Path | None, say: Say) -> int:
-    """Plant the faults and print which were found; return the exit code."""
+    """Plant the faults and print which were found; return the exit code.
+
+    Raises:
+        ParityError: The plan has a converted net: the faults are planted in one architecture.
+    """
+    if plan.nets:
+        raise ParityError(
+            'the faults are planted in ResNet-18: leave out `arch`; in a converted net  '
+            'd2l-ft verify  plants its own'
+        )
     with tempfile.TemporaryDirectory(prefix='d2l-ft-parity-') as folder:
         findings = prove(plan, Path(folder))
     if json_file:

@@ -17,6 +17,7 @@ from d2l_ft.data.folder_layout import load_folders, part_folders
 from d2l_ft.data.image_folder import ImageFolder, Sample, scan
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import ParityError
+from d2l_ft.models.architectures import architecture
 from d2l_ft.models.state import State
 from d2l_ft.parity.compare import SUMS
 
@@ -80,6 +81,11 @@ class Plan:
     def cases(self) -> list[tuple[str, int]]:
         """Return every (architecture, classes)."""
         return [(arch, classes) for arch in self.archs for classes in self.heads]
+
+    def pipeline(self, *, train: bool = False) -> Pipeline:
+        """Return how images become the input of the plan's nets."""
+        prepared = architecture(self.archs[0]).preparation
+        return Pipeline(self.image_size, train=train, seed=self.seed, **prepared)
 
     @cached_property
     def parts(self) -> tuple[ImageFolder, ImageFolder]:
@@ -195,7 +201,7 @@ class Context:
         """
         count = size or self.plan.batch_size
         samples = self.plan.cycle(count + skip)[skip:]
-        pipeline = Pipeline(self.plan.image_size, train=True, seed=self.plan.seed)
+        pipeline = self.plan.pipeline(train=True)
         crops = [pipeline.crop(each.path, turn, i) for i, (each, turn) in enumerate(samples)]
         labels = np.arange(len(samples)) * 7 % classes  # 7 has no factor in common with 2, 10, 1000
         return self.backend.to_batch(pipeline.to_float(np.stack(crops)), labels)

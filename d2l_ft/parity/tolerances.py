@@ -226,6 +226,9 @@ Rounding was seen up to 1e-10; the least known cause of a true difference, a num
 keeps in float32, makes 1e-7. ``d2l-ft verify`` measures how much a net makes of a rounding."""
 
 
+ANY_REASON = 'rounding in float64, in a net of any depth with any weights'
+
+
 def is_converted(case: str) -> bool:
     """Tell whether a case, such as 'flowers-1a2b3c4d-2', is one of a converted net."""
     return any(case.startswith(name) for name in ADDED)
@@ -236,7 +239,7 @@ def loosened(row: Tolerance) -> Tolerance:
     if 'float32' in row.what:
         return replace(row, limit=math.inf)
     rounding = row.unit == REL and row.limit < ANY_NET
-    return replace(row, limit=ANY_NET) if rounding else row
+    return replace(row, limit=ANY_NET, reason=ANY_REASON) if rounding else row
 
 
 def row(rung: str, what: str, arch: str = '') -> Tolerance:

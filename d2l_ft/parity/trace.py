@@ -17,7 +17,7 @@ from pathlib import Path
 
 from d2l_ft.backend.probe import get_probe
 from d2l_ft.backend.registry import get_backend
-from d2l_ft.convert.trainable import add_net, record_from
+from d2l_ft.convert.trainable import add_net
 from d2l_ft.errors import D2LFTError, ParityError
 from d2l_ft.parity.faults import FAULTS, plant
 from d2l_ft.parity.plan import Context, Plan
@@ -60,7 +60,7 @@ def begin(folder: Path, name: str) -> Context:
     except (OSError, ValueError, TypeError) as error:
         raise ParityError(f'{folder} has no good plan.json ({error})') from error
     for record in plan.nets:
-        add_net(record_from(record))
+        add_net(record)
     backend = get_backend(name)
     return Context(plan, backend, get_probe(backend), folder / name)
 

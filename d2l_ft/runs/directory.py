@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from d2l_ft.convert.trainable import add_net, run_record
+from d2l_ft.convert.trainable import add_run_net
 from d2l_ft.data.transforms import Pipeline
 from d2l_ft.errors import CheckpointError, D2LFTError, StorageError, TrainingDiverged
 from d2l_ft.models.architectures import architecture
@@ -171,7 +171,7 @@ class Run:
             ModelError: The same of its converted net.
         """
         if (path / NET).is_file():
-            add_net(run_record(path / NET))  # the config names it
+            add_run_net(path / NET)  # the config names it
         try:
             text = read_file(path / 'config.json', LARGEST_CONFIG)
             config = from_json(RunConfig, json.loads(text))

@@ -11,7 +11,7 @@ import numpy as np
 
 from d2l_ft.backend.protocol import Backend, Placed
 from d2l_ft.backend.versions import versions
-from d2l_ft.convert.trainable import add_net, folder_record
+from d2l_ft.convert.trainable import add_folder
 from d2l_ft.data.datasets import DataSet, default_cache, load_data
 from d2l_ft.data.image_cache import ImageCache
 from d2l_ft.data.transforms import Pipeline
@@ -332,20 +332,22 @@ def _advice(error: str, run: Run, name: str, settings: Settings) -> str:
 def take_converted(settings: Settings, say: Callable[[str], None]) -> Settings:
     """Return the settings with a folder of ``d2l-ft convert`` as architecture and source.
 
-    A converted net starts from its own weights unless another source is given.
+    A converted net starts from its own weights unless another source is given. A run that is
+    resumed has its net already, whatever its folder has become.
 
     Raises:
         ModelError: The folder is none, or its net cannot be trained here.
         OptionError: Architecture and source are two such folders.
     """
     arch, source = settings.model.arch, settings.model.source
+    if not is_folder(arch) and architecture(arch).definition is not None:
+        return settings
     folders = [each for each in (arch, source) if each is not None and is_folder(each)]
     if not folders:
         return settings
     if len({full_path(each) for each in folders}) > 1:
         raise OptionError('`arch` and `source` are two converted nets: give one of them')
-    record = folder_record(Path(folders[0]).expanduser())
-    net = add_net(record)
+    net = add_folder(folders[0])
     for line in describe_net(net, folders[0]):
         say(line)
     return settings.replace(arch=net.name, source=source or full_path(folders[0]))

@@ -168,7 +168,8 @@ def made(folder):
     labels = ('gender_label', 'age_label')
     assert train(attributes(), folder / 'attributes', labels, rate=0.05) > 0.7
     gluon(folder / 'small')
-    return {name: folder / name for name in ('classifier', 'attributes', 'small')}
+    pixel_head(folder / 'pixel')
+    return {name: folder / name for name in ('classifier', 'attributes', 'small', 'pixel')}
 
 
 def older(text, age):

@@ -31,21 +31,6 @@ NAMES = ('classifier', 'attributes', 'small')
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory):
-    """Return name -> prefix of the files of small trained nets."""
-    return nets.made(tmp_path_factory.mktemp('nets'))
-
-
-@pytest.fixture(scope='session')
-def folders(trained, tmp_path_factory):
-    """Return name -> the folder that a net was translated to."""
-    root = tmp_path_factory.mktemp('translated')
-    for name, prefix in trained.items():
-        write_package(read_model([prefix]), root / name, shape=(3, nets.SIDE, nets.SIDE))
-    return {name: root / name for name in trained}
-
-
-@pytest.fixture(scope='session')
 def proofs(trained, folders, tmp_path_factory):
     """Return name -> (exit code, numbers, page, lines) of the proof with every fault planted."""
     root, found = tmp_path_factory.mktemp('proofs'), {}

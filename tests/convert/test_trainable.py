@@ -15,12 +15,12 @@ from d2l_ft.cli.main import main
 from d2l_ft.convert.formats import read_model
 from d2l_ft.convert.graph import read_graph
 from d2l_ft.convert.package import write_package
-from d2l_ft.convert.trainable import add_net, folder_record, record_from
-from d2l_ft.errors import D2LFTError, ModelError, OptionError
+from d2l_ft.convert.trainable import add_folder
+from d2l_ft.errors import D2LFTError, ModelError, OptionError, ParityError
 from d2l_ft.models.architectures import MEAN, STD, architecture
 from d2l_ft.models.checkpoint import load_checkpoint
 from d2l_ft.models.gluon_params import read_params
-from d2l_ft.parity.command import make_plan
+from d2l_ft.parity.command import find_faults, make_plan
 from d2l_ft.parity.ladder import run_ladder
 from d2l_ft.parity.plan import Trace
 from d2l_ft.parity.rungs import forward
@@ -33,23 +33,6 @@ BACKENDS = ('mxnet', 'pytorch')
 NAMES = ('classifier', 'small', 'pixel')
 
 SIZE = nets.SIDE
-
-
-@pytest.fixture(scope='session')
-def trained(tmp_path_factory):
-    """Return name -> prefix of the files of small trained nets."""
-    folder = tmp_path_factory.mktemp('nets')
-    nets.pixel_head(folder / 'pixel')
-    return nets.made(folder) | {'pixel': folder / 'pixel'}
-
-
-@pytest.fixture(scope='session')
-def folders(trained, tmp_path_factory):
-    """Return name -> the folder that a net was translated to."""
-    root = tmp_path_factory.mktemp('translated')
-    for name, prefix in trained.items():
-        write_package(read_model([prefix]), root / name, shape=(3, SIZE, SIZE))
-    return {name: root / name for name in trained}
 
 
 @pytest.fixture(scope='session')
@@ -73,10 +56,6 @@ def tune(photos, folder, framework, out, **options):
     wanted = {'num_epochs': 2, 'batch_size': 6, 'precision': 'float32'} | options
     source = wanted.pop('source', folder)
     return d2l.fine_tune(photos, source=source, backend=framework, out=out, quiet=True, **wanted)
-
-
-def architecture_of(folder):
-    return add_net(folder_record(folder))
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -136,6 +115,33 @@ def test_a_run_of_a_converted_net_resumes_to_the_same_bits(folders, photos, tmp_
             assert np.array_equal(left[name], right[name]), name
 
 
+def test_a_run_that_is_resumed_keeps_its_net_whatever_its_folder_became(folders, photos, tmp_path):
+    folder = tmp_path / 'net'
+    shutil.copytree(folders['small'], folder)
+    tune(photos, folder, 'pytorch', tmp_path / 'run', num_epochs=1)
+    path = folder / 'preprocess.json'
+    known = json.loads(path.read_text())
+    known['assumed']['channel_order'] = 'BGR'
+    path.write_text(json.dumps(known))
+    before = Run.open(tmp_path / 'run').config
+    d2l.fine_tune(photos, out=tmp_path / 'run', resume=True, num_epochs=2, quiet=True)
+    after = Run.open(tmp_path / 'run').config
+    assert after.settings.model.arch == after.arch == before.arch
+    assert not after.pipeline().bgr
+
+
+def test_the_proof_takes_images_as_the_net_does(folders):
+    plan = make_plan('sample', str(folders['classifier']), rungs='forward')
+    assert plan.pipeline().std == (1 / 255,) * 3
+    assert make_plan('sample', rungs='forward').pipeline().std == STD
+
+
+def test_faults_of_the_ladder_are_not_planted_in_a_converted_net(folders):
+    plan = make_plan('sample', str(folders['small']), rungs='forward')
+    with pytest.raises(ParityError, match='the faults are planted in ResNet-18'):
+        find_faults(plan, None, print)
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_the_proof_finds_a_converted_net_equal(folders, tmp_path, name):
     rungs = 'structure,forward,backward,update,trajectory,runs,checkpoints,devices'
@@ -168,7 +174,7 @@ def test_graphs_of_older_files_train_in_mxnet(trained, tmp_path, age):
     write_package(
         read_model([tmp_path / 'classifier']), tmp_path / 'classifier.d', shape=(3, SIZE, SIZE)
     )
-    net = architecture_of(tmp_path / 'classifier.d')
+    net = add_folder(tmp_path / 'classifier.d')
     values = {}
     for name in BACKENDS:
         backend = d2l.get_backend(name)
@@ -182,7 +188,7 @@ def test_graphs_of_older_files_train_in_mxnet(trained, tmp_path, age):
 
 
 def test_from_scratch_slopes_and_scales_start_as_they_should(folders):
-    net = architecture_of(folders['classifier'])
+    net = add_folder(folders['classifier'])
     states = {}
     for name in BACKENDS:
         backend = d2l.get_backend(name)
@@ -197,7 +203,7 @@ def test_from_scratch_slopes_and_scales_start_as_they_should(folders):
 
 
 def test_how_images_are_prepared_is_assumed_by_what_the_net_says(folders):
-    raw, plain = (architecture_of(folders[name]) for name in ('classifier', 'small'))
+    raw, plain = (add_folder(folders[name]) for name in ('classifier', 'small'))
     assert (raw.mean, raw.std) == ((0, 0, 0), (1 / 255,) * 3)
     assert (plain.mean, plain.std) == (MEAN, STD)
     why = json.loads((folders['classifier'] / 'preprocess.json').read_text())['assumed']['why']
@@ -254,7 +260,7 @@ def test_exported_parameters_have_the_names_of_the_graph(folders, photos, tmp_pa
     run = tune(photos, folders['classifier'], 'mxnet', tmp_path / 'run', num_epochs=1)
     export(run, tmp_path / 'net.params')
     arrays = read_params(tmp_path / 'net.params')
-    graph = read_graph(record_from((run.path / 'net.json').read_text()).symbol)
+    graph = read_graph(json.loads((run.path / 'net.json').read_text())['symbol'])
     names = {name for name in graph.variables() if name != 'data'}
     assert {name.partition(':')[2] for name in arrays} == names
     assert arrays['arg:fc1_weight'].shape == (2, 8)
@@ -321,7 +327,7 @@ def test_a_changed_model_is_refused(folders, tmp_path):
         folders['small'], tmp_path, model=lambda text: text.replace('groups=2', 'groups=4')
     )
     with pytest.raises(ModelError, match=r'is not what is written of its symbol\.json'):
-        folder_record(folder)
+        add_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +349,7 @@ def test_a_wrong_correction_of_preprocess_json_is_one_line(folders, tmp_path, as
     path = copy(folders['small'], tmp_path) / 'preprocess.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | {'assumed': assumed}))
     with pytest.raises(ModelError, match=problem) as caught:
-        architecture_of(path.parent)
+        add_folder(path.parent)
     assert '\n' not in str(caught.value)
 
 
@@ -353,10 +359,10 @@ def test_a_names_json_that_lacks_an_array_is_damaged(folders, tmp_path):
     del record['names']['dense0.bias']
     path.write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"names\.json has no 'dense0\.bias'"):
-        folder_record(path.parent)
+        add_folder(path.parent)
     path.write_text(json.dumps(record | {'inputs': {'data': 'a\nb'}}))
     with pytest.raises(ModelError, match='takes inputs of'):
-        folder_record(path.parent)
+        add_folder(path.parent)
 
 
 @pytest.mark.parametrize(
@@ -394,22 +400,22 @@ def with_inputs(**shapes):
 
 def test_nets_that_cannot_be_trained_here_are_named(folders, tmp_path):
     with pytest.raises(ModelError, match='does not end in a dense layer or a convolution of one'):
-        architecture_of(folders['attributes'])
+        add_folder(folders['attributes'])
     several = with_inputs(data=[3, 9, 9], other=[3, 9, 9])
     with pytest.raises(ModelError, match='takes several inputs'):
-        folder_record(copy(folders['small'], tmp_path / 'a', names=several))
+        add_folder(copy(folders['small'], tmp_path / 'a', names=several))
     with pytest.raises(ModelError, match='takes inputs of 1 x 9 x 9, and colour images have 3'):
-        folder_record(copy(folders['small'], tmp_path / 'b', names=with_inputs(data=[1, 9, 9])))
+        add_folder(copy(folders['small'], tmp_path / 'b', names=with_inputs(data=[1, 9, 9])))
 
 
 def test_a_folder_without_a_good_graph_is_told(folders, tmp_path):
     folder = copy(folders['small'], tmp_path)
     (folder / 'symbol.json').write_bytes(b'\xff\xfe')
     with pytest.raises(ModelError, match=r'cannot read .*symbol\.json'):
-        folder_record(folder)
+        add_folder(folder)
     (folder / 'symbol.json').unlink()
     with pytest.raises(ModelError, match=r'has no symbol\.json: convert the net again'):
-        folder_record(folder)
+        add_folder(folder)
 
 
 def test_a_size_that_the_net_does_not_take_is_told_before_training(

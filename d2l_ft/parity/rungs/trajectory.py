@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2l_ft.backend.protocol import Placed
-from d2l_ft.data.transforms import Pipeline
 from d2l_ft.models.compare import relative
 from d2l_ft.models.state import State
 from d2l_ft.parity.compare import first_beyond, largest, relative_by_name, relative_norm
@@ -72,7 +71,7 @@ def follow(
     context.save(f'{case}/state', thin(backend.get_state(placed)))
     context.save(f'{case}/velocity', thin(velocity))
     test = plan.samples(TESTED, part=1)
-    loader = backend.loader(test, Pipeline(plan.image_size), plan.batch_size)
+    loader = backend.loader(test, plan.pipeline(), plan.batch_size)
     scores = [backend.logits(placed, batch) for batch in loader]
     labels = np.array([each.label for each in test])
     context.save(f'{case}/test', {'logits': np.concatenate(scores), 'labels': labels})
@@ -85,7 +84,7 @@ def batches(context: Context, classes: int, short: bool) -> Iterator[tuple[Any, 
     loader = context.backend.loader(
         # a file that comes twice has two indices, so two crops
         [sample for sample, _ in plan.cycle(count)],
-        Pipeline(plan.image_size, train=True, seed=plan.seed),
+        plan.pipeline(train=True),
         plan.batch_size,
         shuffle=True,
         seed=plan.seed,

@@ -87,11 +87,10 @@ def end_process(_):
 def test_a_worker_process_that_is_killed(framework, folder):
     samples = load_folders(folder)[1].samples
     loader = framework.loader(samples, end_process, 4, workers=1)
-    text = says(WorkerDied, list, loader)
-    # the system tells the code once, and two threads of MXNet's loader may ask at the same time
-    known = text.replace(' with exit code -9', '')
-    assert known == 'a worker process of the loader died (out of memory?): use fewer `workers`'
-    assert known != text or framework.NAME == 'mxnet'
+    assert says(WorkerDied, list, loader) == (
+        'a worker process of the loader died with exit code -9 (out of memory?): use fewer '
+        '`workers`'
+    )
 
 
 def test_a_precision_that_is_unknown(framework):

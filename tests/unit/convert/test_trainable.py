@@ -11,6 +11,7 @@ from d2l_ft.convert.trainable import NetRecord, add_net
 from d2l_ft.errors import ModelError
 from d2l_ft.models.architectures import architecture
 from d2l_ft.optim.recipe import Recipe
+from d2l_ft.system.hardware import has_bfloat16
 
 SIDE = 10
 
@@ -107,6 +108,37 @@ NETS = {
         ],
         {'c_weight': [4, 3, 3, 3]} | FC,
     ),
+    'norms of other kinds': (
+        [
+            *conv('c', 'data'),
+            *('in_gamma', 'in_beta', 'ln_gamma', 'ln_beta'),
+            ('InstanceNorm', 'in', ['c', 'in_gamma', 'in_beta'], {}),
+            ('LayerNorm', 'ln', ['in', 'ln_gamma', 'ln_beta'], {'axis': '-1'}),
+            ('relu', 'body', ['ln'], {}),
+            *FINAL,
+        ],
+        {'c_weight': [4, 3, 3, 3], 'in_gamma': [4], 'in_beta': [4], 'ln_gamma': [SIDE],
+         'ln_beta': [SIDE]} | FC,
+    ),
+    'a deconvolution': (
+        [
+            *conv('c', 'data', stride='(2, 2)'),
+            'body_weight',
+            ('Deconvolution', 'body', ['c', 'body_weight'],
+             {'kernel': '(2, 2)', 'stride': '(2, 2)', 'num_filter': '4'}),
+            *FINAL,
+        ],
+        {'c_weight': [4, 3, 3, 3], 'body_weight': [4, 4, 2, 2]} | FC,
+    ),
+    'pooling without an activation': (
+        [
+            *conv('c', 'data'),
+            ('Pooling', 'body', ['c'], {'kernel': '(3, 3)', 'stride': '(2, 2)',
+                                        'pool_type': 'max'}),
+            *FINAL,
+        ],
+        {'c_weight': [4, 3, 3, 3]} | FC,
+    ),
     'a head that is a convolution': (
         [
             *conv('body', 'data'),
@@ -134,10 +166,10 @@ NETS = {
 
 
 def record(name='plain', **changes):
-    """Return the record of one of ``NETS``."""
+    """Return the record of one of ``NETS``, as JSON."""
     nodes, shapes = NETS[name]
     text = symbols.symbol('data', *nodes)
-    return dataclasses.replace(NetRecord('net', text, shapes, SIDE), **changes)
+    return dataclasses.replace(NetRecord('net', text, shapes, SIDE), **changes).to_json()
 
 
 def batch(framework, count=5, seed=0):
@@ -204,6 +236,42 @@ def test_values_that_overflow_inside_are_not_finite_outside(framework, name):
     state['body.weight'] = np.full_like(state['body.weight'], 3e38)
     framework.set_state(placed, state)
     assert not np.isfinite(framework.logits(placed, batch(framework))).any()
+
+
+def test_one_value_that_is_no_number_is_not_lost_in_pooling(framework):
+    """MXNet's largest of not-a-number and others is one of the others."""
+    net = add_net(record('pooling without an activation'))
+    placed = framework.place(framework.build_net(net.name, 3))
+    images = np.ones((2, 3, SIDE, SIDE), np.float32)
+    images[0, 0, 4, 4] = np.nan
+    values = framework.logits(placed, framework.to_batch(images, np.zeros(2, np.int64)))
+    assert np.isnan(values[0]).all()
+    assert np.isfinite(values[1]).all()
+
+
+def test_features_are_those_of_the_head(framework):
+    net = add_net(record('a BatchNorm whose scale learns'))
+    placed = framework.place(framework.build_net(net.name, 3, seed=1))
+    state = framework.get_state(placed)
+    found = framework.features(placed, [batch(framework)])
+    wanted = found @ state[f'{net.head}.weight'].T + state[f'{net.head}.bias']
+    assert framework.logits(placed, batch(framework)) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason='this processor has no instructions for bfloat16')
+@pytest.mark.parametrize('name', NETS)
+def test_a_net_computes_in_bfloat16(framework, name):
+    net = add_net(record(name))
+    exact = framework.place(framework.build_net(net.name, 3, seed=1))
+    placed = framework.place(
+        framework.build_net(net.name, 3, seed=1), framework.devices('cpu'), 'bfloat16'
+    )
+    wanted = framework.logits(exact, batch(framework))
+    found = framework.logits(placed, batch(framework))
+    assert found == pytest.approx(wanted, abs=0.05 * float(np.abs(wanted).max()))
+    assert not np.array_equal(found, wanted)
+    trainer = framework.build_trainer(placed, Recipe(0.05))
+    assert np.isfinite(float(framework.train_step(placed, trainer, batch(framework)).loss))
 
 
 def test_several_devices_take_the_step_of_one(framework):
