@@ -56,6 +56,9 @@ def get_state(placed: Placed) -> State:
     """
     net = check_initialised(placed.net)
     average_statistics(net)
+    # while a Deconvolution computes, its weight lies with two axes swapped, and the engine, which
+    # knows of no write, would let it be read
+    mx.nd.waitall()
     return {
         name: to_array(parameter.list_data()[0])
         for name, parameter in canonical_parameters(net).items()
