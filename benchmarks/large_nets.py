@@ -40,7 +40,9 @@ print(f'exit code {code}, {time.time() - start:.0f} s, {peak:.1f} GiB')
 def measured(folder: Path, *arguments: str) -> str:
     """Return exit code, time and peak memory of a command."""
     words = [sys.executable, '-c', MEASURE, '-m', 'd2l_ft', *arguments]
-    return subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        words, cwd=folder, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 def main() -> None:
